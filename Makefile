@@ -1,0 +1,50 @@
+# Each target sets up .venv when it has to. `make PYTHON=python3.12 demo` uses another Python (3.11 or newer).
+PYTHON ?= python3
+MODEL ?= gpt2
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo huggingface test lint format verify-sizes train-demo lock clean
+
+demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
+	$(BIN)/python main.py
+
+huggingface: $(READY)  ## the same with MODEL=gpt2, gpt2-medium, any hub id or any folder
+	$(BIN)/python main.py --model $(MODEL)
+
+test: lint  ## lint, types and all tests but the slow ones
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+verify-sizes: $(READY)  ## verify random checkpoints of all four sizes and write docs/sizes.md (an hour, 16 GB)
+	$(BIN)/python tools/verify_sizes.py
+
+train-demo: $(READY)  ## train the checkpoint that ships anew (Debian or Ubuntu, an hour and a half on two cores)
+	$(BIN)/pip install -qq --editable '.[train]'
+	$(BIN)/python tools/train_demo.py
+
+lock:  ## refresh requirements.lock: the newest versions that pyproject.toml allows
+	rm -rf .lock && $(PYTHON) -m venv .lock
+	.lock/bin/pip install -qq --upgrade 'pip==26.3'
+	.lock/bin/pip install -qq 'torch==2.13.0' && .lock/bin/pip install -qq '.[dev]'
+	(echo '# Made by `make lock` for Python 3.11 on Linux.' && \
+	  .lock/bin/pip freeze --exclude max-gpt2 | sed 's/+cpu$$//') > requirements.lock
+	rm -rf .lock
+
+clean:
+	rm -rf .venv .lock .mypy_cache .pytest_cache .ruff_cache
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -qq --upgrade 'pip==26.3'
+	$(BIN)/pip install -qq --requirement requirements.lock
+	$(BIN)/pip install -qq --no-deps --editable .
+	touch $@

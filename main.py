@@ -1,0 +1,80 @@
+"""The complete example: load a pretrained GPT-2 into MAX, check it against PyTorch, and let both of them write.
+
+`python main.py` takes the small checkpoint that ships; `python main.py --model gpt2` takes OpenAI's.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from transformers import GPT2LMHeadModel
+
+from max_gpt2 import example
+from max_gpt2.console import with_clock
+from max_gpt2.guard import guarded
+from solutions.solution_01 import GPT2Config
+from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
+from solutions.solution_14 import generate_tokens
+
+CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+
+
+@dataclass
+class TorchGPT2:
+    """PyTorch's model, called like MAX's: arrays in, arrays out."""
+
+    model: GPT2LMHeadModel
+    config: Any
+
+    def __call__(self, input_ids: np.ndarray) -> np.ndarray:
+        """Return the logits after every token: [batch, seq] -> [batch, seq, vocab]."""
+        with torch.no_grad():
+            return self.model(torch.from_numpy(input_ids)).logits.numpy()
+
+
+def load(folder: str) -> tuple[CompiledGPT2, TorchGPT2, list[str]]:
+    """Load a checkpoint into PyTorch, and from there into MAX; return both and what was transposed."""
+    torch_model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+    # OpenAI wrote four layers of a block as "Conv1D", which keeps its weight as [in, out]; MAX's Linear wants
+    # [out, in]. Transpose before loading, and by name: attn.c_proj is square, so no shape gives it away.
+    weights = {name: tensor.numpy() for name, tensor in torch_model.state_dict().items()}
+    transposed = [name for name in weights if name.endswith(CONV1D)]
+    weights |= {name: np.ascontiguousarray(weights[name].T) for name in transposed}
+
+    config = GPT2Config(**{name: getattr(torch_model.config, name) for name in asdict(GPT2Config())})
+    max_model = MaxGPT2LMHeadModel(config)
+    max_model.load_state_dict(weights)  # strict: a missing, an extra or a misshapen weight raises
+    return max_model.compiled(), TorchGPT2(torch_model, torch_model.config), transposed
+
+
+def main(
+    model: Annotated[str, typer.Option(help='"demo", a hub id such as gpt2, or a folder.')] = "demo",
+    prompt: Annotated[str, typer.Option(help="What both continue.")] = "It was a pleasure to",
+    max_new_tokens: Annotated[int, typer.Option(help="How many tokens each writes.")] = 40,
+    temperature: Annotated[float, typer.Option(help="How freely the sampled text is drawn.")] = 0.8,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same text.")] = 0,
+) -> None:
+    """Load a GPT-2 into MAX and into PyTorch, compare their logits, and show what both write."""
+    checked = example.check(model, prompt, max_new_tokens, temperature, seed)  # refuses what cannot be exact
+    max_gpt2, torch_gpt2, transposed = with_clock(f"Loading and compiling {model}", lambda: load(str(checked.folder)))
+    example.show_loaded(checked, transposed)
+    verdict = example.show_logits({one.name: (max_gpt2(one.ids), torch_gpt2(one.ids)) for one in checked.prompts})
+    example.show_texts(
+        "greedy: the likeliest token each time",
+        checked,
+        lambda ids: generate_tokens(max_gpt2, ids, max_new_tokens, do_sample=False),
+        lambda ids: generate_tokens(torch_gpt2, ids, max_new_tokens, do_sample=False),
+    )
+    example.show_texts(
+        f"sampled: temperature {temperature}, seed {seed}",
+        checked,
+        lambda ids: generate_tokens(max_gpt2, ids, max_new_tokens, temperature, temperature > 0, seed),
+        lambda ids: generate_tokens(torch_gpt2, ids, max_new_tokens, temperature, temperature > 0, seed),
+    )
+    print(verdict)
+
+
+if __name__ == "__main__":
+    raise SystemExit(guarded(lambda: typer.run(main)))

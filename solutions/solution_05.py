@@ -1,0 +1,19 @@
+"""Step 05: token embeddings."""
+
+from max.experimental import functional as F
+from max.experimental.nn import Module
+from max.experimental.tensor import Tensor
+
+from solutions.solution_01 import GPT2Config
+
+
+class GPT2Embeddings(Module[[Tensor], Tensor]):
+    """A table with one learned vector for each token of the vocabulary (`wte` in the checkpoint)."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        """Make room for the table, `weight` [vocab, n_embd]; the checkpoint fills it."""
+        self.weight = Tensor.zeros([config.vocab_size, config.n_embd])
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Look every id up: [batch, seq] -> [batch, seq, n_embd]."""
+        return F.gather(self.weight, input_ids, axis=0)

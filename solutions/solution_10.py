@@ -1,0 +1,27 @@
+"""Step 10: the residual connection."""
+
+from max.experimental.nn import Module
+from max.experimental.tensor import Tensor
+
+from solutions.solution_03 import LayerNorm
+
+
+def apply_residual_connection(x: Tensor, change: Tensor) -> Tensor:
+    """Add what a layer found to what came in, so that the layer only has to learn the change.
+
+    Both and the result: [batch, seq, n_embd]. Source: He et al. 2015, "Deep Residual Learning", equation 1.
+    """
+    return x + change
+
+
+class ResidualBlock(Module[[Tensor], Tensor]):
+    """A layer on the residual stream. GPT-2 normalizes what the layer reads ("pre-norm"), never the stream itself."""
+
+    def __init__(self, norm: LayerNorm, layer: Module[[Tensor], Tensor]) -> None:
+        """Take the normalization and the layer, an attention or an MLP."""
+        self.norm = norm
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x + layer(norm(x)): [batch, seq, n_embd] -> [batch, seq, n_embd]."""
+        return apply_residual_connection(x, self.layer(self.norm(x)))

@@ -1,0 +1,52 @@
+"""Step 13: the language model, and how to run it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from max.driver import CPU, Buffer
+from max.dtype import DType
+from max.experimental import functional as F
+from max.experimental.compilation import CompiledCallable
+from max.experimental.nn import Linear, Module
+from max.experimental.tensor import Tensor, default_device, default_dtype
+from max.graph import TensorType
+
+from solutions.solution_01 import GPT2Config
+from solutions.solution_12 import GPT2Model
+
+
+class MaxGPT2LMHeadModel(Module[[Tensor], Tensor]):
+    """GPT-2 with its head: a score ("logit") for every token of the vocabulary to come next.
+
+    Its parameters have the names of Hugging Face's `GPT2LMHeadModel`: `transformer.h.0.attn.c_attn.weight` and so on.
+    """
+
+    def __init__(self, config: GPT2Config) -> None:
+        """Make the model on the CPU in float32, with no weights yet: `load_state_dict` brings them."""
+        with F.lazy(), default_device(CPU()), default_dtype(DType.float32):
+            self.transformer = GPT2Model(config)
+            self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
+        self.config = config
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Return the logits after every token: [batch, seq] of int64 -> [batch, seq, vocab]."""
+        return self.lm_head(self.transformer(input_ids))
+
+    def compiled(self) -> "CompiledGPT2":
+        """Compile once for every batch and length; the first time takes about a minute, later MAX's cache answers."""
+        ids = TensorType(DType.int64, ["batch", "seq"], device=self.device)
+        with default_device(CPU()), default_dtype(DType.float32):
+            return CompiledGPT2(self.config, self.compile(ids))
+
+
+@dataclass(frozen=True)
+class CompiledGPT2:
+    """A compiled model, which takes and gives numpy arrays."""
+
+    config: GPT2Config
+    run: CompiledCallable[[Tensor], Tensor]
+
+    def __call__(self, input_ids: np.ndarray) -> np.ndarray:
+        """Return the logits after every token: [batch, seq] of int64 -> [batch, seq, vocab] of float32."""
+        (logits,) = self.run.execute_raw(Buffer.from_numpy(np.ascontiguousarray(input_ids, dtype=np.int64)))
+        return logits.to_numpy()

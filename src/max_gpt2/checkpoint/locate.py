@@ -1,0 +1,80 @@
+"""Where a checkpoint is: the one that ships, a folder, or a model of the Hugging Face hub in its ordinary cache."""
+
+import os
+import re
+from pathlib import Path
+
+import httpx
+import huggingface_hub
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+from max_gpt2.errors import ModelNotFoundError
+
+DEMO = Path(__file__).parent.parent / "demo"
+#: The hub moved the first models to the accounts of their makers; the short names are still what people type.
+MOVED = {
+    "gpt2": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+    "distilgpt2": "distilbert/distilgpt2",
+}
+#: What is downloaded: the hub's folders also hold the same weights for other programs.
+FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+)
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+WAYS_OUT = "give a folder with the checkpoint, fill the Hugging Face cache on a machine with a network, or use the demo"
+
+
+def locate(model: str | Path) -> Path:
+    """Return the folder of "demo", of a folder, or of a hub id, downloading the latter into the cache when needed.
+
+    Raises ModelNotFoundError when there is no such thing, or no network and nothing in the cache.
+    """
+    if model == "demo":
+        return DEMO
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(model)
+    if folder.exists():
+        raise ModelNotFoundError(f"{name} is a file. Give the folder that holds it, with its config.json.")
+    if not _HUB_ID.fullmatch(name) or name.startswith("."):
+        raise ModelNotFoundError(
+            f'There is no folder {name}. Give a folder that exists, a hub id such as gpt2, or "demo".'
+        )
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    repo = name if _cached(name) else MOVED.get(name, name)
+    try:
+        return Path(huggingface_hub.snapshot_download(repo, allow_patterns=list(FILES)))
+    except RepositoryNotFoundError as error:
+        raise ModelNotFoundError(
+            f"There is no folder {name} and no public model {repo} on the Hugging Face hub. "
+            "Check the spelling; for a private model, log in with `hf auth login`."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        why = "HF_HUB_OFFLINE is set" if _offline() else "the Hugging Face hub cannot be reached"
+        raise ModelNotFoundError(f"{repo} is not in the cache and {why}: {WAYS_OUT} (--model demo).") from error
+    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelNotFoundError(f"{repo} could not be downloaded ({reason}): {WAYS_OUT} (--model demo).") from error
+
+
+def _cached(repo: str) -> bool:
+    return isinstance(huggingface_hub.try_to_load_from_cache(repo, "config.json"), str)
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}

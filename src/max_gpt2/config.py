@@ -1,0 +1,177 @@
+"""What a GPT-2 looks like: every field of a `config.json` that changes its numbers, and nothing else."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from max_gpt2.errors import ConfigError, listed
+
+ACTIVATIONS = (
+    "gelu_new",
+    "gelu",
+    "gelu_fast",
+    "gelu_pytorch_tanh",
+    "gelu_python",
+    "gelu_accurate",
+    "quick_gelu",
+    "relu",
+    "silu",
+    "swish",
+    "tanh",
+)
+_REMEDY = "Correct config.json, or choose a GPT-2 checkpoint."
+
+
+@dataclass(frozen=True)
+class GPT2Config:
+    """A GPT-2's config, with the names and defaults of Hugging Face's `GPT2Config` (the defaults are `gpt2`).
+
+    `n_inner` is None for `4 * n_embd`: `intermediate_size` resolves it. `reorder_and_upcast_attn` is kept because
+    checkpoints have it; it makes no difference in float32. `eos_token_ids` are the ids that end a text.
+    """
+
+    vocab_size: int = 50257
+    n_positions: int = 1024
+    n_embd: int = 768
+    n_layer: int = 12
+    n_head: int = 12
+    n_inner: int | None = None
+    activation_function: str = "gelu_new"
+    layer_norm_epsilon: float = 1e-5
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    reorder_and_upcast_attn: bool = False
+    tie_word_embeddings: bool = True
+    eos_token_ids: tuple[int, ...] = (50256,)
+
+    @property
+    def intermediate_size(self) -> int:
+        """The width of the MLP's hidden layer."""
+        return 4 * self.n_embd if self.n_inner is None else self.n_inner
+
+    @property
+    def head_dim(self) -> int:
+        """The width of one attention head."""
+        return self.n_embd // self.n_head
+
+    def attention_scale(self, layer: int) -> float:
+        """Return what layer number `layer` (from 0) multiplies its attention scores by."""
+        scale = self.head_dim**-0.5 if self.scale_attn_weights else 1.0
+        return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path) -> "GPT2Config":
+        """Read the config of "demo", a hub id or a folder; raises ModelNotFoundError or ConfigError."""
+        from max_gpt2.checkpoint.locate import locate  # hub code is slow to import, and only needed here
+
+        return read_config(locate(model))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "config.json") -> "GPT2Config":
+        """Check the fields of a `config.json`; raises ConfigError that lists everything wrong with `source`."""
+        if problems := [*_foreign(values), *_wrong(values), *_unsupported(values)]:
+            raise ConfigError(listed(source, problems, _REMEDY))
+        names = {field.name for field in fields(cls)}
+        known = {name: value for name, value in values.items() if name in names}
+        config = cls(**known, eos_token_ids=_ids(values.get("eos_token_id", 50256)))
+        if config.n_embd % config.n_head:
+            problem = f"n_embd {config.n_embd} is not a multiple of n_head {config.n_head}"
+            raise ConfigError(listed(source, [problem], _REMEDY))
+        return config
+
+
+SIZES: dict[str, GPT2Config] = {
+    "gpt2": GPT2Config(n_layer=12, n_head=12, n_embd=768),  # 124 M parameters
+    "gpt2-medium": GPT2Config(n_layer=24, n_head=16, n_embd=1024),  # 355 M
+    "gpt2-large": GPT2Config(n_layer=36, n_head=20, n_embd=1280),  # 774 M
+    "gpt2-xl": GPT2Config(n_layer=48, n_head=25, n_embd=1600),  # 1558 M
+}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file; raises ConfigError when there is none."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not readable JSON ({error}). Download the file again.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no JSON object. Download the file again.")
+    return values
+
+
+def read_config(folder: Path) -> GPT2Config:
+    """Read `config.json` of a checkpoint's folder, and `generation_config.json` for the ids that end a text."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"{folder} has no config.json. Give a folder that holds a Hugging Face GPT-2 checkpoint.")
+    values = read_json(path)
+    generation = folder / "generation_config.json"
+    if generation.is_file():
+        values |= {"eos_token_id": read_json(generation).get("eos_token_id", values.get("eos_token_id", 50256))}
+    return GPT2Config.from_dict(values, source=str(path))
+
+
+def _foreign(values: Mapping[str, Any]) -> list[str]:
+    problems = []
+    model_type, architectures = values.get("model_type"), values.get("architectures") or []
+    if model_type != "gpt2":
+        problems.append(f'model_type is {json.dumps(model_type)}, not "gpt2"')
+    names = architectures if isinstance(architectures, list) else [architectures]
+    return problems + [f"the architecture {name} is not a GPT-2" for name in names if not str(name).startswith("GPT2")]
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_epsilon(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _are_ids(value: object) -> bool:
+    return all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in _ids(value))
+
+
+def _ids(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, list):
+        return tuple(value)
+    return () if value is None else (value,)
+
+
+_CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
+    **dict.fromkeys(("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"), (_is_size, "a whole number above 0")),
+    "n_inner": (lambda value: value is None or _is_size(value), "a whole number above 0, or null"),
+    "layer_norm_epsilon": (_is_epsilon, "a number above 0"),
+    **dict.fromkeys(
+        (
+            "scale_attn_weights",
+            "scale_attn_by_inverse_layer_idx",
+            "reorder_and_upcast_attn",
+            "tie_word_embeddings",
+            "add_cross_attention",
+        ),
+        (lambda value: isinstance(value, bool), "true or false"),
+    ),
+    "activation_function": (lambda value: value in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
+    "eos_token_id": (_are_ids, "an id or a list of ids"),
+}
+
+
+def _wrong(values: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} is {json.dumps(values[name])}, not {expected}"
+        for name, (fits, expected) in _CHECKS.items()
+        if name in values and not fits(values[name])
+    ]
+
+
+def _unsupported(values: Mapping[str, Any]) -> list[str]:
+    reasons = {
+        "add_cross_attention": "a decoder that reads an encoder's output is another model",
+        "pruned_heads": "checkpoints with pruned heads are not supported",
+        "quantization_config": "quantized weights are not exact; take the checkpoint they were made from",
+    }
+    return [f"{name} is set: {reason}" for name, reason in reasons.items() if values.get(name)]

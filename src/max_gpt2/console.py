@@ -1,0 +1,58 @@
+"""What the command line and `main.py` show: progress with a clock on standard error, tables, one-sentence errors."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from max_gpt2.progress import Result
+
+Align = Literal["left", "right"]
+
+stdout = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False)
+
+
+def with_clock(label: str, work: Callable[[], Result], /) -> Result:
+    """Do the work and show what is going on and how long it has taken; a `Runner`.
+
+    The work runs in a thread of its own: the clock goes on, and Ctrl-C is answered at once, while MAX compiles.
+    """
+    outcome: list[Result] = []
+    failure: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # handed to the caller below
+            failure.append(error)
+
+    started = time.perf_counter()
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    with stderr.status(label) as status:
+        while thread.is_alive():
+            thread.join(0.2)
+            status.update(f"{label} ... {time.perf_counter() - started:.0f} s")
+    if failure:
+        raise failure[0]
+    stderr.print(f"[dim]{label}: {time.perf_counter() - started:.1f} s[/dim]")
+    return outcome[0]
+
+
+def table(*columns: tuple[str, Align], rows: list[list[str]], title: str | None = None) -> Table:
+    """Make a table of named columns, each aligned "left" or "right"."""
+    made = Table(title=title, title_justify="left")
+    for name, align in columns:
+        made.add_column(name, justify=align)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def numeric(*names: str) -> list[tuple[str, Align]]:
+    """Return columns of numbers."""
+    return [(name, "right") for name in names]

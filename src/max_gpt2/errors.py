@@ -1,0 +1,36 @@
+"""The errors that max-gpt2 raises on purpose. Each message names what is wrong and says what to do next."""
+
+
+class MaxGPT2Error(Exception):
+    """The base of all of them: catch it to catch every refusal."""
+
+
+class ModelNotFoundError(MaxGPT2Error):
+    """No such folder, no such model on the hub, or no network and nothing in the cache."""
+
+
+class ConfigError(MaxGPT2Error):
+    """A `config.json` that is missing, broken, or describes something else than a GPT-2."""
+
+
+class CheckpointError(MaxGPT2Error):
+    """Weights that cannot be loaded exactly."""
+
+
+class TokenizerError(MaxGPT2Error):
+    """A tokenizer that is missing, broken, or does not fit the model."""
+
+
+class RequestError(MaxGPT2Error):
+    """A prompt or an option that cannot be carried out."""
+
+
+class MissingExtraError(MaxGPT2Error):
+    """PyTorch and transformers are needed and not installed."""
+
+
+def listed(headline: str, problems: list[str], remedy: str) -> str:
+    """Return one message for several problems: a headline, a line for each, and what to do next."""
+    if len(problems) == 1:
+        return f"{headline}: {problems[0]}. {remedy}"
+    return "\n".join([f"{headline}, {len(problems)} problems:", *(f"  - {problem}" for problem in problems), remedy])

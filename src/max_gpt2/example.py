@@ -1,0 +1,108 @@
+"""What `main.py` shows and refuses, so that the example itself holds nothing but the example."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.markup import escape
+
+from max_gpt2.checkpoint import LoadPlan, load_checkpoint
+from max_gpt2.config import GPT2Config
+from max_gpt2.console import numeric, stdout, table, with_clock
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import check_request, encode_prompt, make_sampler
+from max_gpt2.reports import counted, verdict
+from max_gpt2.tokenizer import GPT2Tokenizer
+from max_gpt2.verify import compare, make_prompts
+
+#: The tutorial's model is GPT-2 as OpenAI published it: these fields must have these values.
+_PUBLISHED: dict[str, tuple[object, ...]] = {
+    "activation_function": ("gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt to compare the logits of; `ids` is [1, seq]."""
+
+    name: str
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A checkpoint and a request that can be carried out; `prompt_ids` is [1, seq]."""
+
+    model: str
+    folder: Path
+    config: GPT2Config
+    plan: LoadPlan
+    tokenizer: GPT2Tokenizer
+    prompts: list[Example]
+    prompt_ids: np.ndarray
+
+
+def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Checked:
+    """Refuse, with a MaxGPT2Error, what transformers would load at random or the tutorial's model cannot compute."""
+    checkpoint = with_clock("Checking the weights", lambda: load_checkpoint(model))
+    config, tokenizer = checkpoint.config, checkpoint.tokenizer
+    for name, published in _PUBLISHED.items():
+        if getattr(config, name) not in published:
+            raise RequestError(
+                f"{model} has {name} = {getattr(config, name)!r}, which the tutorial's model leaves out. "
+                f"Use: max-gpt2 verify --model {model}"
+            )
+    make_sampler(temperature, 0, seed)
+    tokens = check_request(config, encode_prompt(tokenizer, prompt), max_new_tokens)
+    prompts = [Example(one.name, np.array([one.tokens])) for one in make_prompts(tokenizer, config)]
+    return Checked(model, checkpoint.folder, config, checkpoint.plan, tokenizer, prompts, np.array([tokens]))
+
+
+def show_loaded(checked: Checked, transposed: list[str]) -> None:
+    """Print what was loaded and which tensors were transposed."""
+    config, plan = checked.config, checked.plan
+    rows = [
+        ["folder", str(checked.folder)],
+        [
+            "size",
+            f"{config.n_layer} layers of {config.n_head} heads, width {config.n_embd}, context {config.n_positions}",
+        ],
+        ["parameters", f"{plan.parameters:,}, stored as {', '.join(plan.dtypes)}, computed in float32"],
+        ["head", plan.head],
+        ["transposed", counted(transposed)],
+        ["skipped", counted([f"{name} ({reason})" for name, reason in plan.skipped.items()])],
+    ]
+    stdout.print(table(("", "left"), (checked.model, "left"), rows=rows))
+
+
+def show_logits(logits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
+    """Print how far MAX's and PyTorch's logits are apart on each prompt, and return the verdict over all."""
+    comparisons = {name: compare(ours, reference) for name, (ours, reference) in logits.items()}
+    rows = [
+        [name, str(one.positions), f"{one.max_abs_diff:.1e}", f"{one.largest_logit:.1f}", f"{one.argmax_agreement:.1%}"]
+        for name, one in comparisons.items()
+    ]
+    numbers = numeric("tokens", "largest difference", "largest logit", "same argmax")
+    stdout.print(table(("prompt", "left"), *numbers, rows=rows, title="Logits of MAX and of PyTorch"))
+    return verdict(list(comparisons.values()))
+
+
+def show_texts(
+    title: str,
+    checked: Checked,
+    by_max: Callable[[np.ndarray], np.ndarray],
+    by_torch: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Let both continue the prompt, [1, seq] -> [1, seq + new], and print the texts side by side with their speeds."""
+    cells, speeds = [], []
+    for writer in (by_max, by_torch):
+        started = time.perf_counter()
+        ids = writer(checked.prompt_ids)[0]
+        new = len(ids) - checked.prompt_ids.shape[1]
+        cells.append(escape(checked.tokenizer.decode(ids.tolist())))
+        speeds.append(f"{new / (time.perf_counter() - started):.1f} tokens/s")
+    stdout.print(table(("MAX", "left"), ("PyTorch", "left"), rows=[cells, speeds], title=title))

@@ -1,0 +1,45 @@
+"""Errors as a user sees them: one sentence on standard error, an exit code, and never a traceback."""
+
+import os
+import sys
+from collections.abc import Callable
+
+import click
+
+from max_gpt2.errors import MaxGPT2Error
+
+REFUSED = 2
+BROKEN = 70
+
+
+def guarded(program: Callable[[], object]) -> int:
+    """Run a program and return its exit code: 2 for anything that its user can put right, Ctrl-C included."""
+    try:
+        code = program()
+    except MaxGPT2Error as error:
+        return _complain(str(error))
+    except click.ClickException as error:
+        return _complain(f"{error.format_message().rstrip('.')}. Add --help to see what there is.")
+    except (KeyboardInterrupt, click.Abort):
+        _complain("Stopped by Ctrl-C. Nothing was kept; run the command again to start over.")
+        # MAX may be compiling in a thread of its own, which an ordinary exit would wait for.
+        sys.stderr.flush()
+        os._exit(REFUSED)
+    except BrokenPipeError:  # whoever read the output has seen enough: `max-gpt2 ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("MAX_GPT2_DEBUG"):
+            raise
+        _complain(
+            f"An error that max-gpt2 did not foresee ({type(error).__name__}: {error}). "
+            "Set MAX_GPT2_DEBUG=1 to see where it happened, and report it."
+        )
+        return BROKEN
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str) -> int:
+    """Print plain text: nothing is wrapped or coloured for a script that reads it."""
+    print(f"error: {message}", file=sys.stderr)
+    return REFUSED

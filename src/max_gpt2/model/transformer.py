@@ -1,0 +1,104 @@
+"""The transformer: embeddings, blocks, and the head on the positions that are asked for."""
+
+from max.dtype import DType
+from max.experimental import functional as F
+from max.experimental.nn import Linear, Module, Sequential, as_subgraph
+from max.experimental.tensor import Tensor
+from max.graph import TensorValue
+
+from max_gpt2.config import GPT2Config
+from max_gpt2.model.activations import FUNCTIONS
+from max_gpt2.model.attention import Attention
+
+
+class Table(Module[[Tensor], Tensor]):
+    """Learned vectors, looked up by number."""
+
+    def __init__(self, rows: int, n_embd: int) -> None:
+        """Make room for `weight` [rows, n_embd]."""
+        self.weight = Tensor.zeros([rows, n_embd])
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Look up: [...] of int64 -> [..., n_embd]."""
+        return F.gather(self.weight, numbers, axis=0)
+
+
+class LayerNorm(Module[[Tensor], Tensor]):
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axis: Ba et al. 2016."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        """Make room for `weight` and `bias`, both [dim]."""
+        self.weight = Tensor.ones([dim])
+        self.bias = Tensor.zeros([dim])
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize: [..., dim] -> [..., dim]."""
+        return F.layer_norm(x, gamma=self.weight, beta=self.bias, epsilon=self.eps)
+
+
+class MLP(Module[[Tensor], Tensor]):
+    """Two linear layers with the config's activation between them."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        """Make the two layers."""
+        self.c_fc = Linear(config.n_embd, config.intermediate_size, bias=True)
+        self.c_proj = Linear(config.intermediate_size, config.n_embd, bias=True)
+        self.activation_function = config.activation_function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it to every token: [batch, seq, n_embd] -> [batch, seq, n_embd]."""
+        return self.c_proj(FUNCTIONS[self.activation_function](self.c_fc(x)))
+
+
+class Block(Module[[Tensor, Tensor], Tensor]):
+    """A pre-norm transformer block: Radford et al. 2019, section 2.3."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        """Make the four parts."""
+        self.ln_1 = LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.attn = Attention(config)
+        self.ln_2 = LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+        """Apply the block: [batch, seq, n_embd] and the scale of the attention scores -> [batch, seq, n_embd]."""
+        x = x + self.attn(self.ln_1(x), scale)
+        return x + self.mlp(self.ln_2(x))
+
+
+class Transformer(Module[[Tensor], Tensor]):
+    """Token ids to the last hidden states."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        """Make the parts; their names are those of the checkpoint."""
+        self.wte = Table(config.vocab_size, config.n_embd)
+        self.wpe = Table(config.n_positions, config.n_embd)
+        self.h = Sequential(*(Block(config) for _ in range(config.n_layer)))
+        self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.scales = [config.attention_scale(layer) for layer in range(config.n_layer)]
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Return the hidden states: [batch, seq] of int64 -> [batch, seq, n_embd]."""
+        seq = input_ids.shape[1]
+        positions = F.range(0, Tensor.from_dim(seq), 1, out_dim=seq, dtype=DType.int64)
+        x = self.wte(input_ids) + self.wpe(positions)  # [batch, seq, n_embd] + [seq, n_embd]
+        for block, scale in zip(self.h, self.scales, strict=True):
+            # One subgraph serves all layers: they differ in their weights, and in a scale that is handed in.
+            x = as_subgraph(block, name="block")(x, Tensor(scale, dtype=DType.float32))
+        return self.ln_f(x)
+
+
+class LanguageModel(Module[[Tensor, Tensor], Tensor]):
+    """The transformer with its head."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        """Make the transformer and the head; `lm_head.weight` [vocab, n_embd] is loaded also when it is tied."""
+        self.transformer = Transformer(config)
+        self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
+
+    def forward(self, input_ids: Tensor, first: Tensor) -> Tensor:
+        """Return the logits from position `first` on: [batch, seq] and a scalar, int64 -> [batch, kept, vocab]."""
+        x = self.transformer(input_ids)
+        x = x[:, (slice(TensorValue(first), None), "kept")]
+        return self.lm_head(x)

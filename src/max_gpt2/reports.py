@@ -1,0 +1,108 @@
+"""How the command line shows its results: as tables for people, as one JSON object for programs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from max_gpt2.checkpoint import LoadPlan
+from max_gpt2.config import GPT2Config
+from max_gpt2.console import numeric, stderr, stdout, table
+from max_gpt2.generation import OneShot
+from max_gpt2.verify import Comparison, Report, criterion, worst
+
+
+def info_facts(model: str, folder: Path, config: GPT2Config, plan: LoadPlan) -> dict[str, Any]:
+    """Return what `max-gpt2 info` says, as JSON values."""
+    return {
+        "model": model,
+        "folder": str(folder),
+        "config": asdict(config) | {"n_inner": config.intermediate_size},
+        "parameters": plan.parameters,
+        "float32_bytes": 4 * plan.parameters,
+        "stored_dtypes": plan.dtypes,
+        "tied": plan.tied,
+        "head": plan.head,
+        "transposed": plan.transposed,
+        "skipped": plan.skipped,
+        "upcast": plan.upcast,
+    }
+
+
+def show_info(facts: dict[str, Any]) -> None:
+    """Print the facts of `info_facts` as a table."""
+    rows = [[name, str(value)] for name, value in facts["config"].items()]
+    rows += [
+        ["parameters", f"{facts['parameters']:,} ({facts['float32_bytes'] / 1e6:.0f} MB in float32)"],
+        [
+            "stored as",
+            f"{', '.join(facts['stored_dtypes'])} ({len(facts['upcast'])} tensors are made float32, exactly)",
+        ],
+        ["head", facts["head"]],
+        ["transposed", counted(facts["transposed"])],
+        ["skipped", counted([f"{name} ({reason})" for name, reason in facts["skipped"].items()])],
+    ]
+    stdout.print(table(("", "left"), (facts["model"], "left"), rows=rows))
+
+
+def counted(names: list[str]) -> str:
+    """Return how many names there are and the first three of them."""
+    dots = ", ..." if len(names) > 3 else ""
+    return f"{len(names)}: {', '.join(names[:3])}{dots}" if names else "none"
+
+
+def generation_facts(model: str, shot: OneShot) -> dict[str, Any]:
+    """Return what `max-gpt2 generate` says, as JSON values."""
+    written = shot.generation
+    return {
+        "model": model,
+        "prompt_tokens": written.prompt_tokens,
+        "tokens": written.tokens,
+        "text": written.text,
+        "finish_reason": written.finish_reason,
+        "seed": written.seed,
+        "timing": {
+            "load_s": shot.load_s,
+            "compile_s": shot.compile_s,
+            "prefill_s": written.prefill_s,
+            "decode_tokens_per_s": written.decode_tokens_per_s,
+        },
+    }
+
+
+def show_generation(shot: OneShot) -> None:
+    """Print the prompt and its continuation, and on standard error how it went."""
+    written = shot.generation
+    stdout.print(shot.prompt + written.text, markup=False, soft_wrap=True)
+    speed = f", {written.decode_tokens_per_s:.1f} tokens/s" if written.decode_tokens_per_s else ""
+    end = "the text ended" if written.finish_reason == "stop" else "as many as asked for"
+    stderr.print(f"[dim]{len(written.tokens)} tokens ({end}), seed {written.seed}{speed}[/dim]")
+
+
+def show_verification(report: Report) -> None:
+    """Print a row for each prompt and the verdict."""
+    rows = [
+        [
+            result.prompt.name,
+            str(len(result.prompt.tokens)),
+            f"{result.logits.max_abs_diff:.1e}",
+            f"{result.logits.max_rel_diff:.1e}",
+            f"{result.logits.argmax_agreement:.1%}",
+            f"{'the same' if result.greedy_match else 'not the same'} {result.greedy_tokens}"
+            if result.greedy_tokens
+            else "no room",
+            "equal" if result.logits.equal else "NOT EQUAL",
+        ]
+        for result in report.results
+    ]
+    numbers = numeric("tokens", "largest difference", "relative", "same argmax", "greedy tokens")
+    title = f"{report.model}: logits of MAX and of PyTorch"
+    stdout.print(table(("prompt", "left"), *numbers, ("", "left"), rows=rows, title=title))
+    print(verdict([result.logits for result in report.results]))
+
+
+def verdict(comparisons: Sequence[Comparison]) -> str:
+    """Return the one line that a comparison ends with."""
+    word = "are equal" if all(one.equal for one in comparisons) else "are NOT equal"
+    apart = worst(comparisons).max_abs_diff
+    return f"MAX and PyTorch {word}: their logits differ by at most {apart:.1e} ({criterion(comparisons)})."

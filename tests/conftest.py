@@ -1,0 +1,48 @@
+"""What many tests share. MAX compiles a graph in half a minute or more, so each is compiled once a session."""
+
+import os
+import shutil
+from pathlib import Path
+
+# Nothing in the tests may wait for a network that is not there.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+
+from max_gpt2.checkpoint import Checkpoint, load_checkpoint
+from max_gpt2.model import CompiledModel, compile_model
+from solutions.solution_01 import GPT2Config
+from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
+from tests.checkpoints import UNEVEN, write_checkpoint
+
+
+@pytest.fixture(scope="session")
+def tiny_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint that nobody changes."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+@pytest.fixture
+def tiny(tiny_original: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny checkpoint, to break."""
+    return Path(shutil.copytree(tiny_original, tmp_path / "tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_original: Path) -> Checkpoint:
+    return load_checkpoint(tiny_original)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Checkpoint) -> CompiledModel:
+    """The tiny checkpoint in the model for users."""
+    return compile_model(tiny_checkpoint.config, tiny_checkpoint.state_dict)
+
+
+@pytest.fixture(scope="session")
+def tutorial_model(tiny_checkpoint: Checkpoint) -> CompiledGPT2:
+    """The tiny checkpoint in the tutorial's model."""
+    names = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "layer_norm_epsilon")
+    model = MaxGPT2LMHeadModel(GPT2Config(**{name: UNEVEN[name] for name in names}))
+    model.load_state_dict(tiny_checkpoint.state_dict)
+    return model.compiled()

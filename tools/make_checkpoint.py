@@ -1,0 +1,85 @@
+"""Write a random checkpoint in exactly a published one's layout: `python tools/make_checkpoint.py --size gpt2 DIR`.
+
+The keys, shapes and mask buffers are those of `openai-community/gpt2` and its larger sisters: no prefix, Conv1D weights
+[in, out], one causal mask a layer, no `lm_head`; and the header has a length that leaves the data unaligned. The
+weights are random, so the text is noise, but everything that reads a checkpoint has the same work with it.
+"""
+
+import argparse
+import json
+import shutil
+import struct
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from max_gpt2.checkpoint.layout import LM_HEAD, canonical_shapes, is_conv1d
+from max_gpt2.checkpoint.locate import DEMO
+from max_gpt2.config import SIZES, GPT2Config
+
+
+def stored_layout(config: GPT2Config) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of the published file, in its order: by name."""
+    shapes: dict[str, tuple[int, ...]] = {
+        f"h.{layer}.attn.bias": (1, 1, config.n_positions, config.n_positions) for layer in range(config.n_layer)
+    }
+    for name, shape in canonical_shapes(config).items():
+        if name != LM_HEAD:
+            shapes[name.removeprefix("transformer.")] = shape[::-1] if is_conv1d(name) else shape
+    return dict(sorted(shapes.items()))
+
+
+def values(config: GPT2Config, seed: int) -> Iterator[np.ndarray]:
+    """Yield the tensors of `stored_layout` as GPT-2 is initialized, with biases and scales that are not trivial."""
+    dice = np.random.default_rng(seed)
+    for name, shape in stored_layout(config).items():
+        if name.endswith(".attn.bias"):
+            yield np.tril(np.ones(shape, dtype=np.float32))
+            continue
+        noise = dice.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
+        yield noise + np.float32(1) if "ln_" in name and name.endswith("weight") else noise
+
+
+def header(config: GPT2Config) -> bytes:
+    """Return the start of the file, its length not a multiple of four, as the published one's is (14,291 bytes)."""
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, shape in stored_layout(config).items():
+        size = 4 * int(np.prod(shape))
+        entries[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * ((3 - len(text)) % 4)  # the eight bytes of length keep the remainder: 3
+    return struct.pack("<Q", len(text)) + text
+
+
+def write_checkpoint(config: GPT2Config, folder: Path, seed: int = 0) -> None:
+    """Write `config.json`, `model.safetensors` and the demo's tokenizer into a folder, tensor by tensor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(header(config))
+        for array in values(config, seed):
+            file.write(array.tobytes())
+    fields = asdict(config)
+    (ending,) = fields.pop("eos_token_ids")
+    kind = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_ctx": config.n_positions}
+    fields |= kind | {"bos_token_id": ending, "eos_token_id": ending}
+    (folder / "config.json").write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        shutil.copyfile(DEMO / name, folder / name)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--size", choices=SIZES, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    write_checkpoint(SIZES[arguments.size], arguments.folder, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

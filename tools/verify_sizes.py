@@ -1,0 +1,83 @@
+"""Verify random checkpoints of the four published sizes, one after the other, and write the table to docs/sizes.md."""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from make_checkpoint import write_checkpoint
+
+from max_gpt2.config import SIZES
+
+PAGE = Path(__file__).parent.parent / "docs" / "sizes.md"
+INTRODUCTION = """# The four sizes
+
+`make verify-sizes` writes a random checkpoint of each published size, in the published layout, and runs
+`max-gpt2 verify` on it: the logits of four prompts, the longest of 1,024 tokens, in MAX and in PyTorch
+(transformers), both in float32. PyTorch computes first and is freed before MAX loads. The times are those of one run,
+PyTorch's own not among them; the memory is the peak of the whole process, PyTorch included.
+
+"""
+
+
+def verify(size: str) -> dict[str, Any]:
+    """Verify one size in a process of its own; return its report with `peak_gib` and `parameters` added."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_checkpoint(SIZES[size], Path(folder))
+        weights = (Path(folder) / "model.safetensors").stat().st_size
+        command = [sys.executable, "-m", "max_gpt2", "verify", "--model", folder, "--json"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        output = process.stdout.read() if process.stdout else ""
+        _, _, usage = os.wait4(process.pid, 0)
+    return json.loads(output) | {"peak_gib": peak_gib(usage), "file_gib": weights / 2**30}
+
+
+def peak_gib(usage: resource.struct_rusage) -> float:
+    """Return the peak of a finished process's memory: Linux counts it in KiB, macOS in bytes."""
+    return usage.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def row(size: str, report: dict[str, Any]) -> str:
+    """Return a line of the table."""
+    timing = report["timing"]
+    return (
+        f"| `{size}` | {report['file_gib']:.2f} GiB | {report['max_abs_diff']:.1e} | {report['argmax_agreement']:.2%} "
+        f"| {'yes' if report['greedy_match'] else 'no'} | {timing['load_s']:.1f} s | {timing['compile_s']:.0f} s "
+        f"| {report['peak_gib']:.1f} GiB | {'equal' if report['passed'] else 'NOT EQUAL'} |"
+    )
+
+
+def main() -> None:
+    """Verify the sizes that are asked for, print the table, and write the page when these are all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sizes", nargs="*", default=list(SIZES))
+    sizes: list[str] = parser.parse_args().sizes
+    lines = [
+        "| size | file | largest difference | same argmax | same greedy text | load | compile | peak memory | |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    passed = True
+    for size in sizes:
+        report = verify(size)
+        passed = passed and report["passed"]
+        lines.append(row(size, report))
+        print(lines[-1], flush=True)
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    measured = (
+        f"\nMeasured on {datetime.datetime.now(tz=datetime.UTC).date()}: {machine}, MAX 26.7.0, PyTorch 2.13.0.\n"
+    )
+    if sizes == list(SIZES):
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(INTRODUCTION + "\n".join(lines) + "\n" + measured)
+    sys.exit(0 if passed else 1)
+
+
+if __name__ == "__main__":
+    main()

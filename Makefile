@@ -25,11 +25,11 @@ format: $(READY)
 	$(BIN)/ruff format
 
 verify-sizes: $(READY)  ## verify random checkpoints of all four sizes and write docs/sizes.md (an hour, 16 GB)
-	$(BIN)/python tools/verify_sizes.py
+	$(BIN)/python -m tools.verify_sizes
 
 train-demo: $(READY)  ## train the checkpoint that ships anew (Debian or Ubuntu, an hour and a half on two cores)
 	$(BIN)/pip install -qq --editable '.[train]'
-	$(BIN)/python tools/train_demo.py
+	$(BIN)/python -m tools.train_demo
 
 lock:  ## refresh requirements.lock: the newest versions that pyproject.toml allows
 	rm -rf .lock && $(PYTHON) -m venv .lock

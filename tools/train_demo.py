@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from austen import PACKAGE, chapters
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
+
+from tools.austen import PACKAGE, chapters
 
 END_OF_TEXT = "<|endoftext|>"
 VOCAB_SIZE = 4096
@@ -24,6 +25,16 @@ N_POSITIONS = 256
 BATCH = 8
 SEED = 20
 MASK_LAYERS = 2
+SHAPE: dict[str, Any] = {
+    "vocab_size": VOCAB_SIZE,
+    "n_positions": N_POSITIONS,
+    "n_embd": 256,
+    "n_layer": 6,
+    "n_head": 8,
+    "bos_token_id": VOCAB_SIZE - 1,
+    "eos_token_id": VOCAB_SIZE - 1,
+}
+DROPOUT: dict[str, Any] = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.0}
 
 
 def train_tokenizer(texts: list[str]) -> Tokenizer:
@@ -72,13 +83,13 @@ def perplexity(model: GPT2LMHeadModel, ids: np.ndarray) -> float:
     return math.exp(total / len(rows))
 
 
-def train(model: GPT2LMHeadModel, ids: np.ndarray, held_out: np.ndarray, epochs: int, rate: float) -> None:
+def train(model: GPT2LMHeadModel, ids: np.ndarray, held_out: np.ndarray, epochs: int, rate: float, seed: int) -> None:
     """Train `model` in place with AdamW, a short warm-up and a cosine that ends at a twentieth of `rate`."""
     decayed = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
-    dice = np.random.default_rng(SEED)
+    dice = np.random.default_rng(seed)
     per_epoch = len(windows(ids, N_POSITIONS - 1)) // BATCH
     steps, step, began = epochs * per_epoch, 0, time.perf_counter()
     for epoch in range(epochs):
@@ -115,6 +126,11 @@ def save(model: GPT2LMHeadModel, tokenizer: Tokenizer, folder: Path) -> None:
     tokenizer.model.save(str(folder))
 
 
+def loaded(folder: Path) -> GPT2LMHeadModel:
+    """Return what was saved, in float32, ready to be trained further."""
+    return GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32, **DROPOUT).train()
+
+
 def samples(model: Any, tokenizer: Tokenizer, count: int) -> list[str]:
     """Return `count` texts of 80 tokens, temperature 0.8, top-k 40, seeds 0, 1, 2, ..., each from nothing."""
     texts = []
@@ -138,11 +154,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("src/max_gpt2/demo"), help="folder of the checkpoint")
     parser.add_argument("--package", type=Path, help=f"folder with {PACKAGE} unpacked (default: download it)")
-    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--cycles", type=int, default=2, help="how often the learning rate rises and falls")
+    parser.add_argument("--after", type=int, default=0, help="go on from --out, which holds the result of this cycle")
+    parser.add_argument("--epochs", type=int, default=7, help="epochs in each cycle")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     arguments = parser.parse_args()
 
-    torch.manual_seed(SEED)
     torch.set_num_threads(2)
     texts = chapters(arguments.package)
     kept_apart = [text for number, text in enumerate(texts) if number % 20 == 10]
@@ -151,34 +168,22 @@ def main() -> None:
     ids, held_out = encode(tokenizer, learned_from), encode(tokenizer, kept_apart)
     print(f"{len(ids)} training tokens, {len(held_out)} held out", flush=True)
 
-    config = GPT2Config(
-        vocab_size=VOCAB_SIZE,
-        n_positions=N_POSITIONS,
-        n_embd=256,
-        n_layer=6,
-        n_head=8,
-        resid_pdrop=0.1,
-        embd_pdrop=0.1,
-        attn_pdrop=0.0,
-        bos_token_id=VOCAB_SIZE - 1,
-        eos_token_id=VOCAB_SIZE - 1,
-    )
-    model = GPT2LMHeadModel(config)
-    model.train()
     began = time.perf_counter()
-    train(model, ids, held_out, arguments.epochs, arguments.rate)
-    save(model, tokenizer, arguments.out)
+    for cycle in range(arguments.after, arguments.cycles):
+        torch.manual_seed(SEED + cycle)
+        model = loaded(arguments.out) if cycle else GPT2LMHeadModel(GPT2Config(**SHAPE, **DROPOUT))
+        train(model, ids, held_out, arguments.epochs, arguments.rate, SEED + cycle)
+        save(model, tokenizer, arguments.out)
 
-    shipped = GPT2LMHeadModel.from_pretrained(arguments.out, dtype=torch.float32).eval()
+    shipped = loaded(arguments.out).eval()
     facts = {
         "parameters": sum(p.numel() for p in shipped.parameters()),
         "training_tokens": len(ids),
         "held_out_tokens": len(held_out),
-        "epochs": arguments.epochs,
-        "minutes": round((time.perf_counter() - began) / 60),
+        "epochs": arguments.cycles * arguments.epochs,
         "validation_perplexity": round(perplexity(shipped, held_out), 2),
     }
-    print(facts, flush=True)
+    print(facts, f"{(time.perf_counter() - began) / 60:.0f} minutes", flush=True)
     write_results(arguments.out, facts, samples(shipped, tokenizer, 10))
 
 

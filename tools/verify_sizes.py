@@ -12,9 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from make_checkpoint import write_checkpoint
-
 from max_gpt2.config import SIZES
+from tools.make_checkpoint import write_checkpoint
 
 PAGE = Path(__file__).parent.parent / "docs" / "sizes.md"
 INTRODUCTION = """# The four sizes

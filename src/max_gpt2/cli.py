@@ -12,13 +12,23 @@ from max_gpt2.guard import guarded
 
 app = typer.Typer(
     help="GPT-2 on MAX: loads any pretrained checkpoint, proves it against PyTorch, and writes text.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 Model = Annotated[str, typer.Option("--model", help='"demo", a hub id such as gpt2, or a folder.')]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False
+) -> None:
+    """Show the version, or the help when no command is named."""
+    if version:
+        print(__version__)
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -47,10 +57,10 @@ def generate(
     from max_gpt2.console import with_clock
     from max_gpt2.generation import Request, generate_once
 
-    if not prompt and prompt_ids is None:
-        print("The prompt is empty: one <|endoftext|> starts the text.", file=sys.stderr)
     request = Request(prompt, _parse_ids(prompt_ids), max_new_tokens, temperature, top_k, seed)
     shot = generate_once(model, request, with_clock)
+    if not prompt and prompt_ids is None:
+        print("The prompt is empty: one <|endoftext|> started the text.", file=sys.stderr)
     _print_json(reports.generation_facts(model, shot)) if as_json else reports.show_generation(shot)
 
 
@@ -64,12 +74,6 @@ def verify(model: Model = "demo", as_json: AsJson = False) -> None:
     report = run_verification(model, with_clock)
     _print_json(report.to_json()) if as_json else reports.show_verification(report)
     raise typer.Exit(0 if report.passed else 1)
-
-
-@app.command()
-def version() -> None:
-    """Show the version of max-gpt2."""
-    print(__version__)
 
 
 def main() -> None:

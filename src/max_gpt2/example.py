@@ -86,7 +86,7 @@ def show_logits(logits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
         [name, str(one.positions), f"{one.max_abs_diff:.1e}", f"{one.largest_logit:.1f}", f"{one.argmax_agreement:.1%}"]
         for name, one in comparisons.items()
     ]
-    numbers = numeric("tokens", "largest difference", "largest logit", "same argmax")
+    numbers = numeric("tokens", "max diff", "largest logit", "same argmax")
     stdout.print(table(("prompt", "left"), *numbers, rows=rows, title="Logits of MAX and of PyTorch"))
     return verdict(list(comparisons.values()))
 

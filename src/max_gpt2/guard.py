@@ -4,12 +4,13 @@ import os
 import sys
 from collections.abc import Callable
 
-import click
+import typer
 
 from max_gpt2.errors import MaxGPT2Error
 
 REFUSED = 2
 BROKEN = 70
+TYPER_INTERRUPTED = 130
 
 
 def guarded(program: Callable[[], object]) -> int:
@@ -18,14 +19,14 @@ def guarded(program: Callable[[], object]) -> int:
         code = program()
     except MaxGPT2Error as error:
         return _complain(str(error))
-    except click.ClickException as error:
+    except typer.TyperException as error:
         return _complain(f"{error.format_message().rstrip('.')}. Add --help to see what there is.")
-    except (KeyboardInterrupt, click.Abort):
-        _complain("Stopped by Ctrl-C. Nothing was kept; run the command again to start over.")
-        # MAX may be compiling in a thread of its own, which an ordinary exit would wait for.
-        sys.stderr.flush()
-        os._exit(REFUSED)
-    except BrokenPipeError:  # whoever read the output has seen enough: `max-gpt2 ... | head`
+    except (KeyboardInterrupt, typer.Abort):
+        return _stopped()
+    except SystemExit as leaving:
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            raise
+        # Whoever read the output has seen enough, as in `max-gpt2 info | head -1`; typer leaves with 1 then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -36,7 +37,15 @@ def guarded(program: Callable[[], object]) -> int:
             "Set MAX_GPT2_DEBUG=1 to see where it happened, and report it."
         )
         return BROKEN
+    if code == TYPER_INTERRUPTED:
+        return _stopped()
     return code if isinstance(code, int) else 0
+
+
+def _stopped() -> int:
+    _complain("Stopped by Ctrl-C. Nothing was kept; run the command again to start over.")
+    sys.stderr.flush()
+    os._exit(REFUSED)  # MAX may be compiling in a thread of its own, which an ordinary exit would wait for
 
 
 def _complain(message: str) -> int:

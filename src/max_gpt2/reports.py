@@ -9,7 +9,7 @@ from max_gpt2.checkpoint import LoadPlan
 from max_gpt2.config import GPT2Config
 from max_gpt2.console import numeric, stderr, stdout, table
 from max_gpt2.generation import OneShot
-from max_gpt2.verify import Comparison, Report, criterion, worst
+from max_gpt2.verify import Comparison, PromptResult, Report, criterion, worst
 
 
 def info_facts(model: str, folder: Path, config: GPT2Config, plan: LoadPlan) -> dict[str, Any]:
@@ -88,17 +88,22 @@ def show_verification(report: Report) -> None:
             f"{result.logits.max_abs_diff:.1e}",
             f"{result.logits.max_rel_diff:.1e}",
             f"{result.logits.argmax_agreement:.1%}",
-            f"{'the same' if result.greedy_match else 'not the same'} {result.greedy_tokens}"
-            if result.greedy_tokens
-            else "no room",
+            greedy(result),
             "equal" if result.logits.equal else "NOT EQUAL",
         ]
         for result in report.results
     ]
-    numbers = numeric("tokens", "largest difference", "relative", "same argmax", "greedy tokens")
+    numbers = numeric("tokens", "max diff", "relative", "same argmax", "greedy")
     title = f"{report.model}: logits of MAX and of PyTorch"
     stdout.print(table(("prompt", "left"), *numbers, ("", "left"), rows=rows, title=title))
     print(verdict([result.logits for result in report.results]))
+
+
+def greedy(result: PromptResult) -> str:
+    """Return whether both wrote the same tokens after a prompt, and how many."""
+    if not result.greedy_tokens:
+        return "no room"
+    return f"{'same' if result.greedy_match else 'other'} {result.greedy_tokens}"
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:

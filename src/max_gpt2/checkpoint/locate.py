@@ -42,15 +42,14 @@ def locate(model: str | Path) -> Path:
     """
     if model == "demo":
         return DEMO
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    name, folder = str(model), Path(model).expanduser()
+    if name and folder.is_dir():
         return folder
-    name = str(model)
-    if folder.exists():
+    if name and folder.exists():
         raise ModelNotFoundError(f"{name} is a file. Give the folder that holds it, with its config.json.")
     if not _HUB_ID.fullmatch(name) or name.startswith("."):
         raise ModelNotFoundError(
-            f'There is no folder {name}. Give a folder that exists, a hub id such as gpt2, or "demo".'
+            f'There is no folder "{name}". Give a folder that exists, a hub id such as gpt2, or "demo".'
         )
     return _from_hub(name)
 

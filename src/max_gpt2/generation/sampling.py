@@ -29,13 +29,13 @@ def make_sampler(temperature: float, top_k: int, seed: int) -> Sampler:
     dice = np.random.default_rng(seed)
 
     def sample(logits: np.ndarray) -> int:
-        heights = _weights(logits, temperature, top_k).cumsum()
+        heights = weights(logits, temperature, top_k).cumsum()
         return int((heights > dice.random() * heights[-1]).argmax())
 
     return sample
 
 
-def _weights(logits: np.ndarray, temperature: float, top_k: int) -> np.ndarray:
+def weights(logits: np.ndarray, temperature: float, top_k: int) -> np.ndarray:
     """Return how likely each token is to be drawn, up to a factor: [vocab] -> [vocab]."""
     scores = logits.astype(np.float64)
     scores = np.exp((scores - scores.max()) / temperature)

@@ -42,7 +42,8 @@ class Comparison:
 
 def compare(ours: np.ndarray, reference: np.ndarray) -> Comparison:
     """Compare logits, both [..., vocab]; anything that is not finite on one side counts as infinitely far apart."""
-    difference = np.abs(ours - reference)
+    with np.errstate(invalid="ignore"):  # inf - inf is nan, which is dealt with below
+        difference = np.abs(ours - reference)
     largest = float(np.abs(reference).max())
     apart = float(difference.max()) if np.isfinite(difference).all() else float("inf")
     return Comparison(

@@ -1,0 +1,272 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
+
+from max_gpt2.checkpoint import Checkpoint, inspect_checkpoint, load_checkpoint
+from max_gpt2.errors import CheckpointError, MaxGPT2Error
+from tests.checkpoints import edit_config, edit_weights, reference_model, write_checkpoint
+
+Tensors = dict[str, np.ndarray]
+SQUARE = "transformer.h.1.attn.c_proj.weight"
+WTE = "transformer.wte.weight"
+
+
+def linear_weights(model: torch.nn.Module) -> Tensors:
+    """Transformers' state dict in PyTorch's linear layout, found out by what each layer computes, not by its name."""
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    for name, module in model.named_modules():
+        if isinstance(module, transformers.pytorch_utils.Conv1D):
+            rows = torch.eye(module.weight.shape[0])
+            with torch.no_grad():
+                weights[f"{name}.weight"] = (module(rows) - module.bias).numpy().T
+    return weights
+
+
+def assert_same(ours: Tensors, expected: Tensors, atol: float = 1e-6) -> None:
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(ours[name], value, rtol=0, atol=atol, err_msg=name)
+
+
+def test_the_state_dict_is_canonical(tiny_checkpoint: Checkpoint) -> None:
+    assert_same(tiny_checkpoint.state_dict, linear_weights(reference_model()))
+    for value in tiny_checkpoint.state_dict.values():
+        assert value.dtype == np.float32
+        assert value.flags.c_contiguous
+        assert value.flags.aligned
+    assert tiny_checkpoint.state_dict["lm_head.weight"] is tiny_checkpoint.state_dict[WTE]
+    assert tiny_checkpoint.plan.tied
+
+
+def test_the_square_c_proj_is_transposed(tiny_checkpoint: Checkpoint, tiny_original: Path) -> None:
+    stored = load_file(tiny_original / "model.safetensors")[SQUARE]
+    assert not np.allclose(stored, stored.T)
+    np.testing.assert_array_equal(tiny_checkpoint.state_dict[SQUARE], stored.T)
+    assert SQUARE in tiny_checkpoint.plan.transposed
+
+
+@pytest.mark.parametrize("prefix", ["", "module.transformer.", "_orig_mod.transformer."])
+def test_prefixes(tiny: Path, tiny_checkpoint: Checkpoint, prefix: str) -> None:
+    def rename(tensors: Tensors) -> None:
+        for name in list(tensors):
+            tensors[prefix + name.removeprefix("transformer.")] = tensors.pop(name)
+
+    edit_weights(tiny, rename)
+    assert_same(load_checkpoint(tiny).state_dict, tiny_checkpoint.state_dict, atol=0)
+
+
+def test_mixed_prefixes(tiny: Path, tiny_checkpoint: Checkpoint) -> None:
+    def rename(tensors: Tensors) -> None:
+        for name in list(tensors)[::2]:
+            tensors[name.removeprefix("transformer.")] = tensors.pop(name)
+
+    edit_weights(tiny, rename)
+    assert_same(load_checkpoint(tiny).state_dict, tiny_checkpoint.state_dict, atol=0)
+
+
+def test_mask_buffers_and_other_heads_are_skipped_by_name(tiny: Path, tiny_checkpoint: Checkpoint) -> None:
+    extras: Tensors = {
+        "transformer.h.0.attn.bias": np.tril(np.ones((1, 1, 53, 53), np.uint8)),
+        "transformer.h.0.attn.masked_bias": np.array(-1e4, np.float32),
+        "transformer.h.1.attn.bias": np.tril(np.ones((1, 1, 53, 53), bool)),
+        "score.weight": np.ones((2, 24), np.float32),
+    }
+    edit_weights(tiny, lambda tensors: tensors.update(extras))
+    checkpoint = load_checkpoint(tiny)
+    assert_same(checkpoint.state_dict, tiny_checkpoint.state_dict, atol=0)
+    assert checkpoint.plan.skipped.keys() == extras.keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_made_float32_exactly(tiny: Path, dtype: torch.dtype) -> None:
+    path = tiny / "model.safetensors"
+    stored = {name: value.to(dtype) for name, value in load_torch(path).items()}
+    save_torch(stored, path, metadata={"format": "pt"})
+    checkpoint = load_checkpoint(tiny)
+    np.testing.assert_array_equal(checkpoint.state_dict[WTE], stored[WTE].float().numpy())
+    np.testing.assert_array_equal(checkpoint.state_dict[SQUARE], stored[SQUARE].float().numpy().T)
+    assert set(checkpoint.plan.upcast) == set(stored)
+
+
+def test_shards(tiny: Path, tiny_checkpoint: Checkpoint) -> None:
+    (tiny / "model.safetensors").unlink()
+    reference_model().save_pretrained(tiny, max_shard_size="40KB")
+    assert len(list(tiny.glob("model-*.safetensors"))) > 1
+    assert_same(load_checkpoint(tiny).state_dict, tiny_checkpoint.state_dict, atol=0)
+
+
+def test_the_layout_of_make_checkpoint_is_unaligned_and_loads(tmp_path: Path) -> None:
+    from max_gpt2.config import GPT2Config
+    from tools.make_checkpoint import stored_layout, values, write_checkpoint
+
+    config = GPT2Config(vocab_size=4096, n_positions=31, n_embd=24, n_layer=2, n_head=3)
+    write_checkpoint(config, tmp_path)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    assert (8 + int.from_bytes(content[:8], "little")) % 4 == 3
+    stored = dict(zip(stored_layout(config), values(config, 0), strict=True))
+    checkpoint = load_checkpoint(tmp_path)
+    np.testing.assert_array_equal(checkpoint.state_dict[WTE], stored["wte.weight"])
+    np.testing.assert_array_equal(
+        checkpoint.state_dict["transformer.h.1.mlp.c_fc.weight"], stored["h.1.mlp.c_fc.weight"].T
+    )
+    assert all(value.flags.aligned for value in checkpoint.state_dict.values())
+    assert checkpoint.plan.skipped.keys() == {"h.0.attn.bias", "h.1.attn.bias"}
+
+
+def test_a_stored_head_that_is_equal_is_tied(tiny: Path) -> None:
+    edit_weights(tiny, lambda tensors: tensors.update({"lm_head.weight": tensors[WTE]}))
+    checkpoint = load_checkpoint(tiny)
+    assert checkpoint.plan.tied
+    assert checkpoint.plan.skipped == {"lm_head.weight": "equal to wte"}
+    assert checkpoint.state_dict["lm_head.weight"] is checkpoint.state_dict[WTE]
+
+
+def test_a_stored_head_that_is_not_equal_is_kept(tiny: Path) -> None:
+    head = np.random.default_rng(0).standard_normal((311, 24), dtype=np.float32)
+    edit_weights(tiny, lambda tensors: tensors.update({"lm_head.weight": head}))
+    checkpoint = load_checkpoint(tiny)
+    assert not checkpoint.plan.tied
+    np.testing.assert_array_equal(checkpoint.state_dict["lm_head.weight"], head)
+
+
+def test_an_untied_head(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(write_checkpoint(tmp_path, tie_word_embeddings=False))
+    assert_same(checkpoint.state_dict, linear_weights(reference_model(tie_word_embeddings=False)))
+    assert not np.array_equal(checkpoint.state_dict["lm_head.weight"], checkpoint.state_dict[WTE])
+
+
+def test_the_parameters_are_counted_as_pytorch_counts_them(tiny_original: Path, tmp_path: Path) -> None:
+    _, _, plan = inspect_checkpoint(tiny_original)
+    assert plan.parameters == sum(value.numel() for value in reference_model().parameters())
+
+
+def refusal(folder: Path, load: Callable[[Path], object] = load_checkpoint) -> str:
+    with pytest.raises(MaxGPT2Error) as caught:
+        load(folder)
+    return str(caught.value)
+
+
+def test_every_problem_is_listed_at_once(tiny: Path) -> None:
+    def spoil(tensors: Tensors) -> None:
+        del tensors["transformer.h.0.ln_1.bias"]
+        del tensors["transformer.wpe.weight"]
+        tensors["transformer.h.7.ln_1.bias"] = np.zeros(24, np.float32)
+        tensors["transformer.h.2.mlp.c_fc.weight"] = np.zeros((24, 95), np.float32)
+        tensors["transformer.h.1.attn.c_attn.weight"] = np.zeros((72, 24), np.float32)
+        tensors["transformer.ln_f.bias"] = np.zeros(24, np.int8)
+
+    edit_weights(tiny, spoil)
+    message = refusal(tiny)
+    assert "6 problems" in message
+    assert "transformer.h.0.ln_1.bias [24] is missing" in message
+    assert "transformer.wpe.weight [53, 24] is missing" in message
+    assert "transformer.h.7.ln_1.bias [24] is no part of a GPT-2 with 3 layers" in message
+    assert "transformer.h.2.mlp.c_fc.weight is [24, 95], expected [24, 96]" in message
+    assert "transformer.h.1.attn.c_attn.weight is [72, 24], expected [24, 72] (it looks transposed already)" in message
+    assert "transformer.ln_f.bias is I8" in message
+    assert refusal(tiny, inspect_checkpoint) == message
+
+
+def test_a_tensor_that_is_there_twice_is_refused(tiny: Path) -> None:
+    edit_weights(tiny, lambda tensors: tensors.update({"wte.weight": tensors[WTE]}))
+    assert "are both transformer.wte.weight" in refusal(tiny)
+
+
+def test_an_untied_config_needs_its_head(tiny: Path) -> None:
+    edit_config(tiny, tie_word_embeddings=False)
+    assert "lm_head.weight [311, 24] is missing" in refusal(tiny)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(tiny: Path, value: float) -> None:
+    def spoil(tensors: Tensors) -> None:
+        tensors["transformer.h.1.mlp.c_fc.bias"][5] = value
+        tensors["transformer.h.2.ln_2.weight"][:3] = value
+
+    edit_weights(tiny, spoil)
+    message = refusal(tiny)
+    assert "transformer.h.1.mlp.c_fc.bias has 1 value" in message
+    assert "transformer.h.2.ln_2.weight has 3 values" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 548105171\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
+        (b"\n\n  <html></html>", "web page"),
+        (b"PK\x03\x04 something else altogether", "cut off or damaged"),
+    ],
+)
+def test_what_is_no_safetensors_file_is_named(tiny: Path, content: bytes, says: str) -> None:
+    (tiny / "model.safetensors").write_bytes(content)
+    message = refusal(tiny)
+    assert says in message
+    assert "model.safetensors" in message
+
+
+@pytest.mark.parametrize("kept", [7, 8, 200, 0.5, 0.999999])
+def test_a_truncated_file_is_refused(tiny: Path, kept: float) -> None:
+    path = tiny / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept if kept > 1 else kept * len(content))])
+    assert "cut off or damaged" in refusal(tiny)
+
+
+def test_no_weights_at_all(tiny: Path) -> None:
+    (tiny / "model.safetensors").rename(tiny / "pytorch_model.bin")
+    message = refusal(tiny)
+    assert "has no model.safetensors" in message
+    assert "pytorch_model.bin, which is not read" in message
+
+
+class TestIndex:
+    """A sharded checkpoint's index, which transformers believes whatever it says."""
+
+    @pytest.fixture
+    def sharded(self, tiny: Path) -> Path:
+        (tiny / "model.safetensors").unlink()
+        reference_model().save_pretrained(tiny, max_shard_size="40KB")
+        return tiny
+
+    def spoil(self, folder: Path, edit: Callable[[dict[str, str]], object]) -> str:
+        path = folder / "model.safetensors.index.json"
+        index = json.loads(path.read_text())
+        edit(index["weight_map"])
+        path.write_text(json.dumps(index))
+        return refusal(folder)
+
+    @pytest.mark.parametrize("shard", ["../secret.safetensors", "/etc/passwd", "a/b.safetensors", "..", ""])
+    def test_a_shard_outside_the_folder_is_refused(self, sharded: Path, shard: str) -> None:
+        assert "is not a plain file name" in self.spoil(sharded, lambda map_: map_.update({WTE: shard}))
+
+    def test_a_missing_shard(self, sharded: Path) -> None:
+        next(sharded.glob("model-00002*")).unlink()
+        assert "is missing" in refusal(sharded)
+
+    def test_an_index_that_promises_too_much(self, sharded: Path) -> None:
+        message = self.spoil(sharded, lambda map_: map_.update({"x": map_[WTE]}))
+        assert "x should be in model-0000" in message
+
+    def test_an_index_that_leaves_something_out(self, sharded: Path) -> None:
+        assert "which the index does not say" in self.spoil(sharded, lambda map_: map_.pop(SQUARE))
+
+    @pytest.mark.parametrize("content", ["{}", '{"weight_map": 3}', '{"weight_map": {"a": 1}}', "nonsense"])
+    def test_an_index_that_is_none(self, sharded: Path, content: str) -> None:
+        (sharded / "model.safetensors.index.json").write_text(content)
+        assert "index.json" in refusal(sharded)
+
+
+def test_errors_are_of_the_kind_that_names_the_weights(tiny: Path) -> None:
+    (tiny / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError):
+        load_checkpoint(tiny)

@@ -1,0 +1,208 @@
+"""Each step on its own against PyTorch, from one graph, and the text that the whole model writes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from max.driver import CPU, Buffer
+from max.dtype import DType
+from max.experimental import functional as F
+from max.experimental.nn import Module
+from max.experimental.tensor import Tensor, default_device, default_dtype
+from max.graph import TensorType
+
+from max_gpt2.checkpoint import Checkpoint
+from solutions.solution_01 import GPT2Config
+from solutions.solution_02 import causal_mask
+from solutions.solution_05 import GPT2Embeddings
+from solutions.solution_06 import GPT2PositionEmbeddings
+from solutions.solution_10 import apply_residual_connection
+from solutions.solution_11 import GPT2Block
+from solutions.solution_13 import CompiledGPT2
+from solutions.solution_14 import generate_next_token, generate_tokens
+from tests.checkpoints import random_ids, reference_model
+
+FOLDER = Path(__file__).parent.parent.parent / "solutions"
+CONFIG = GPT2Config(vocab_size=311, n_positions=53, n_embd=24, n_layer=3, n_head=3, layer_norm_epsilon=3e-2)
+SEQ = 11
+
+
+class Steps(Module[[Tensor, Tensor], tuple[Tensor, ...]]):
+    """The parts of one block, each with an output of its own."""
+
+    def __init__(self) -> None:
+        self.wte = GPT2Embeddings(CONFIG)
+        self.wpe = GPT2PositionEmbeddings(CONFIG)
+        self.block = GPT2Block(CONFIG)
+
+    def forward(self, input_ids: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        seq, block = x.shape[1], self.block
+        return (
+            causal_mask(seq),
+            block.ln_1(x),
+            block.mlp(x),
+            self.wte(input_ids),
+            self.wpe(seq),
+            *block.attn.qkv(x),
+            block.attn.split_heads(x),
+            block.attn(x),
+            apply_residual_connection(x, block.ln_2(x)),
+            block(x),
+        )
+
+
+OUTPUTS = ("mask", "ln_1", "mlp", "wte", "wpe", "query", "key", "value", "heads", "attention", "residual", "block")
+
+
+@pytest.fixture(scope="module")
+def steps(tiny_checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    with default_device(CPU()), default_dtype(DType.float32):
+        with F.lazy():
+            module = Steps()
+        weights = {name: tiny_checkpoint.state_dict[f"transformer.{name}"] for name in ("wte.weight", "wpe.weight")}
+        for name, value in tiny_checkpoint.state_dict.items():
+            if name.startswith("transformer.h.0."):
+                weights["block." + name.removeprefix("transformer.h.0.")] = value
+        ids = TensorType(DType.int64, ["batch", "seq"], device=CPU())
+        x = TensorType(DType.float32, ["batch", "seq", 24], device=CPU())
+        run = module.compile(ids, x, weights=weights)
+    outputs = run.execute_raw(Buffer.from_numpy(random_ids(2, SEQ)), Buffer.from_numpy(hidden()))
+    return {name: output.to_numpy() for name, output in zip(OUTPUTS, outputs, strict=True)}
+
+
+def hidden() -> np.ndarray:
+    """Hidden states whose scale is not 1: [2, SEQ, n_embd]."""
+    return np.random.default_rng(3).standard_normal((2, SEQ, 24), dtype=np.float32) * np.float32(0.4)
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, np.ndarray]:
+    transformer = reference_model().transformer
+    block: Any = transformer.h[0]
+    x, ids = torch.from_numpy(hidden()), torch.from_numpy(random_ids(2, SEQ))
+    causal = torch.full((SEQ, SEQ), float("-inf")).triu(1)
+    with torch.no_grad():
+        query, key, value = block.attn.c_attn(x).split(24, dim=2)
+        values = {
+            "mask": causal,
+            "ln_1": block.ln_1(x),
+            "mlp": block.mlp(x),
+            "wte": transformer.wte(ids),
+            "wpe": transformer.wpe(torch.arange(SEQ)),
+            "query": query,
+            "key": key,
+            "value": value,
+            "heads": x.view(2, SEQ, 3, 8).permute(0, 2, 1, 3),
+            "attention": block.attn(x, attention_mask=causal[None, None])[0],
+            "residual": x + block.ln_2(x),
+            "block": block(x, attention_mask=causal[None, None]),
+        }
+    return {name: value.numpy() for name, value in values.items()}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_step_is_what_pytorch_computes(
+    name: str, steps: dict[str, np.ndarray], expected: dict[str, np.ndarray]
+) -> None:
+    np.testing.assert_allclose(steps[name], expected[name], rtol=0, atol=5e-6)
+
+
+def test_config() -> None:
+    assert GPT2Config().n_inner == 3072
+    assert GPT2Config(n_embd=24, n_head=3).n_inner == 96
+    assert GPT2Config(n_inner=5).n_inner == 5
+    with pytest.raises(ValueError, match="n_embd=24 is not a multiple of n_head=5"):
+        GPT2Config(n_embd=24, n_head=5)
+
+
+class Fixed:
+    """A model that always finds the same logits, and counts how often it is asked."""
+
+    config = CONFIG
+
+    def __init__(self, logits: list[float]) -> None:
+        self.row = np.array(logits, dtype=np.float32)
+        self.calls = 0
+
+    def __call__(self, input_ids: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        return np.broadcast_to(self.row, (*input_ids.shape, len(self.row)))
+
+
+def test_greedy_text_is_that_of_transformers_for_several_rows(tutorial_model: CompiledGPT2) -> None:
+    rows = random_ids(3, 6)
+    ours = generate_tokens(tutorial_model, rows, max_new_tokens=20, do_sample=False)
+    settings = {"do_sample": False, "max_new_tokens": 20, "eos_token_id": None, "pad_token_id": 0}
+    ids = torch.from_numpy(rows)
+    theirs = reference_model().generate(ids, attention_mask=torch.ones_like(ids), **settings)
+    np.testing.assert_array_equal(ours, theirs.numpy())
+
+
+def test_the_seed_decides(tutorial_model: CompiledGPT2) -> None:
+    rows = random_ids(2, 4)
+    texts = [generate_tokens(tutorial_model, rows, 15, temperature=1.2, seed=seed) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(texts[0], texts[1])
+    assert not np.array_equal(texts[0], texts[2])
+    np.testing.assert_array_equal(texts[0][:, :4], rows)
+    assert texts[0].shape == (2, 19)
+
+
+def test_sampling_follows_the_temperature() -> None:
+    logits = [0.0, 1.0, 2.0]
+    rows = np.zeros((30_000, 1), dtype=np.int64)
+    for temperature in (0.5, 1.0, 3.0):
+        drawn = generate_next_token(Fixed(logits), rows, temperature, True, np.random.default_rng(0))
+        expected = torch.softmax(torch.tensor(logits) / temperature, dim=0).numpy()
+        np.testing.assert_allclose(np.bincount(drawn[:, 0], minlength=3) / len(rows), expected, atol=0.01)
+
+
+@pytest.mark.parametrize(("seq", "new"), [(53, 1), (54, 0), (1, 53)])
+def test_it_stops_before_it_would_run_past_the_context(seq: int, new: int) -> None:
+    model = Fixed([0.0])
+    with pytest.raises(ValueError, match=f"{seq} \\+ {new} tokens exceed the context, n_positions=53"):
+        generate_tokens(model, np.zeros((1, seq), dtype=np.int64), max_new_tokens=new)
+    assert model.calls == 0
+
+
+def test_a_temperature_of_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="do_sample=False"):
+        generate_tokens(Fixed([0.0]), np.zeros((1, 1), dtype=np.int64), temperature=0)
+
+
+def test_the_promised_names_are_there() -> None:
+    names = {
+        2: ["causal_mask"],
+        3: ["LayerNorm"],
+        4: ["GPT2MLP"],
+        5: ["GPT2Embeddings"],
+        6: ["GPT2PositionEmbeddings"],
+        7: ["GPT2SingleHeadQKV"],
+        8: ["compute_attention"],
+        9: ["GPT2MultiHeadAttention"],
+        10: ["ResidualBlock", "apply_residual_connection"],
+        11: ["GPT2Block"],
+        12: ["GPT2Model"],
+        13: ["MaxGPT2LMHeadModel"],
+        14: ["generate_next_token", "generate_tokens"],
+    }
+    for number, promised in names.items():
+        text = (FOLDER / f"solution_{number:02}.py").read_text()
+        for name in promised:
+            assert re.search(rf"^(class|def) {name}\b", text, re.MULTILINE), name
+
+
+def test_a_thing_is_written_once_and_the_two_models_do_not_import_each_other() -> None:
+    defined: dict[str, str] = {}
+    for path in sorted(FOLDER.glob("solution_*.py")):
+        text = path.read_text()
+        assert "max_gpt2" not in text
+        for name in re.findall(r"^(?:class|def) (\w+)", text, re.MULTILINE):
+            assert name not in defined, f"{name} is in {defined[name]} and in {path.name}"
+            defined[name] = path.name
+    package = FOLDER.parent / "src"
+    assert not [
+        path for path in package.rglob("*.py") if re.search(r"^(from|import) solutions", path.read_text(), re.M)
+    ]

@@ -1,0 +1,292 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from max_gpt2.cli import app
+from max_gpt2.guard import guarded
+from max_gpt2.model import CompiledModel
+from tests.checkpoints import edit_config, edit_weights
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """The command line in this process."""
+
+    def call(*arguments: object) -> Outcome:
+        code = guarded(lambda: app([str(argument) for argument in arguments], standalone_mode=False))
+        return Outcome(code, *capsys.readouterr())
+
+    return call
+
+
+Cli = Callable[..., Outcome]
+
+
+def test_info(cli: Cli, tiny_original: Path) -> None:
+    outcome = cli("info", "--model", tiny_original, "--json")
+    facts = json.loads(outcome.out)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert facts["config"]["n_inner"] == 96
+    assert facts["parameters"] == 30456
+    assert facts["tied"] is True
+    assert len(facts["transposed"]) == 12
+    shown = cli("info", "--model", tiny_original)
+    assert shown.code == 0
+    assert all(text in shown.out for text in ("30,456", "transposed", "c_attn", "tied"))
+
+
+def test_info_reads_no_weights(cli: Cli, tiny: Path) -> None:
+    edit_weights(tiny, lambda tensors: tensors.update({"transformer.ln_f.bias": np.full(24, np.nan, np.float32)}))
+    assert cli("info", "--model", tiny).code == 0
+
+
+def test_generate(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+    del tiny_model  # compiled once for all tests
+    options = ("--model", tiny_original, "--max-new-tokens", 6, "--seed", 5, "--top-k", 40)
+    outcome = cli("generate", "The dog", *options, "--json")
+    facts = json.loads(outcome.out)
+    assert outcome.code == 0
+    assert facts["finish_reason"] in ("length", "stop")
+    assert facts["seed"] == 5
+    assert facts["model"] == str(tiny_original)
+    assert facts["timing"].keys() == {"load_s", "compile_s", "prefill_s", "decode_tokens_per_s"}
+    assert facts == json.loads(cli("generate", "The dog", *options, "--json").out) | {"timing": facts["timing"]}
+    by_ids = ",".join(map(str, facts["prompt_tokens"]))
+    assert json.loads(cli("generate", "--prompt-ids", by_ids, *options, "--json").out)["tokens"] == facts["tokens"]
+    shown = cli("generate", "The dog", *options)
+    assert shown.out == f"The dog{facts['text']}\n"
+    assert "seed 5" in shown.err
+
+
+def test_an_empty_prompt_starts_from_nothing_and_says_so(cli: Cli, tiny_original: Path) -> None:
+    for arguments in ([], [""]):
+        outcome = cli("generate", *arguments, "--model", tiny_original, "--max-new-tokens", 2, "--json")
+        assert json.loads(outcome.out)["prompt_tokens"] == [299]
+        assert "The prompt is empty: one <|endoftext|> started the text." in outcome.err
+
+
+def test_verify(cli: Cli, tiny_original: Path) -> None:
+    outcome = cli("verify", "--model", tiny_original, "--json")
+    assert outcome.code == 0
+    facts = json.loads(outcome.out)
+    assert facts.keys() >= {"passed", "max_abs_diff", "max_rel_diff", "argmax_agreement", "greedy_match", "prompts"}
+    shown = cli("verify", "--model", tiny_original)
+    assert "MAX and PyTorch are equal: their logits differ by at most" in shown.out
+    assert "max_abs_diff < 1e-04" in shown.out
+
+
+def test_verify_exits_with_1_when_they_are_not_equal(
+    cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from max_gpt2.verify import compare
+
+    monkeypatch.setattr(sys.modules[compare.__module__], "ABSOLUTE", 0.0)
+    monkeypatch.setattr(sys.modules[compare.__module__], "RELATIVE", 0.0)
+    outcome = cli("verify", "--model", tiny_original)
+    assert outcome.code == 1
+    assert "MAX and PyTorch are NOT equal" in outcome.out
+
+
+def refused(outcome: Outcome) -> str:
+    """The one complaint of a refused command."""
+    assert outcome.code == 2
+    assert outcome.out == ""
+    lines = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in outcome.err
+    return outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--max-new-tokens", "-1"], "max_new_tokens -1 is negative"),
+        (["--max-new-tokens", "many"], "--max-new-tokens"),
+        (["--max-new-tokens", "53"], "exceed the model's context of 53"),
+        (["--temperature", "-0.5"], "temperature -0.5"),
+        (["--temperature", "nan"], "temperature nan"),
+        (["--top-k", "-1"], "top_k -1"),
+        (["--seed", "-1"], "seed -1"),
+        (["--prompt-ids", "1,two"], "--prompt-ids '1,two' is not a list of ids"),
+        (["--prompt-ids", "1,311"], "The prompt id 311 is not in 0 .. 310"),
+        (["--prompt-ids", ""], "The prompt has no tokens"),
+        (["--prompt-ids", "1", "and a text"], "Give only one of them"),
+        (["--frobnicate"], "No such option: --frobnicate"),
+        (["one", "two"], "unexpected extra argument"),
+    ],
+)
+def test_bad_options(cli: Cli, tiny_original: Path, arguments: list[str], says: str) -> None:
+    assert says in refused(cli("generate", "--model", tiny_original, *arguments))
+
+
+Damage = Callable[[Path], object]
+
+
+def remove(*names: str) -> Damage:
+    def unlink(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return unlink
+
+
+def write(name: str, content: bytes) -> Damage:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def spoil(name: str, value: np.ndarray) -> Damage:
+    return lambda folder: edit_weights(folder, lambda tensors: tensors.update({name: value}))
+
+
+def drop(name: str) -> Damage:
+    def pop(tensors: dict[str, np.ndarray]) -> None:
+        del tensors[name]
+
+    return lambda folder: edit_weights(folder, pop)
+
+
+BROKEN: list[tuple[Damage, str]] = [
+    (remove("config.json"), "has no config.json"),
+    (write("config.json", b"not json"), "is not readable JSON"),
+    (lambda folder: edit_config(folder, model_type="bert"), 'model_type is "bert"'),
+    (lambda folder: edit_config(folder, n_layer="3"), 'n_layer is "3"'),
+    (drop("transformer.ln_f.bias"), "transformer.ln_f.bias [24] is missing"),
+    (spoil("transformer.extra", np.zeros(1, np.float32)), "transformer.extra [1] is no part of a GPT-2"),
+    (spoil("transformer.ln_f.bias", np.zeros(23, np.float32)), "transformer.ln_f.bias is [23], expected [24]"),
+    (
+        spoil("transformer.ln_f.bias", np.full(24, np.nan, np.float32)),
+        "transformer.ln_f.bias has 24 values that are NaN",
+    ),
+    (lambda folder: os.truncate(folder / "model.safetensors", 5000), "cut off or damaged"),
+    (write("model.safetensors", b"<html>"), "web page"),
+    (write("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"), "Git LFS pointer"),
+    (remove("model.safetensors"), "has no model.safetensors"),
+    (write("tokenizer.json", b"{}"), "is not a tokenizer"),
+    (lambda folder: edit_config(folder, vocab_size=200), "wte.weight is [311, 24], expected [200, 24]"),
+    (remove("tokenizer.json", "vocab.json"), "has no tokenizer"),
+]
+
+
+@pytest.mark.parametrize(("damage", "says"), BROKEN, ids=[says for _, says in BROKEN])
+@pytest.mark.parametrize("command", ["generate", "verify"])
+def test_broken_checkpoints(cli: Cli, tiny: Path, command: str, damage: Damage, says: str) -> None:
+    damage(tiny)
+    if command == "verify" and "NaN" in says:
+        pytest.skip("verify asks PyTorch first: tests/verify covers what it says")
+    assert says in refused(cli(command, "--model", tiny))
+
+
+def test_a_tokenizer_with_ids_beyond_the_vocabulary(cli: Cli, tiny: Path) -> None:
+    edit_config(tiny, vocab_size=290)
+    edit_weights(
+        tiny, lambda tensors: tensors.update({"transformer.wte.weight": tensors["transformer.wte.weight"][:290]})
+    )
+    assert "has 10 ids beyond the model's vocabulary of 290" in refused(cli("generate", "--model", tiny))
+
+
+def test_no_such_folder_and_no_network(cli: Cli) -> None:
+    assert 'There is no folder "./nothing"' in refused(cli("info", "--model", "./nothing"))
+    assert "HF_HUB_OFFLINE is set" in refused(cli("generate", "x", "--model", "someone/no-such-model"))
+
+
+def test_help_and_version(cli: Cli) -> None:
+    assert "Commands:" in cli().out
+    assert cli("--version").out == "0.1.0\n"
+    assert "unknown" not in cli("generate", "--help").out
+    assert refused(cli("frobnicate")).startswith("error: No such command 'frobnicate'")
+
+
+def test_an_error_that_nobody_foresaw_is_one_sentence(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(_model: str) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("max_gpt2.checkpoint.inspect_checkpoint", explode)
+    outcome = cli("info")
+    assert outcome.code == 70
+    assert "did not foresee (ZeroDivisionError: oh)" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "max_gpt2", *map(str, arguments)]
+    # Without `env` a child would inherit what MAX has set behind Python's back, which hides the virtual environment.
+    variables = os.environ | environment
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+
+
+def test_ctrl_c_while_max_compiles(tiny_original: Path, tmp_path: Path) -> None:
+    empty_cache = {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    with start("generate", "--model", tiny_original, **empty_cache) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        assert next(line for line in lines if line.startswith("Loading the weights"))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert out == ""
+    assert "Stopped by Ctrl-C" in err
+    assert "Traceback" not in err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tiny_original: Path) -> None:
+    with start("info", "--model", tiny_original) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+def test_without_a_network_it_says_so_in_one_line(tmp_path: Path) -> None:
+    nowhere = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    with start("generate", "--model", "gpt2", **nowhere) as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "the Hugging Face hub cannot be reached" in err
+    assert "--model demo" in err
+
+
+def test_nothing_but_comparing_needs_pytorch(tiny_original: Path) -> None:
+    """The whole way from a folder to a text, in a process where importing PyTorch and transformers fails."""
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None;from max_gpt2.cli import main; main()"
+    )
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", program, *map(str, arguments), "--model", str(tiny_original)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+
+    generated = run("generate", "The dog", "--max-new-tokens", 3, "--json")
+    assert generated.returncode == 0, generated.stderr
+    assert json.loads(generated.stdout)["prompt_tokens"]
+    assert run("info").returncode == 0
+    refusal = run("verify")
+    assert refusal.returncode == 2
+    assert "pip install 'max-gpt2[compare]'" in refusal.stderr
+
+
+def test_the_command_is_installed() -> None:
+    command = shutil.which("max-gpt2", path=str(Path(sys.executable).parent))
+    assert command is not None
+    shown = subprocess.run([command, "--version"], capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert shown.stdout == "0.1.0\n"

@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import pytest
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from max_gpt2.errors import RequestError, TokenizerError
+from max_gpt2.tokenizer import END_OF_TEXT, GPT2Tokenizer
+from tests.checkpoints import TEXT, write_tokenizer
+
+TEXTS = ["", TEXT, " Hello world", "Hello world", "Good morning 🌍! Ça va? 你好", "  \n\n\tx  ", "\x00\x1f", "it's 42"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> GPT2Tokenizer:
+    return GPT2Tokenizer.from_folder(folder, 311)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_ids_are_those_of_transformers(tiny_original: Path, tokenizer: GPT2Tokenizer, text: str) -> None:
+    theirs = transformers.AutoTokenizer.from_pretrained(tiny_original)
+    assert tokenizer.encode(text) == theirs(text).input_ids
+
+
+@given(st.text())
+def test_decoding_undoes_encoding(tokenizer: GPT2Tokenizer, text: str) -> None:
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_vocab_and_merges_are_as_good_as_tokenizer_json(folder: Path, tokenizer: GPT2Tokenizer, tmp_path: Path) -> None:
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    other = GPT2Tokenizer.from_folder(tmp_path, 311)
+    assert other.size == tokenizer.size == 300
+    assert other.end_of_text == tokenizer.end_of_text == 299
+    for text in TEXTS:
+        assert other.encode(text) == tokenizer.encode(text)
+
+
+def test_a_special_token_in_a_text_is_plain_text(tokenizer: GPT2Tokenizer) -> None:
+    ids = tokenizer.encode(f"a{END_OF_TEXT}b")
+    assert tokenizer.end_of_text not in ids
+    assert tokenizer.decode(ids) == f"a{END_OF_TEXT}b"
+    assert tokenizer.decode([tokenizer.end_of_text]) == ""
+
+
+def test_a_lone_surrogate_is_refused(tokenizer: GPT2Tokenizer) -> None:
+    with pytest.raises(RequestError, match="not valid Unicode at position 2"):
+        tokenizer.encode("ab\ud800")
+
+
+def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text("{}")  # without merges.txt it is none
+    with pytest.raises(TokenizerError, match="has no tokenizer"):
+        GPT2Tokenizer.from_folder(tmp_path, 311)
+
+
+def test_ids_beyond_the_vocabulary_are_named(folder: Path) -> None:
+    with pytest.raises(TokenizerError, match="has 3 ids beyond the model's vocabulary of 297"):
+        GPT2Tokenizer.from_folder(folder, 297)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1, 2]", "nonsense"])
+def test_a_broken_tokenizer_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json is not a tokenizer"):
+        GPT2Tokenizer.from_folder(tmp_path, 311)
+
+
+def test_broken_merges_are_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_bytes((folder / "vocab.json").read_bytes())
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nonly-one-part\n")
+    with pytest.raises(TokenizerError, match=r"vocab\.json is not a tokenizer"):
+        GPT2Tokenizer.from_folder(tmp_path, 311)
+
+
+def test_without_an_end_of_text_token_a_text_cannot_start_from_nothing(tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text('{"a": 0, "b": 1, "ab": 2}')
+    (tmp_path / "merges.txt").write_text("a b\n")
+    tokenizer = GPT2Tokenizer.from_folder(tmp_path, 3)
+    assert tokenizer.encode("ab") == [2]
+    with pytest.raises(TokenizerError, match="Give a prompt"):
+        _ = tokenizer.end_of_text

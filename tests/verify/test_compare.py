@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from max_gpt2.verify import compare, criterion, worst
+
+REFERENCE = np.random.default_rng(0).standard_normal((2, 5, 7)).astype(np.float32)
+
+
+def moved(by: float, reference: np.ndarray = REFERENCE) -> np.ndarray:
+    """The reference with one number moved."""
+    other = reference.astype(np.float64)
+    other[1, 2, 3] += by
+    return other
+
+
+def test_equal_arrays() -> None:
+    comparison = compare(REFERENCE, REFERENCE)
+    assert comparison.equal
+    assert comparison.max_abs_diff == comparison.max_rel_diff == 0
+    assert comparison.argmax_agreement == 1
+    assert comparison.positions == 10
+
+
+@pytest.mark.parametrize(("by", "equal"), [(0.9e-4, True), (-0.9e-4, True), (1.1e-4, False), (-1.1e-4, False)])
+def test_the_absolute_bound(by: float, equal: bool) -> None:
+    comparison = compare(moved(by), REFERENCE)
+    assert comparison.equal is equal
+    assert comparison.max_abs_diff == pytest.approx(abs(by), rel=1e-3)
+    assert ("max_abs_diff < 1e-04" in comparison.criterion) is equal
+
+
+@pytest.mark.parametrize(("by", "equal"), [(0.9e-5, True), (1.1e-5, False)])
+def test_large_logits_are_held_to_the_same_digits(by: float, equal: bool) -> None:
+    large = REFERENCE.astype(np.float64) * 100 / np.abs(REFERENCE).max()
+    comparison = compare(moved(by * 100, large), large)
+    assert comparison.equal is equal
+    assert comparison.max_abs_diff > 1e-4
+    assert "of the largest logit (100.0)" in comparison.criterion
+    assert comparison.criterion.startswith("not <") is not equal
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("side", [0, 1])
+def test_what_is_not_finite_is_never_equal(value: float, side: int) -> None:
+    sides = [REFERENCE.copy(), REFERENCE.copy()]
+    sides[side][0, 0, 0] = value
+    assert not compare(*sides).equal
+    both = sides[side]
+    assert not compare(both, both).equal
+
+
+def test_argmax_agreement() -> None:
+    other = REFERENCE.copy()
+    other[0, :2] = -other[0, :2]
+    assert compare(other, REFERENCE).argmax_agreement == pytest.approx(0.8)
+
+
+def test_several_prompts() -> None:
+    near, far = compare(moved(1e-5), REFERENCE), compare(moved(3e-4), REFERENCE)
+    assert worst([near, far]).max_abs_diff == far.max_abs_diff
+    assert worst([near, near]).positions == 20
+    assert criterion([near, far]) == far.criterion
+    assert criterion([near, near]) == near.criterion

@@ -1,7 +1,4 @@
-"""The complete example: load a pretrained GPT-2 into MAX, check it against PyTorch, and let both of them write.
-
-`python main.py` takes the small checkpoint that ships; `python main.py --model gpt2` takes OpenAI's.
-"""
+"""The complete example: load a pretrained GPT-2 into MAX, check it against PyTorch, let both of them write."""
 
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any

@@ -16,7 +16,7 @@ TEXT = "The quick brown fox jumps over the lazy dog, and the dog, being lazy, le
 #: No two sizes are equal, and a LayerNorm's epsilon that can be seen in the numbers.
 UNEVEN: dict[str, Any] = {
     "vocab_size": 311,
-    "n_positions": 53,
+    "n_positions": 67,
     "n_embd": 24,
     "n_layer": 3,
     "n_head": 3,

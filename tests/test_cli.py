@@ -120,7 +120,7 @@ def refused(outcome: Outcome) -> str:
     [
         (["--max-new-tokens", "-1"], "max_new_tokens -1 is negative"),
         (["--max-new-tokens", "many"], "--max-new-tokens"),
-        (["--max-new-tokens", "53"], "exceed the model's context of 53"),
+        (["--max-new-tokens", "67"], "exceed the model's context of 67"),
         (["--temperature", "-0.5"], "temperature -0.5"),
         (["--temperature", "nan"], "temperature nan"),
         (["--top-k", "-1"], "top_k -1"),

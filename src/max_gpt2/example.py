@@ -15,7 +15,7 @@ from max_gpt2.errors import RequestError
 from max_gpt2.generation import check_request, encode_prompt, make_sampler
 from max_gpt2.reports import counted, verdict
 from max_gpt2.tokenizer import GPT2Tokenizer
-from max_gpt2.verify import compare, make_prompts
+from max_gpt2.verify import compare, make_prompts, quiet_transformers
 
 #: The tutorial's model is GPT-2 as OpenAI published it: these fields must have these values.
 _PUBLISHED: dict[str, tuple[object, ...]] = {
@@ -58,6 +58,7 @@ def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed
             )
     make_sampler(temperature, 0, seed)
     tokens = check_request(config, encode_prompt(tokenizer, prompt), max_new_tokens)
+    quiet_transformers()
     prompts = [Example(one.name, np.array([one.tokens])) for one in make_prompts(tokenizer, config)]
     return Checked(model, checkpoint.folder, config, checkpoint.plan, tokenizer, prompts, np.array([tokens]))
 

@@ -74,9 +74,9 @@ def test_mixed_prefixes(tiny: Path, tiny_checkpoint: Checkpoint) -> None:
 
 def test_mask_buffers_and_other_heads_are_skipped_by_name(tiny: Path, tiny_checkpoint: Checkpoint) -> None:
     extras: Tensors = {
-        "transformer.h.0.attn.bias": np.tril(np.ones((1, 1, 53, 53), np.uint8)),
+        "transformer.h.0.attn.bias": np.tril(np.ones((1, 1, 67, 67), np.uint8)),
         "transformer.h.0.attn.masked_bias": np.array(-1e4, np.float32),
-        "transformer.h.1.attn.bias": np.tril(np.ones((1, 1, 53, 53), bool)),
+        "transformer.h.1.attn.bias": np.tril(np.ones((1, 1, 67, 67), bool)),
         "score.weight": np.ones((2, 24), np.float32),
     }
     edit_weights(tiny, lambda tensors: tensors.update(extras))
@@ -167,7 +167,7 @@ def test_every_problem_is_listed_at_once(tiny: Path) -> None:
     message = refusal(tiny)
     assert "6 problems" in message
     assert "transformer.h.0.ln_1.bias [24] is missing" in message
-    assert "transformer.wpe.weight [53, 24] is missing" in message
+    assert "transformer.wpe.weight [67, 24] is missing" in message
     assert "transformer.h.7.ln_1.bias [24] is no part of a GPT-2 with 3 layers" in message
     assert "transformer.h.2.mlp.c_fc.weight is [24, 95], expected [24, 96]" in message
     assert "transformer.h.1.attn.c_attn.weight is [72, 24], expected [24, 72] (it looks transposed already)" in message

@@ -70,8 +70,8 @@ def test_an_id_that_the_tokenizer_does_not_have_is_never_written(endless: Engine
 
 
 def test_the_context_can_be_filled_to_the_last_position(endless: Engine) -> None:
-    assert len(endless.generate(PROMPT, max_new_tokens=49, temperature=0).tokens) == 49
-    assert endless.generate(PROMPT * 13 + [1], max_new_tokens=0).tokens == []
+    assert len(endless.generate(PROMPT, max_new_tokens=63, temperature=0).tokens) == 63
+    assert endless.generate(PROMPT * 16 + [1, 2, 3], max_new_tokens=0).tokens == []
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_the_context_can_be_filled_to_the_last_position(endless: Engine) -> None
         ([1, 311], 1, "prompt id 311 is not in 0 .. 310"),
         ([-1], 1, "prompt id -1"),
         ([1], -1, "max_new_tokens -1 is negative"),
-        ([1, 2], 52, "2 tokens and max_new_tokens 52 exceed the model's context of 53"),
-        ([1] * 60, 0, "60 tokens .* ask for at most 0"),
+        ([1, 2], 66, "2 tokens and max_new_tokens 66 exceed the model's context of 67"),
+        ([1] * 70, 0, "70 tokens .* ask for at most 0"),
     ],
 )
 def test_impossible_requests_are_refused(engine: Engine, prompt: list[int], max_new_tokens: int, says: str) -> None:
@@ -100,7 +100,7 @@ def test_everything_is_checked_before_anything_is_loaded_or_compiled(tiny_origin
         raise AssertionError(label)
 
     for request in (
-        Request("x" * 60, None, 1, 0.8, 0, None),
+        Request("x" * 80, None, 1, 0.8, 0, None),
         Request("a", [1], 1, 0.8, 0, None),
         Request("a", None, 1, -0.8, 0, None),
         Request("a", None, 1, 0.8, -1, None),

@@ -26,7 +26,7 @@ from solutions.solution_14 import generate_next_token, generate_tokens
 from tests.checkpoints import random_ids, reference_model
 
 FOLDER = Path(__file__).parent.parent.parent / "solutions"
-CONFIG = GPT2Config(vocab_size=311, n_positions=53, n_embd=24, n_layer=3, n_head=3, layer_norm_epsilon=3e-2)
+CONFIG = GPT2Config(vocab_size=311, n_positions=67, n_embd=24, n_layer=3, n_head=3, layer_norm_epsilon=3e-2)
 SEQ = 11
 
 
@@ -159,10 +159,10 @@ def test_sampling_follows_the_temperature() -> None:
         np.testing.assert_allclose(np.bincount(drawn[:, 0], minlength=3) / len(rows), expected, atol=0.01)
 
 
-@pytest.mark.parametrize(("seq", "new"), [(53, 1), (54, 0), (1, 53)])
+@pytest.mark.parametrize(("seq", "new"), [(67, 1), (68, 0), (1, 67)])
 def test_it_stops_before_it_would_run_past_the_context(seq: int, new: int) -> None:
     model = Fixed([0.0])
-    with pytest.raises(ValueError, match=f"{seq} \\+ {new} tokens exceed the context, n_positions=53"):
+    with pytest.raises(ValueError, match=f"{seq} \\+ {new} tokens exceed the context, n_positions=67"):
         generate_tokens(model, np.zeros((1, seq), dtype=np.int64), max_new_tokens=new)
     assert model.calls == 0
 

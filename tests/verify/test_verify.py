@@ -22,7 +22,7 @@ def test_a_checkpoint_passes(tiny_original: Path) -> None:
         "with emoji",
         "the full context",
     ]
-    assert [len(result.prompt.tokens) for result in report.results][::3] == [1, 53]
+    assert [len(result.prompt.tokens) for result in report.results][::3] == [1, 67]
     facts = json.loads(json.dumps(report.to_json()))
     assert facts["passed"] is True
     assert facts["greedy_match"] is True

@@ -7,6 +7,14 @@ import numpy as np
 from max_gpt2.errors import MissingExtraError
 
 
+def quiet_transformers() -> None:
+    """Keep transformers from drawing progress bars and from giving advice: what is wrong, max-gpt2 says itself."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
 class Reference:
     """A checkpoint in transformers, which loads it in its own way."""
 
@@ -19,8 +27,7 @@ class Reference:
             raise MissingExtraError(
                 f"Comparing needs PyTorch and transformers ({error}). Install them: pip install 'max-gpt2[compare]'"
             ) from error
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
+        quiet_transformers()
         self._model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
 
     def logits(self, input_ids: np.ndarray) -> np.ndarray:

@@ -1,0 +1,76 @@
+"""`main.py`, the complete example, as a user runs it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from solutions.solution_13 import CompiledGPT2
+from tests.checkpoints import edit_config
+from tests.hub import fill_cache
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_main(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "main.py", *map(str, arguments)]
+    variables = os.environ | {"COLUMNS": "200"} | environment
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=variables, check=False)
+
+
+def test_max_and_pytorch_side_by_side(tiny_original: Path, tutorial_model: CompiledGPT2) -> None:
+    del tutorial_model  # compiled once for all tests
+    done = run_main("--model", tiny_original, "--prompt", "The dog", "--max-new-tokens", 12, "--seed", 3)
+    assert done.returncode == 0, done.stderr
+    assert "12: transformer.h.0.attn.c_attn.weight, transformer.h.0.attn.c_proj.weight" in done.stdout
+    assert len(re.findall(r"(\d+\.\d) tokens/s", done.stdout)) == 4
+    last = done.stdout.strip().splitlines()[-1]
+    assert re.fullmatch(r"MAX and PyTorch are equal: their logits differ by at most \d\.\de-\d\d \(.*\)\.", last)
+
+
+def test_both_write_the_same_text(tiny_original: Path) -> None:
+    done = run_main("--model", tiny_original, "--prompt", "The dog", "--max-new-tokens", 4, "--temperature", 0)
+    rows = [line.split("│")[1:3] for line in done.stdout.splitlines() if line.startswith("│") and "The dog" in line]
+    assert len(rows) == 2
+    assert all(by_max.strip() == by_torch.strip() for by_max, by_torch in rows)
+
+
+def test_a_hub_id_in_a_filled_cache_with_the_network_off(tiny_original: Path, tmp_path: Path) -> None:
+    fill_cache(tmp_path / "hub", "openai-community/gpt2", tiny_original)
+    done = run_main("--model", "gpt2", "--prompt", "a", "--max-new-tokens", 2, HF_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "models--openai-community--gpt2" in done.stdout
+    assert "MAX and PyTorch are equal" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--max-new-tokens", "-1"], "max_new_tokens -1 is negative"),
+        (["--max-new-tokens", "70"], "exceed the model's context of 67"),
+        (["--temperature", "-1"], "temperature -1.0"),
+        (["--seed", "x"], "--seed"),
+        (["--model", "./nothing"], 'There is no folder "./nothing"'),
+        (["--model", "gpt2", "--prompt", "x"], "openai-community/gpt2 is not in the cache"),
+    ],
+)
+def test_bad_input_is_one_sentence(tiny_original: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = run_main("--model", tiny_original, *arguments, HF_HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_the_tutorial_leaves_out_is_named(tiny: Path) -> None:
+    edit_config(tiny, activation_function="relu")
+    done = run_main("--model", tiny)
+    assert done.returncode == 2
+    assert "activation_function = 'relu', which the tutorial's model leaves out" in done.stderr
+    assert f"max-gpt2 verify --model {tiny}" in done.stderr
+
+
+def test_it_is_short() -> None:
+    assert len((ROOT / "main.py").read_text().splitlines()) < 80

@@ -1,0 +1,69 @@
+"""The project's own promises: its imports, its tasks, its sizes, what it says it ships."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.hub import fill_cache
+
+ROOT = Path(__file__).parent.parent
+TASKS = tomllib.loads((ROOT / "pixi.toml").read_text())["tasks"]
+#: What a task needs so that it ends within a test: the suite does not run itself.
+ENVIRONMENT = {"test": {"PYTEST_ADDOPTS": "--collect-only --quiet"}}
+
+
+def test_the_promised_imports_work_from_the_root() -> None:
+    program = (
+        "from solutions.solution_01 import GPT2Config; from solutions.solution_13 import MaxGPT2LMHeadModel;"
+        "from solutions.solution_14 import generate_tokens; assert GPT2Config().n_inner == 3072"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env=dict(os.environ))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_pixi_task_runs_as_it_stands(name: str, tiny_original: Path, tmp_path: Path) -> None:
+    task = TASKS[name]
+    command = task if isinstance(task, str) else task["cmd"]
+    fill_cache(tmp_path / "hub", "openai-community/gpt2", tiny_original)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "HF_HOME": str(tmp_path)} | ENVIRONMENT.get(name, {})
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_pixi_and_make_have_the_same_main_tasks() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"demo", "huggingface", "test", "lint"} <= targets & set(TASKS)
+
+
+def test_what_the_readme_tells_to_type_exists() -> None:
+    text = (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)", text))
+    assert {"demo", "test", "huggingface"} <= named <= targets
+    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (ROOT / link).exists(), link
+
+
+def test_files_are_small() -> None:
+    for path in (ROOT / "solutions").glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 70, path
+    for path in (ROOT / "src").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 250, path
+
+
+def test_versions_are_pinned() -> None:
+    lock = (ROOT / "requirements.lock").read_text().splitlines()
+    pinned = [line for line in lock if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pinned)
+    assert {"max==26.7.0", "torch==2.13.0"} <= set(pinned)
+
+
+def test_ci_runs_what_the_readme_says() -> None:
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith(("#", "set "))] == ["make test"]

@@ -9,6 +9,7 @@ import json
 import math
 import time
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,8 @@ its own), trained from scratch by this project on Jane Austen's six novels, whic
 so that everything can be tried on a real checkpoint without a download. It knows nothing but Austen, and not much of
 that: it writes sentences, not sense.
 
-- Corpus: Debian's package `r-cran-janeaustenr`, cut into its 269 chapters; {training_tokens:,} tokens were learned from,
-  {held_out_tokens:,} (every twentieth chapter) were held out.
+- Corpus: Debian's package `r-cran-janeaustenr`, cut into its 269 chapters; {training_tokens:,} tokens were learned
+  from, {held_out_tokens:,} (every twentieth chapter) were held out.
 - Training: {epochs} epochs with transformers and PyTorch by `make train-demo`, on two cores.
 - Perplexity per token on the held-out chapters, of the float16 weights as they ship: **{validation_perplexity}**.
 - Stored as checkpoints are found in the wild: float16, keys without prefix, Conv1D weights `[in, out]`, the causal mask
@@ -54,8 +55,8 @@ that: it writes sentences, not sense.
 
 ## Ten samples
 
-Each written by PyTorch from nothing (one `<|endoftext|>`), 80 tokens, temperature 0.8, top-k 40; the number is the seed.
-None was left out or changed.
+Each written by PyTorch from nothing (one end-of-text token), 80 tokens, temperature 0.8, top-k 40; the number is the
+seed. None was left out or changed.
 
 {samples}
 """
@@ -170,9 +171,7 @@ def samples(model: Any, tokenizer: Tokenizer, count: int) -> list[str]:
 
 def write_card(folder: Path, facts: dict[str, Any], texts: list[str]) -> None:
     """Write the model card: what the checkpoint is, what was measured, and samples as they came."""
-    quoted = "\n\n".join(
-        f"{seed}. {text.strip()}".replace("\n\n", "\n\n   ").replace("\n   \n", "\n") for seed, text in enumerate(texts)
-    )
+    quoted = "\n\n".join(f"{seed}. {indent(text, '   ').strip()}" for seed, text in enumerate(texts))
     (folder / "README.md").write_text(CARD.format(**facts, samples=quoted))
 
 

@@ -11,6 +11,7 @@ from transformers import GPT2LMHeadModel
 from max_gpt2 import example
 from max_gpt2.console import with_clock
 from max_gpt2.guard import guarded
+from max_gpt2.progress import COMPILING
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
 from solutions.solution_14 import generate_tokens
@@ -55,7 +56,7 @@ def main(
 ) -> None:
     """Load a GPT-2 into MAX and into PyTorch, compare their logits, and show what both write."""
     checked = example.check(model, prompt, max_new_tokens, temperature, seed)  # refuses what cannot be exact
-    max_gpt2, torch_gpt2, transposed = with_clock(f"Loading and compiling {model}", lambda: load(str(checked.folder)))
+    max_gpt2, torch_gpt2, transposed = with_clock(COMPILING, lambda: load(str(checked.folder)))
     example.show_loaded(checked, transposed)
     verdict = example.show_logits({one.name: (max_gpt2(one.ids), torch_gpt2(one.ids)) for one in checked.prompts})
     example.show_texts(

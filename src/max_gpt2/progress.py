@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 Result = TypeVar("Result")
+COMPILING = "Compiling for MAX (about a minute the first time, then seconds)"
 
 
 class Runner(Protocol):

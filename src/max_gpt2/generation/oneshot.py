@@ -8,7 +8,7 @@ from max_gpt2.errors import RequestError
 from max_gpt2.generation.engine import Engine, Generation, check_request, encode_prompt
 from max_gpt2.generation.sampling import make_sampler
 from max_gpt2.model import compile_model
-from max_gpt2.progress import Runner, silently
+from max_gpt2.progress import COMPILING, Runner, silently
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 
@@ -52,7 +52,7 @@ def generate_once(model: str, request: Request, run: Runner = silently) -> OneSh
     started = time.perf_counter()
     checkpoint = run("Loading the weights", lambda: load_checkpoint(folder))
     loaded = time.perf_counter()
-    compiled = run("Compiling for MAX", lambda: compile_model(config, checkpoint.state_dict))
+    compiled = run(COMPILING, lambda: compile_model(config, checkpoint.state_dict))
     ready = time.perf_counter()
     engine = Engine(compiled, tokenizer)
     generation = run(

@@ -9,7 +9,7 @@ import numpy as np
 
 from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
 from max_gpt2.model import CompiledModel, compile_model
-from max_gpt2.progress import Runner, silently
+from max_gpt2.progress import COMPILING, Runner, silently
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.verify.compare import Comparison, compare, criterion, worst
 from max_gpt2.verify.prompts import Prompt, make_prompts
@@ -85,7 +85,7 @@ def verify(model: str | Path, run: Runner = silently) -> Report:
     referred = time.perf_counter()
     checkpoint = run("Loading the weights for MAX", lambda: load_checkpoint(folder))
     loaded = time.perf_counter()
-    compiled = run("Compiling for MAX", lambda: compile_model(config, checkpoint.state_dict))
+    compiled = run(COMPILING, lambda: compile_model(config, checkpoint.state_dict))
     ready = time.perf_counter()
     results = run("Computing with MAX", lambda: _results(compiled, prompts, expected))
     timing = {"reference_s": referred - started, "load_s": loaded - referred, "compile_s": ready - loaded}

@@ -13,6 +13,13 @@ BROKEN = 70
 TYPER_INTERRUPTED = 130
 
 
+def as_program(command: Callable[..., object]) -> Callable[[], object]:
+    """Make a program of one function: its parameters become the options of a command line."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(command)
+    return lambda: app(standalone_mode=False)
+
+
 def guarded(program: Callable[[], object]) -> int:
     """Run a program and return its exit code: 2 for anything that its user can put right, Ctrl-C included."""
     try:

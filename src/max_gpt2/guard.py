@@ -36,6 +36,10 @@ def guarded(program: Callable[[], object]) -> int:
         # Whoever read the output has seen enough, as in `max-gpt2 info | head -1`; typer leaves with 1 then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _complain(f"{error.filename or 'A file'} cannot be read or written: {error.strerror or error}.")
+    except MemoryError:
+        return _complain("There is not enough memory for this model. Use a smaller one, or a machine with more.")
     except Exception as error:
         if os.environ.get("MAX_GPT2_DEBUG"):
             raise

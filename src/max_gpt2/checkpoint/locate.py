@@ -42,7 +42,7 @@ def locate(model: str | Path) -> Path:
     """
     if model == "demo":
         return DEMO
-    name, folder = str(model), Path(model).expanduser()
+    name, folder = str(model), Path(os.path.expanduser(model))  # noqa: PTH111  (Path's own raises for ~nobody)
     if name and folder.is_dir():
         return folder
     if name and folder.exists():

@@ -1,5 +1,7 @@
 """Load one checkpoint into MAX and into PyTorch, and compare what they compute."""
 
+import resource
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,11 +32,12 @@ class PromptResult:
 
 @dataclass(frozen=True)
 class Report:
-    """What a verification found. Times are in seconds."""
+    """What a verification found. Times are in seconds; the memory is the peak of this process, PyTorch included."""
 
     model: str
     results: list[PromptResult]
     timing: dict[str, float]
+    peak_memory_bytes: int
 
     @property
     def total(self) -> Comparison:
@@ -69,6 +72,7 @@ class Report:
                 for result in self.results
             ],
             "timing": self.timing,
+            "peak_memory_bytes": self.peak_memory_bytes,
         }
 
 
@@ -89,7 +93,12 @@ def verify(model: str | Path, run: Runner = silently) -> Report:
     ready = time.perf_counter()
     results = run("Computing with MAX", lambda: _results(compiled, prompts, expected))
     timing = {"reference_s": referred - started, "load_s": loaded - referred, "compile_s": ready - loaded}
-    return Report(str(model), results, timing)
+    return Report(str(model), results, timing, _peak_memory())
+
+
+def _peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in KiB, macOS in bytes
 
 
 def _reference_answers(folder: Path, prompts: list[Prompt], n_positions: int) -> list[tuple[np.ndarray, list[int]]]:

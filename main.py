@@ -58,7 +58,7 @@ def main(
     checked = example.check(model, prompt, max_new_tokens, temperature, seed)  # refuses what cannot be exact
     max_gpt2, torch_gpt2, transposed = with_clock(COMPILING, lambda: load(str(checked.folder)))
     example.show_loaded(checked, transposed)
-    verdict = example.show_logits({one.name: (max_gpt2(one.ids), torch_gpt2(one.ids)) for one in checked.prompts})
+    comparisons = example.show_logits({one.name: (max_gpt2(one.ids), torch_gpt2(one.ids)) for one in checked.prompts})
     example.show_texts(
         "greedy: the likeliest token each time",
         checked,
@@ -71,7 +71,7 @@ def main(
         lambda ids: generate_tokens(max_gpt2, ids, max_new_tokens, temperature, temperature > 0, seed),
         lambda ids: generate_tokens(torch_gpt2, ids, max_new_tokens, temperature, temperature > 0, seed),
     )
-    print(verdict)
+    example.conclude(comparisons)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import typer
 
 from max_gpt2.checkpoint import LoadPlan, load_checkpoint
 from max_gpt2.config import GPT2Config
@@ -14,7 +15,7 @@ from max_gpt2.errors import RequestError
 from max_gpt2.generation import check_request, encode_prompt, make_sampler
 from max_gpt2.reports import counted, verdict
 from max_gpt2.tokenizer import GPT2Tokenizer
-from max_gpt2.verify import compare, make_prompts, quiet_transformers
+from max_gpt2.verify import Comparison, compare, make_prompts, quiet_transformers
 
 #: The tutorial's model is GPT-2 as OpenAI published it: these fields must have these values.
 _PUBLISHED: dict[str, tuple[object, ...]] = {
@@ -79,8 +80,8 @@ def show_loaded(checked: Checked, transposed: list[str]) -> None:
     stdout.print(table(("", "left"), (checked.model, "left"), rows=rows))
 
 
-def show_logits(logits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
-    """Print how far MAX's and PyTorch's logits are apart on each prompt, and return the verdict over all."""
+def show_logits(logits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Comparison]:
+    """Print how far MAX's and PyTorch's logits are apart on each prompt, and return the comparisons."""
     comparisons = {name: compare(ours, reference) for name, (ours, reference) in logits.items()}
     rows = [
         [name, str(one.positions), f"{one.max_abs_diff:.1e}", f"{one.largest_logit:.1f}", f"{one.argmax_agreement:.1%}"]
@@ -88,7 +89,7 @@ def show_logits(logits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
     ]
     numbers = numeric("tokens", "max diff", "largest logit", "same argmax")
     stdout.print(table(("prompt", "left"), *numbers, rows=rows, title="Logits of MAX and of PyTorch"))
-    return verdict(list(comparisons.values()))
+    return list(comparisons.values())
 
 
 def show_texts(
@@ -106,3 +107,10 @@ def show_texts(
         cells.append(checked.tokenizer.decode(ids.tolist()))
         speeds.append(f"{new / (time.perf_counter() - started):.1f} tokens/s")
     stdout.print(table(("MAX", "left"), ("PyTorch", "left"), rows=[cells, speeds], title=title))
+
+
+def conclude(comparisons: list[Comparison]) -> None:
+    """Print the verdict; the exit code is 1 when MAX and PyTorch are not equal."""
+    print(verdict(comparisons))
+    if not all(one.equal for one in comparisons):
+        raise typer.Exit(1)

@@ -36,6 +36,22 @@ def test_a_pixi_task_runs_as_it_stands(name: str, tiny_original: Path, tmp_path:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_make_huggingface_with_a_filled_cache_and_the_network_off(tiny_original: Path, tmp_path: Path) -> None:
+    if not (ROOT / ".venv" / "ready").exists():
+        pytest.skip("make would set up .venv first, and these tests run in another environment")
+    fill_cache(tmp_path / "hub", "openai-community/gpt2", tiny_original)
+    done = subprocess.run(
+        ["make", "huggingface", "MODEL=gpt2"],
+        cwd=ROOT,
+        env=os.environ | {"HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("MAX and PyTorch are equal")
+
+
 def test_pixi_and_make_have_the_same_main_tasks() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"demo", "huggingface", "test", "lint"} <= targets & set(TASKS)

@@ -42,7 +42,7 @@ def test_without_a_network_the_ways_out_are_named(cache: Path) -> None:
     message = str(caught.value)
     assert "openai-community/gpt2 is not in the cache" in message
     assert "\n" not in message
-    assert all(way in message for way in ("folder", "fill the Hugging Face cache", "--model demo"))
+    assert all(way in message for way in ("a folder", "Hugging Face cache", "--model demo", "make demo"))
 
 
 @pytest.mark.parametrize("name", ["./nothing", "/no/such/folder", "../x", "a/b/c", "", "-x", "gpt2?", "a b"])

@@ -32,7 +32,10 @@ FILES = (
     "merges.txt",
 )
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-WAYS_OUT = "give a folder with the checkpoint, fill the Hugging Face cache on a machine with a network, or use the demo"
+WAYS_OUT = (
+    "give a folder with the checkpoint, copy a Hugging Face cache from a machine with a network, or use the checkpoint "
+    "that ships (--model demo, make demo)"
+)
 
 
 def locate(model: str | Path) -> Path:
@@ -65,10 +68,10 @@ def _from_hub(name: str) -> Path:
         ) from error
     except LocalEntryNotFoundError as error:
         why = "HF_HUB_OFFLINE is set" if _offline() else "the Hugging Face hub cannot be reached"
-        raise ModelNotFoundError(f"{repo} is not in the cache and {why}: {WAYS_OUT} (--model demo).") from error
+        raise ModelNotFoundError(f"{repo} is not in the cache and {why}: {WAYS_OUT}.") from error
     except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelNotFoundError(f"{repo} could not be downloaded ({reason}): {WAYS_OUT} (--model demo).") from error
+        raise ModelNotFoundError(f"{repo} could not be downloaded ({reason}): {WAYS_OUT}.") from error
 
 
 def _cached(repo: str) -> bool:

@@ -28,7 +28,7 @@ def test_a_model_is_downloaded_once_and_then_served_from_the_cache(tiny: Path, t
         first = info(name, hub, home)
         assert first.returncode == 0, first.stderr
         facts = json.loads(first.stdout)
-        assert facts["parameters"] == 30456
+        assert facts["parameters"] == 30792
         assert facts["folder"].startswith(str(home / "hub" / "models--openai-community--gpt2"))
         assert "model.safetensors" in hub.asked
         assert "pytorch_model.bin" not in hub.asked

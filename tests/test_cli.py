@@ -45,12 +45,12 @@ def test_info(cli: Cli, tiny_original: Path) -> None:
     facts = json.loads(outcome.out)
     assert (outcome.code, outcome.err) == (0, "")
     assert facts["config"]["n_inner"] == 96
-    assert facts["parameters"] == 30456
+    assert facts["parameters"] == 30792
     assert facts["tied"] is True
     assert len(facts["transposed"]) == 12
     shown = cli("info", "--model", tiny_original)
     assert shown.code == 0
-    assert all(text in shown.out for text in ("30,456", "transposed", "c_attn", "tied"))
+    assert all(text in shown.out for text in ("30,792", "transposed", "c_attn", "tied"))
 
 
 def test_info_reads_no_weights(cli: Cli, tiny: Path) -> None:

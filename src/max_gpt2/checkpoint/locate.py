@@ -49,7 +49,7 @@ def locate(model: str | Path, allow_pickle: bool = False) -> Path:
         return folder
     if not _HUB_ID.fullmatch(name) or name.startswith("."):
         raise ModelNotFoundError(
-            f'There is no folder or file "{name}". Give one that exists, a hub id such as gpt2, or "demo".'
+            f'There is no folder "{name}", and no file. Give one that exists, a hub id such as gpt2, or "demo".'
         )
     folder = _from_hub(name, FILES)
     if allow_pickle and not any(folder.glob("model*.safetensors")):

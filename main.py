@@ -10,7 +10,7 @@ from transformers import GPT2LMHeadModel
 
 from max_gpt2 import example
 from max_gpt2.console import with_clock
-from max_gpt2.guard import guarded
+from max_gpt2.guard import as_program, guarded
 from max_gpt2.progress import COMPILING
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
@@ -75,4 +75,4 @@ def main(
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(lambda: typer.run(main)))
+    raise SystemExit(guarded(as_program(main)))

@@ -105,6 +105,25 @@ def test_verify_exits_with_1_when_they_are_not_equal(
     assert "MAX and PyTorch are NOT equal" in outcome.out
 
 
+def test_json_stays_json_when_a_number_is_not_finite(
+    cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        CompiledModel, "logits", lambda _self, ids, first=0: np.full((1, ids.shape[1] - first, 311), np.nan)
+    )
+    outcome = cli("verify", "--model", tiny_original, "--json")
+    assert outcome.code == 1
+    assert json.loads(outcome.out, parse_constant=lambda name: pytest.fail(name))["max_abs_diff"] is None
+
+
+def test_a_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    from max_gpt2.console import stdout, table
+
+    stdout.print(table(("[a]", "left"), rows=[["[bold]:smile:[/nothing]"]], title="[b]"))
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("[a]", "[bold]:smile:[/nothing]", "[b]"))
+
+
 def refused(outcome: Outcome) -> str:
     """The one complaint of a refused command."""
     assert outcome.code == 2
@@ -202,6 +221,7 @@ def test_a_tokenizer_with_ids_beyond_the_vocabulary(cli: Cli, tiny: Path) -> Non
 
 def test_no_such_folder_and_no_network(cli: Cli) -> None:
     assert 'There is no folder "./nothing"' in refused(cli("info", "--model", "./nothing"))
+    assert 'There is no folder "~nobody-here/x"' in refused(cli("info", "--model", "~nobody-here/x"))
     assert "HF_HUB_OFFLINE is set" in refused(cli("generate", "x", "--model", "someone/no-such-model"))
 
 

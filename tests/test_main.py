@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,20 @@ def test_bad_input_is_one_sentence(tiny_original: Path, tmp_path: Path, argument
     done = run_main("--model", tiny_original, *arguments, HF_HOME=str(tmp_path))
     assert done.returncode == 2
     assert says in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_while_max_compiles(tiny_original: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "main.py", "--model", str(tiny_original)]
+    empty_cache = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=empty_cache) as process:
+        assert process.stderr is not None
+        assert next(line for line in process.stderr if line.startswith("Checking the weights"))
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 2
+    assert rest.splitlines()[-1].startswith("error: Stopped by Ctrl-C")
 
 
 def test_what_the_tutorial_leaves_out_is_named(tiny: Path) -> None:

@@ -1,6 +1,7 @@
 """The command line: one short function a command, which imports only what it needs."""
 
 import json
+import math
 import sys
 from typing import Annotated, Any
 
@@ -102,7 +103,16 @@ def main() -> None:
 
 
 def _print_json(facts: dict[str, Any]) -> None:
-    print(json.dumps(facts, ensure_ascii=False))
+    print(json.dumps(_without_infinities(facts), ensure_ascii=False))
+
+
+def _without_infinities(value: Any) -> Any:
+    """JSON has no word for what is not finite: null stands for it."""
+    if isinstance(value, dict):
+        return {name: _without_infinities(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without_infinities(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _parse_ids(text: str | None) -> list[int] | None:

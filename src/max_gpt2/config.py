@@ -124,8 +124,8 @@ def _foreign(values: Mapping[str, Any]) -> list[str]:
     return problems + [f"the architecture {name} is not a GPT-2" for name in names if not str(name).startswith("GPT2")]
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _is_size(value: object, limit: int = 2**31) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < limit
 
 
 def _is_epsilon(value: object) -> bool:
@@ -143,7 +143,8 @@ def _ids(value: Any) -> tuple[Any, ...]:
 
 
 _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
-    **dict.fromkeys(("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"), (_is_size, "a whole number above 0")),
+    **dict.fromkeys(("vocab_size", "n_positions", "n_embd", "n_head"), (_is_size, "a whole number above 0")),
+    "n_layer": (lambda value: _is_size(value, limit=10_000), "a whole number from 1 to 9999"),
     "n_inner": (lambda value: value is None or _is_size(value), "a whole number above 0, or null"),
     "layer_norm_epsilon": (_is_epsilon, "a number above 0"),
     **dict.fromkeys(

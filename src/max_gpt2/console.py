@@ -7,13 +7,14 @@ from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from max_gpt2.progress import Result
 
 Align = Literal["left", "right"]
 
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+stdout = Console(highlight=False, emoji=False)
+stderr = Console(stderr=True, highlight=False, emoji=False)
 
 
 def with_clock(label: str, work: Callable[[], Result], /) -> Result:
@@ -45,11 +46,11 @@ def with_clock(label: str, work: Callable[[], Result], /) -> Result:
 
 def table(*columns: tuple[str, Align], rows: list[list[str]], title: str | None = None) -> Table:
     """Make a table of named columns, each aligned "left" or "right"."""
-    made = Table(title=title, title_justify="left")
+    made = Table(title=None if title is None else Text(title), title_justify="left")
     for name, align in columns:
-        made.add_column(name, justify=align)
+        made.add_column(Text(name), justify=align)
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(Text(cell) for cell in row))  # a text is shown as it is, also when it holds "[bold]"
     return made
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.markup import escape
 
 from max_gpt2.checkpoint import LoadPlan, load_checkpoint
 from max_gpt2.config import GPT2Config
@@ -109,6 +108,6 @@ def show_texts(
         started = time.perf_counter()
         ids = writer(checked.prompt_ids)[0]
         new = len(ids) - checked.prompt_ids.shape[1]
-        cells.append(escape(checked.tokenizer.decode(ids.tolist())))
+        cells.append(checked.tokenizer.decode(ids.tolist()))
         speeds.append(f"{new / (time.perf_counter() - started):.1f} tokens/s")
     stdout.print(table(("MAX", "left"), ("PyTorch", "left"), rows=[cells, speeds], title=title))

@@ -13,6 +13,13 @@ BROKEN = 70
 TYPER_INTERRUPTED = 130
 
 
+def as_program(command: Callable[..., object]) -> Callable[[], object]:
+    """Make a program of one function: its parameters become the options of a command line."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(command)
+    return lambda: app(standalone_mode=False)
+
+
 def guarded(program: Callable[[], object]) -> int:
     """Run a program and return its exit code: 2 for anything that its user can put right, Ctrl-C included."""
     try:
@@ -29,6 +36,10 @@ def guarded(program: Callable[[], object]) -> int:
         # Whoever read the output has seen enough, as in `max-gpt2 info | head -1`; typer leaves with 1 then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _complain(f"{error.filename or 'A file'} cannot be read or written: {error.strerror or error}.")
+    except MemoryError:
+        return _complain("There is not enough memory for this model. Use a smaller one, or a machine with more.")
     except Exception as error:
         if os.environ.get("MAX_GPT2_DEBUG"):
             raise

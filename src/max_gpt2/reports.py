@@ -86,7 +86,7 @@ def generation_facts(model: str, shot: OneShot) -> dict[str, Any]:
 def show_generation(shot: OneShot) -> None:
     """Print the prompt and its continuation, and on standard error how it went."""
     written = shot.generation
-    stdout.print(shot.prompt + written.text, markup=False, soft_wrap=True)
+    print(shot.prompt + written.text)
     speed = f", {written.decode_tokens_per_s:.1f} tokens/s" if written.decode_tokens_per_s else ""
     end = "the text ended" if written.finish_reason == "stop" else "as many as asked for"
     stderr.print(f"[dim]{len(written.tokens)} tokens ({end}), seed {written.seed}{speed}[/dim]")

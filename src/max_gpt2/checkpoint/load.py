@@ -1,5 +1,6 @@
 """Load a checkpoint: read, upcast, transpose, check."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def read_tokenizer(plan: LoadPlan, folder: str | Path | None = None) -> GPT2Toke
     """
     origin = plan.origin
     if folder is not None:
-        given = Path(folder).expanduser()
+        given = Path(os.path.expanduser(folder))  # noqa: PTH111  (Path's own raises for ~nobody)
         if not given.is_dir():
             raise TokenizerError(f'There is no folder "{folder}" for --tokenizer. Give one that exists.')
         return GPT2Tokenizer.from_folder(given, origin.config.vocab_size)

@@ -44,7 +44,7 @@ def locate(model: str | Path, allow_pickle: bool = False) -> Path:
     """
     if model == "demo":
         return DEMO
-    name, folder = str(model), Path(model).expanduser()
+    name, folder = str(model), Path(os.path.expanduser(model))  # noqa: PTH111  (Path's own raises for ~nobody)
     if name and folder.exists():
         return folder
     if not _HUB_ID.fullmatch(name) or name.startswith("."):

@@ -43,6 +43,8 @@ class Reference:
             self._model = transformers.GPT2LMHeadModel.from_pretrained(checkpoint, dtype=torch.float32).eval()
         else:
             self._model = _model_with(checkpoint)
+        # A checkpoint's own settings, such as a repetition penalty, would go on acting where ours are silent.
+        self._model.generation_config = transformers.GenerationConfig()
 
     def logits(self, input_ids: np.ndarray) -> np.ndarray:
         """Return the logits after every token: [batch, seq] of int64 -> [batch, seq, vocab] of float32."""

@@ -181,7 +181,14 @@ def test_transformers_reads_the_folders_of_hugging_face_itself(
     # A file is not a folder, which transformers would look through for better weights.
     facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny / "pytorch_model.bin", "--allow-pickle")
     assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
-    (tiny / "model.safetensors").unlink()
+    (tiny / "pytorch_model.bin").rename(tiny / "other.bin")  # a name that says nothing to transformers
+    (tiny / "model.safetensors").rename(tiny / "away")
+    facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny / "other.bin", "--allow-pickle")
+    assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
+    (tiny / "away").rename(tiny / "pytorch_model.bin")  # safetensors inside
+    facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny)
+    assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
+    (tiny / "other.bin").rename(tiny / "pytorch_model.bin")
     facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny, "--allow-pickle")
     assert facts["reference"] == "transformers, which read the checkpoint itself"
 

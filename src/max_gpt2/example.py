@@ -49,7 +49,7 @@ def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed
     """Refuse, with a MaxGPT2Error, what transformers would load at random or the tutorial's model cannot compute."""
     checkpoint = with_clock("Checking the weights", lambda: load_checkpoint(model))
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
-    if not checkpoint.plan.origin.conv1d or not checkpoint.plan.origin.path.is_dir():
+    if not checkpoint.plan.origin.transformers_reads_it:
         raise RequestError(
             f"{model} is no folder of Hugging Face, which is what this example reads ({checkpoint.plan.format}). "
             f"Use: max-gpt2 verify --model {model}"

@@ -61,7 +61,7 @@ def test_an_index_can_be_given_itself(tiny: Path) -> None:
     names = list(load_file(tiny / "model.safetensors"))
     index = tiny / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": dict.fromkeys(names, "model.safetensors")}))
-    assert inspect_checkpoint(index)[2].format == "Hugging Face safetensors, 1 shards"
+    assert inspect_checkpoint(index)[2].format == "Hugging Face safetensors, 1 shard"
 
 
 @pytest.mark.parametrize("content", [b"nothing that is known", b"PK\x03\x04 a zip of something", b"\x08\x07"])

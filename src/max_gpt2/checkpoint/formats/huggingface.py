@@ -23,7 +23,8 @@ def read_safetensors(path: Path, file: Path) -> Source:
 
 def read_state_dict(path: Path, file: Path, state_dict: Mapping[Any, Any]) -> Source:
     """Take a state dict out of a pickle and the config beside it; raises ConfigError or CheckpointError."""
-    return Source(PICKLE, path, pickled_tensors(state_dict, file), read_config(file.parent), conv1d=True)
+    config = read_config(file.parent)
+    return Source(PICKLE, path, pickled_tensors(state_dict, file), config, conv1d=True, pickled=True)
 
 
 def read_shards(path: Path, index: Path, allow_pickle: bool) -> Source:
@@ -41,8 +42,10 @@ def read_shards(path: Path, index: Path, allow_pickle: bool) -> Source:
         raise CheckpointError(f"The shard {file} is a file of {kind.value}, not of safetensors or PyTorch. {AGAIN}")
 
     tensors = _tensors_of_shards(index, read_shard)
-    name = PICKLE if Kind.PICKLE in kinds else SAFETENSORS
-    return Source(f"{name}, {len({tensor.file for tensor in tensors})} shards", path, tensors, config, conv1d=True)
+    pickled = Kind.PICKLE in kinds
+    shards = len({tensor.file for tensor in tensors})
+    name = f"{PICKLE if pickled else SAFETENSORS}, {shards} shard{'s' if shards > 1 else ''}"
+    return Source(name, path, tensors, config, conv1d=True, pickled=pickled)
 
 
 def as_state_dict(content: Any, file: Path) -> Mapping[Any, Any]:

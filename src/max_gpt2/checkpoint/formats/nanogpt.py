@@ -34,7 +34,8 @@ def read_nanogpt(path: Path, file: Path, content: Mapping[str, Any]) -> Source:
     arguments = content["model_args"]
     config, bias = _config(arguments, f"model_args in {file}"), arguments.get("bias", True)
     tensors = pickled_tensors(as_state_dict(content["model"], file), file)
-    return Source("nanoGPT", path, tensors, config, no_biases="" if bias else "model_args has bias=False")
+    no_biases = "" if bias else "model_args has bias=False"
+    return Source("nanoGPT", path, tensors, config, no_biases=no_biases, pickled=True)
 
 
 def _config(arguments: Any, source: str) -> GPT2Config:

@@ -29,8 +29,8 @@ def load_pickle(path: Path, allow_pickle: bool) -> Any:
     """
     if not allow_pickle:
         raise CheckpointError(
-            f"{path} is a pickle, a format that can run code when it is read. If you trust its source, add "
-            "--allow-pickle (in Python: allow_pickle=True); it is then read as plain tensors and nothing else."
+            f"{path} is a pickle, a format that can run code when it is read. If you trust its source, give "
+            "max-gpt2 --allow-pickle (in Python: allow_pickle=True); it is then read as plain tensors and nothing else."
         )
     try:
         import torch

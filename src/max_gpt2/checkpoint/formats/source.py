@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from max_gpt2.checkpoint.formats.detect import NAMES
 from max_gpt2.checkpoint.layout import canonical_name
 from max_gpt2.config import GPT2Config
 from max_gpt2.tokenizer import GPT2Tokenizer
@@ -43,7 +44,7 @@ class Source:
     `path` is the file or the folder that was asked for, `conv1d` whether the weights of the four Conv1D layers are
     stored `[in, out]`, `skipped` what the reader itself leaves out, and why. `no_biases` says why the model has no
     biases at all, when it has none. `tokenizer` makes the tokenizer that the weights' own file holds, given the
-    model's vocab_size.
+    model's vocab_size. `pickled` says whether PyTorch had to read it.
     """
 
     format: str
@@ -54,8 +55,17 @@ class Source:
     skipped: dict[str, str] = field(default_factory=dict)
     no_biases: str = ""
     tokenizer: Callable[[int], GPT2Tokenizer] | None = None
+    pickled: bool = False
 
     @property
     def folder(self) -> Path:
         """The folder of the checkpoint, in which its tokenizer may be."""
         return self.path if self.path.is_dir() else self.path.parent
+
+    @property
+    def transformers_reads_it(self) -> bool:
+        """Whether transformers, which goes by names, finds the same weights in `path`."""
+        names = {tensor.file.name for tensor in self.tensors}
+        usual = names <= set(NAMES) or any((self.folder / name).exists() for name in NAMES if name.endswith(".json"))
+        ending = ".bin" if self.pickled else ".safetensors"
+        return self.conv1d and self.path.is_dir() and usual and all(name.endswith(ending) for name in names)

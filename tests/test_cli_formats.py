@@ -166,6 +166,9 @@ def test_verify_hands_over_what_was_allowed(
     facts = verified(cli, monkeypatch, checkpoint, *options)
     assert facts["passed"] is True
     assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
+    shown = cli("verify", *options).out
+    assert "PyTorch's side: transformers, with the weights as max-gpt2 read them." in shown
+    assert "MAX and PyTorch are equal" in shown
     content = torch.load(nanogpt)
     content["model"]["transformer.ln_f.weight"][3] = torch.inf
     torch.save(content, nanogpt)

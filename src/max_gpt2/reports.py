@@ -109,6 +109,7 @@ def show_verification(report: Report) -> None:
     numbers = numeric("tokens", "max diff", "relative", "same argmax", "greedy")
     title = f"{report.model}: logits of MAX and of PyTorch"
     stdout.print(table(("prompt", "left"), *numbers, ("", "left"), rows=rows, title=title))
+    print(f"PyTorch's side: {report.reference}.")
     print(verdict([result.logits for result in report.results]))
 
 

@@ -75,6 +75,19 @@ def test_it_is_what_transformers_computes(
     assert "pytorch_model" in message
 
 
+@pytest.mark.parametrize("save", [save_new, save_legacy])
+@pytest.mark.parametrize("name", ["model.safetensors", "weights.gguf"])
+def test_its_name_says_nothing(
+    tiny: Path, state: State, tiny_checkpoint: Checkpoint, save: Callable[[Path, State], None], name: str
+) -> None:
+    save(tiny, state)
+    (tiny / "pytorch_model.bin").rename(tiny / name)
+    checkpoint = load_checkpoint(tiny, allow_pickle=True)
+    assert checkpoint.plan.format == "Hugging Face pickle"
+    assert_same(checkpoint.state_dict, tiny_checkpoint.state_dict, atol=0)
+    assert "is a pickle" in refusal(tiny, allow_pickle=False)
+
+
 def test_the_arrays_outlive_the_file(tiny: Path, state: State) -> None:
     save_new(tiny, state)
     checkpoint = load_checkpoint(tiny, allow_pickle=True)

@@ -1,6 +1,6 @@
 """What stands before the weights of a GGUF file: its metadata, and a line for each tensor.
 
-The `gguf` package has a reader too. It believes the counts that it finds, and so one wrong byte can keep it busy for
+The `gguf` package has a reader too. It believes the counts that it finds, and so a wrong count can keep it busy for
 hours and fill the memory; this one knows at each step how much file is left.
 """
 

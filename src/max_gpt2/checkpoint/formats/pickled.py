@@ -38,10 +38,13 @@ def load_pickle(path: Path, allow_pickle: bool) -> Any:
         raise MissingExtraError(f"Reading {path} needs PyTorch ({error}). {_INSTALL}") from error
     if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < SAFE_TORCH:
         raise MissingExtraError(f"PyTorch {torch.__version__} is too old to read a pickle safely. {_INSTALL}")
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"PK"  # what torch.save wrote before version 1.6 cannot be mapped
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"PK"  # what torch.save wrote before version 1.6 cannot be mapped
+            if zipped and path.suffix != ".safetensors":  # a name by which PyTorch goes, whatever is in the file
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than plain tensors, or is damaged ({_reason(error)}). It was not loaded, and nothing "

@@ -207,6 +207,8 @@ class TestDamage:
             file.write_bytes(content[:kept])
             message = refusal(file, inspect_checkpoint)
             assert "cut off" in message, kept
+            if 4 <= kept < 400:  # within what stands before the weights
+                assert f"it ends at byte {kept}." in message
 
     def test_another_architecture(self, tmp_path: Path, weights: Tensors) -> None:
         write_gguf(tmp_path / "llama.gguf", weights, architecture="llama", tokenizer=False)
@@ -221,6 +223,7 @@ class TestDamage:
             (b"gpt2.context_length", b"gpt2.block_count\0\0\0", "gpt2.context_length is missing"),
             (b"token_embd.weight", b"token_embd.weighs", "no tensor token_embd.weight"),
             (b"blk.2.attn_qkv.bias", b"blk.2.attn_qkv.bits", "transformer.h.2.attn.c_attn.bias [72] is missing"),
+            (b"tokenizer.ggml.merges", b"tokenizer.ggml.tokens", "tokenizer.ggml.tokens is there twice"),
             (b"blk.2.attn_qkv.bias", b"blk.1.attn_qkv.bias", "blk.1.attn_qkv.bias is there twice"),
             (b"output_norm.bias", b"output_nurm.bias", "output_nurm.bias [24] is no part of a GPT-2"),
         ],

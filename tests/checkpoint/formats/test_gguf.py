@@ -223,6 +223,7 @@ class TestDamage:
             (b"gpt2.context_length", b"gpt2.block_count\0\0\0", "gpt2.context_length is missing"),
             (b"token_embd.weight", b"token_embd.weighs", "no tensor token_embd.weight"),
             (b"blk.2.attn_qkv.bias", b"blk.2.attn_qkv.bits", "transformer.h.2.attn.c_attn.bias [72] is missing"),
+            (b"gpt2.block_count", b"gpt2.block_c\xff\xfent", "cut off or damaged ('utf-8'"),
             (b"tokenizer.ggml.merges", b"tokenizer.ggml.tokens", "tokenizer.ggml.tokens is there twice"),
             (b"blk.2.attn_qkv.bias", b"blk.1.attn_qkv.bias", "blk.1.attn_qkv.bias is there twice"),
             (b"output_norm.bias", b"output_nurm.bias", "output_nurm.bias [24] is no part of a GPT-2"),

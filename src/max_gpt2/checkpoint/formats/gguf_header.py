@@ -45,7 +45,7 @@ def read_header(file: Path) -> Header:
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
             return _Parser(file, content).header()
-        except (struct.error, IndexError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise CheckpointError(f"{file} is cut off or damaged ({error}). {AGAIN}") from error
 
 

@@ -11,6 +11,7 @@ import transformers
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+Tensors = dict[str, np.ndarray]
 END_OF_TEXT = "<|endoftext|>"
 TEXT = "The quick brown fox jumps over the lazy dog, and the dog, being lazy, lets it. Was it the best of times?"
 #: No two sizes are equal, and a LayerNorm's epsilon that can be seen in the numbers.
@@ -95,3 +96,20 @@ def reference_logits(model: Any, ids: np.ndarray) -> np.ndarray:
 def random_ids(batch: int, seq: int, vocab: int = UNEVEN["vocab_size"]) -> np.ndarray:
     """Return ids that are the same in each run: [batch, seq]."""
     return np.random.default_rng(7).integers(0, vocab, (batch, seq))
+
+
+def linear_weights(model: torch.nn.Module) -> Tensors:
+    """Transformers' state dict in PyTorch's linear layout, found out by what each layer computes, not by its name."""
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    for name, module in model.named_modules():
+        if isinstance(module, transformers.pytorch_utils.Conv1D):
+            rows = torch.eye(module.weight.shape[0])
+            with torch.no_grad():
+                weights[f"{name}.weight"] = (module(rows) - module.bias).numpy().T
+    return weights
+
+
+def assert_same(ours: Tensors, expected: Tensors, atol: float = 1e-6) -> None:
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(ours[name], value, rtol=0, atol=atol, err_msg=name)

@@ -17,7 +17,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-Model = Annotated[str, typer.Option("--model", help='"demo", a hub id such as gpt2, or a folder.')]
+Model = Annotated[str, typer.Option("--model", help='"demo", a hub id such as gpt2, a folder, or a file of weights.')]
+Tokenizer = Annotated[
+    str | None, typer.Option("--tokenizer", metavar="FOLDER", help="Whose tokenizer to use, for weights without one.")
+]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read PyTorch's .bin and .pt too, as plain tensors (needs PyTorch).")
+]
+AllowNonfinite = Annotated[bool, typer.Option("--allow-nonfinite", help="Load weights that are NaN or infinite.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
@@ -33,12 +40,12 @@ def options(
 
 
 @app.command()
-def info(model: Model = "demo", as_json: AsJson = False) -> None:
+def info(model: Model = "demo", allow_pickle: AllowPickle = False, as_json: AsJson = False) -> None:
     """Show what a checkpoint is and what loading it would do, without loading the weights."""
     from max_gpt2 import reports
     from max_gpt2.checkpoint import inspect_checkpoint
 
-    facts = reports.info_facts(model, *inspect_checkpoint(model))
+    facts = reports.info_facts(model, *inspect_checkpoint(model, allow_pickle=allow_pickle))
     _print_json(facts) if as_json else reports.show_info(facts)
 
 
@@ -51,6 +58,9 @@ def generate(
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.8,
     top_k: Annotated[int, typer.Option(help="Choose among the K likeliest tokens; 0 among all.")] = 0,
     seed: Annotated[int | None, typer.Option(help="The same seed writes the same text.")] = None,
+    tokenizer: Tokenizer = None,
+    allow_pickle: AllowPickle = False,
+    allow_nonfinite: AllowNonfinite = False,
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt."""
@@ -59,20 +69,30 @@ def generate(
     from max_gpt2.generation import Request, generate_once
 
     request = Request(prompt, _parse_ids(prompt_ids), max_new_tokens, temperature, top_k, seed)
-    shot = generate_once(model, request, with_clock)
+    shot = generate_once(
+        model, request, with_clock, tokenizer=tokenizer, allow_pickle=allow_pickle, allow_nonfinite=allow_nonfinite
+    )
     if not prompt and prompt_ids is None:
         print("The prompt is empty: one <|endoftext|> started the text.", file=sys.stderr)
     _print_json(reports.generation_facts(model, shot)) if as_json else reports.show_generation(shot)
 
 
 @app.command()
-def verify(model: Model = "demo", as_json: AsJson = False) -> None:
+def verify(
+    model: Model = "demo",
+    tokenizer: Tokenizer = None,
+    allow_pickle: AllowPickle = False,
+    allow_nonfinite: AllowNonfinite = False,
+    as_json: AsJson = False,
+) -> None:
     """Compare MAX with PyTorch, number by number; the exit code is 0 when they are equal and 1 when not."""
     from max_gpt2 import reports
     from max_gpt2.console import with_clock
     from max_gpt2.verify import verify as run_verification
 
-    report = run_verification(model, with_clock)
+    report = run_verification(
+        model, with_clock, tokenizer=tokenizer, allow_pickle=allow_pickle, allow_nonfinite=allow_nonfinite
+    )
     _print_json(report.to_json()) if as_json else reports.show_verification(report)
     raise typer.Exit(0 if report.passed else 1)
 

@@ -67,19 +67,20 @@ class GPT2Config:
         """Read the config of "demo", a hub id or a folder; raises ModelNotFoundError or ConfigError."""
         from max_gpt2.checkpoint.locate import locate  # hub code is slow to import, and only needed here
 
-        return read_config(locate(model))
+        path = locate(model)
+        return read_config(path if path.is_dir() else path.parent)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], source: str = "config.json") -> "GPT2Config":
+    def from_dict(cls, values: Mapping[str, Any], source: str = "config.json", remedy: str = _REMEDY) -> "GPT2Config":
         """Check the fields of a `config.json`; raises ConfigError that lists everything wrong with `source`."""
         if problems := [*_foreign(values), *_wrong(values), *_unsupported(values)]:
-            raise ConfigError(listed(source, problems, _REMEDY))
+            raise ConfigError(listed(source, problems, remedy))
         names = {field.name for field in fields(cls)}
         known = {name: value for name, value in values.items() if name in names}
         config = cls(**known, eos_token_ids=_ids(values.get("eos_token_id", 50256)))
         if config.n_embd % config.n_head:
             problem = f"n_embd {config.n_embd} is not a multiple of n_head {config.n_head}"
-            raise ConfigError(listed(source, [problem], _REMEDY))
+            raise ConfigError(listed(source, [problem], remedy))
         return config
 
 

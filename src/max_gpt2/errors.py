@@ -26,7 +26,7 @@ class RequestError(MaxGPT2Error):
 
 
 class MissingExtraError(MaxGPT2Error):
-    """PyTorch and transformers are needed and not installed."""
+    """PyTorch or transformers is needed and not installed, or too old."""
 
 
 def listed(headline: str, problems: list[str], remedy: str) -> str:

@@ -13,7 +13,7 @@ from max_gpt2.config import GPT2Config
 from max_gpt2.console import numeric, stdout, table, with_clock
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import check_request, encode_prompt, make_sampler
-from max_gpt2.reports import counted, verdict
+from max_gpt2.reports import counted, explained, verdict
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.verify import Comparison, compare, make_prompts, quiet_transformers
 
@@ -50,6 +50,11 @@ def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed
     """Refuse, with a MaxGPT2Error, what transformers would load at random or the tutorial's model cannot compute."""
     checkpoint = with_clock("Checking the weights", lambda: load_checkpoint(model))
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
+    if not checkpoint.plan.origin.transformers_reads_it:
+        raise RequestError(
+            f"{model} is no folder of Hugging Face, which is what this example reads ({checkpoint.plan.format}). "
+            f"Use: max-gpt2 verify --model {model}"
+        )
     for name, published in _PUBLISHED.items():
         if getattr(config, name) not in published:
             raise RequestError(
@@ -75,7 +80,7 @@ def show_loaded(checked: Checked, transposed: list[str]) -> None:
         ["parameters", f"{plan.parameters:,}, stored as {', '.join(plan.dtypes)}, computed in float32"],
         ["head", plan.head],
         ["transposed", counted(transposed)],
-        ["skipped", counted([f"{name} ({reason})" for name, reason in plan.skipped.items()])],
+        ["skipped", explained(plan.skipped)],
     ]
     stdout.print(table(("", "left"), (checked.model, "left"), rows=rows))
 

@@ -1,6 +1,6 @@
 """How the command line shows its results: as tables for people, as one JSON object for programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ def info_facts(model: str, folder: Path, config: GPT2Config, plan: LoadPlan) -> 
     return {
         "model": model,
         "folder": str(folder),
+        "format": plan.format,
         "config": asdict(config) | {"n_inner": config.intermediate_size},
         "parameters": plan.parameters,
         "float32_bytes": 4 * plan.parameters,
@@ -26,6 +27,8 @@ def info_facts(model: str, folder: Path, config: GPT2Config, plan: LoadPlan) -> 
         "transposed": plan.transposed,
         "skipped": plan.skipped,
         "upcast": plan.upcast,
+        "dequantised": plan.dequantised,
+        "zero_filled": plan.zero_filled,
     }
 
 
@@ -34,13 +37,14 @@ def show_info(facts: dict[str, Any]) -> None:
     rows = [[name, str(value)] for name, value in facts["config"].items()]
     rows += [
         ["parameters", f"{facts['parameters']:,} ({facts['float32_bytes'] / 1e6:.0f} MB in float32)"],
-        [
-            "stored as",
-            f"{', '.join(facts['stored_dtypes'])} ({len(facts['upcast'])} tensors are made float32, exactly)",
-        ],
+        ["format", facts["format"]],
+        ["stored as", ", ".join(facts["stored_dtypes"])],
         ["head", facts["head"]],
-        ["transposed", counted(facts["transposed"])],
-        ["skipped", counted([f"{name} ({reason})" for name, reason in facts["skipped"].items()])],
+        ["transposed", _because(facts["transposed"], "Conv1D weights are stored [in, out]")],
+        ["skipped", explained(facts["skipped"])],
+        ["upcast", _because(facts["upcast"], "made float32, which holds each value exactly")],
+        ["dequantised", explained(facts["dequantised"])],
+        ["zero-filled", explained(facts["zero_filled"])],
     ]
     stdout.print(table(("", "left"), (facts["model"], "left"), rows=rows))
 
@@ -49,6 +53,15 @@ def counted(names: list[str]) -> str:
     """Return how many names there are and the first three of them."""
     dots = ", ..." if len(names) > 3 else ""
     return f"{len(names)}: {', '.join(names[:3])}{dots}" if names else "none"
+
+
+def explained(reasons: Mapping[str, str]) -> str:
+    """Return how many names there are and the first three of them, each with its reason."""
+    return counted([f"{name} ({reason})" for name, reason in reasons.items()])
+
+
+def _because(names: list[str], reason: str) -> str:
+    return f"{counted(names)} ({reason})" if names else "none"
 
 
 def generation_facts(model: str, shot: OneShot) -> dict[str, Any]:
@@ -96,6 +109,7 @@ def show_verification(report: Report) -> None:
     numbers = numeric("tokens", "max diff", "relative", "same argmax", "greedy")
     title = f"{report.model}: logits of MAX and of PyTorch"
     stdout.print(table(("prompt", "left"), *numbers, ("", "left"), rows=rows, title=title))
+    print(f"PyTorch's side: {report.reference}.")
     print(verdict([result.logits for result in report.results]))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from max_gpt2.errors import RequestError, TokenizerError
 
@@ -29,20 +29,37 @@ class GPT2Tokenizer:
         if not single.is_file() and not (vocab.is_file() and merges.is_file()):
             raise TokenizerError(
                 f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt. "
-                "Copy the tokenizer of the checkpoint that this one was made from into the folder."
+                "Copy the tokenizer of the checkpoint that this one was made from into the folder, "
+                "or name a folder that has it: --tokenizer FOLDER."
             )
         source = single if single.is_file() else vocab
         try:
             tokenizer = Tokenizer.from_file(str(single)) if single.is_file() else _from_vocab(vocab, merges)
         except Exception as error:  # the library raises plain Exception, for broken JSON and for a bad merge alike
             raise TokenizerError(f"{source} is not a tokenizer ({error}). Download the file again.") from error
-        beyond = [f"{token!r} = {id_}" for token, id_ in tokenizer.get_vocab().items() if id_ >= vocab_size]
-        if beyond:
-            raise TokenizerError(
-                f"{source} has {len(beyond)} ids beyond the model's vocabulary of {vocab_size}, such as {beyond[0]}. "
-                "Use the tokenizer that belongs to this checkpoint."
-            )
-        return cls(tokenizer)
+        return cls(_within(tokenizer, vocab_size, str(source)))
+
+    @classmethod
+    def from_vocab(
+        cls,
+        vocab: dict[str, int],
+        merges: list[tuple[str, ...]],
+        vocab_size: int,
+        source: str,
+        special: Sequence[str] = (),
+        added: Sequence[str] = (),
+    ) -> "GPT2Tokenizer":
+        """Make one from its parts; `special` tokens of the vocab are never written, `added` ones are no bytes' names.
+
+        Raises TokenizerError, which names `source`, as `from_folder` does.
+        """
+        try:
+            tokenizer = _byte_level(models.BPE(vocab, merges))
+        except Exception as error:  # as above
+            raise TokenizerError(f"{source} is damaged ({error}). Download the file again.") from error
+        tokenizer.add_special_tokens([token for token in special if token in vocab])
+        tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added if token in vocab])
+        return cls(_within(tokenizer, vocab_size, source))
 
     @property
     def size(self) -> int:
@@ -71,9 +88,24 @@ class GPT2Tokenizer:
 
 
 def _from_vocab(vocab: Path, merges: Path) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
+    return _byte_level(models.BPE.from_file(str(vocab), str(merges)))
+
+
+def _byte_level(model: models.BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     if tokenizer.token_to_id(END_OF_TEXT) is not None:
         tokenizer.add_special_tokens([END_OF_TEXT])
+    return tokenizer
+
+
+def _within(tokenizer: Tokenizer, vocab_size: int, source: str) -> Tokenizer:
+    """Return the tokenizer; raises TokenizerError when it has ids that a model of `vocab_size` tokens does not know."""
+    beyond = [f"{token!r} = {id_}" for token, id_ in tokenizer.get_vocab().items() if id_ >= vocab_size]
+    if beyond:
+        raise TokenizerError(
+            f"{source} has {len(beyond)} ids beyond the model's vocabulary of {vocab_size}, such as {beyond[0]}. "
+            "Use the tokenizer that belongs to this checkpoint."
+        )
     return tokenizer

@@ -7,16 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.hub import Hub
 
 PROGRAM = "import sys; from max_gpt2.cli import main; main()"
 
 
-def info(model: str, hub: Hub, home: Path, offline: str = "0") -> subprocess.CompletedProcess[str]:
+def info(model: str, hub: Hub, home: Path, *options: str, offline: str = "0") -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": offline}
     environment |= {"HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-c", PROGRAM, "info", "--model", model, "--json"]
+    command = [sys.executable, "-c", PROGRAM, "info", "--model", model, "--json", *options]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
 
 
@@ -47,3 +49,18 @@ def test_a_model_that_the_hub_does_not_have(tiny: Path, tmp_path: Path) -> None:
     assert "no public model someone/else on the Hugging Face hub" in refusal.stderr
     assert "hf auth login" in refusal.stderr
     assert "Traceback" not in refusal.stderr
+
+
+def test_pickles_are_downloaded_only_when_allowed_and_there_is_nothing_better(tiny: Path, tmp_path: Path) -> None:
+    torch.save(load_file(tiny / "model.safetensors"), tiny / "pytorch_model.bin")
+    with Hub("someone/both", tiny) as hub:
+        assert json.loads(info("someone/both", hub, tmp_path, "--allow-pickle").stdout)["parameters"] == 30792
+        assert "pytorch_model.bin" not in hub.asked
+    (tiny / "model.safetensors").unlink()
+    with Hub("someone/old", tiny) as hub:
+        refusal = info("someone/old", hub, tmp_path)
+        assert refusal.returncode == 2
+        assert "pytorch_model.bin alone is downloaded with --allow-pickle" in refusal.stderr
+        assert "pytorch_model.bin" not in hub.asked
+        facts = json.loads(info("someone/old", hub, tmp_path, "--allow-pickle").stdout)
+        assert (facts["format"], facts["parameters"]) == ("Hugging Face pickle", 30792)

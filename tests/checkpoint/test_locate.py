@@ -51,9 +51,8 @@ def test_what_is_neither_a_folder_nor_a_hub_id(cache: Path, name: str) -> None:
         locate(name)
 
 
-def test_a_file_is_no_folder(tiny: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match="is a file"):
-        locate(tiny / "model.safetensors")
+def test_a_file_is_taken_as_it_is(tiny: Path) -> None:
+    assert locate(tiny / "model.safetensors") == tiny / "model.safetensors"
 
 
 def test_the_cache_is_used_as_it_is(cache: Path, tiny_original: Path) -> None:

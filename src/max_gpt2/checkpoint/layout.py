@@ -39,7 +39,7 @@ def why_skipped(name: str) -> str | None:
 
 
 def is_conv1d(name: str) -> bool:
-    """Say whether the weight of this canonical name is stored [in, out] and has to be transposed."""
+    """Say whether this canonical name is one of the weights that OpenAI and Hugging Face store [in, out]."""
     return name.endswith(CONV1D)
 
 

@@ -1,16 +1,17 @@
 """Load a checkpoint: read, upcast, transpose, check."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from max_gpt2.checkpoint.files import stored_tensors
-from max_gpt2.checkpoint.layout import LM_HEAD, WTE, is_conv1d
+from max_gpt2.checkpoint.formats import read_source
+from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes
 from max_gpt2.checkpoint.locate import locate
 from max_gpt2.checkpoint.plan import LoadPlan, make_plan
-from max_gpt2.config import GPT2Config, read_config
-from max_gpt2.errors import CheckpointError, listed
+from max_gpt2.config import GPT2Config
+from max_gpt2.errors import CheckpointError, TokenizerError, listed
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 
@@ -29,30 +30,58 @@ class Checkpoint:
     plan: LoadPlan
 
 
-def inspect_checkpoint(model: str | Path) -> tuple[Path, GPT2Config, LoadPlan]:
-    """Return folder, config and plan of "demo", a hub id or a folder, without loading the weights.
+def inspect_checkpoint(model: str | Path, *, allow_pickle: bool = False) -> tuple[Path, GPT2Config, LoadPlan]:
+    """Return folder, config and plan of "demo", a hub id, a folder or a file of weights, without loading the weights.
 
-    Raises ModelNotFoundError, ConfigError or CheckpointError.
+    Raises ModelNotFoundError, ConfigError or CheckpointError, and MissingExtraError for a pickle without PyTorch.
     """
-    folder = locate(model)
-    config = read_config(folder)
-    return folder, config, make_plan(stored_tensors(folder), config, folder)
+    origin = read_source(locate(model, allow_pickle), allow_pickle)
+    return origin.folder, origin.config, make_plan(origin)
 
 
-def load_checkpoint(model: str | Path) -> Checkpoint:
-    """Load "demo", a hub id or a folder exactly, or refuse it: MaxGPT2Error that names every problem."""
-    folder, config, plan = inspect_checkpoint(model)
-    tokenizer = GPT2Tokenizer.from_folder(folder, config.vocab_size)
+def read_tokenizer(plan: LoadPlan, folder: str | Path | None = None) -> GPT2Tokenizer:
+    """Return the tokenizer of `folder`, or else the one that the weights' file holds, or else the one beside it.
+
+    Raises TokenizerError when there is none, or when it does not fit the model.
+    """
+    origin = plan.origin
+    if folder is not None:
+        given = Path(os.path.expanduser(folder))  # noqa: PTH111  (Path's own raises for ~nobody)
+        if not given.is_dir():
+            raise TokenizerError(f'There is no folder "{folder}" for --tokenizer. Give one that exists.')
+        return GPT2Tokenizer.from_folder(given, origin.config.vocab_size)
+    if origin.tokenizer:
+        return origin.tokenizer(origin.config.vocab_size)
+    return GPT2Tokenizer.from_folder(origin.folder, origin.config.vocab_size)
+
+
+def load_checkpoint(
+    model: str | Path,
+    *,
+    tokenizer: str | Path | None = None,
+    allow_pickle: bool = False,
+    allow_nonfinite: bool = False,
+) -> Checkpoint:
+    """Load "demo", a hub id, a folder or a file exactly, or refuse it: MaxGPT2Error that names every problem.
+
+    `tokenizer` is a folder for weights that come without one; `allow_pickle` permits formats that can run
+    code when they are read carelessly, `allow_nonfinite` weights that are NaN or infinite.
+    """
+    folder, config, plan = inspect_checkpoint(model, allow_pickle=allow_pickle)
+    text_to_ids = read_tokenizer(plan, tokenizer)
     state_dict = {}
     not_finite = []
     for name, stored in plan.sources.items():
         values = stored.read().astype(np.float32, copy=False)
-        state_dict[name] = np.ascontiguousarray(values.T if is_conv1d(name) else values)
-        if not np.isfinite(values).all():
+        state_dict[name] = np.ascontiguousarray(values.T if plan.is_transposed(name) else values)
+        if not allow_nonfinite and not np.isfinite(values).all():
             not_finite.append(
                 f"{stored.name} has {np.count_nonzero(~np.isfinite(values))} values that are NaN or infinite"
             )
     if not_finite:
-        raise CheckpointError(listed(f"The weights in {folder} are damaged", not_finite, "Download them again."))
+        remedy = "Download them again, or add --allow-nonfinite to load them as they are."
+        raise CheckpointError(listed(f"The weights in {plan.origin.path} are damaged", not_finite, remedy))
+    shapes = canonical_shapes(config)
+    state_dict |= {name: np.zeros(shapes[name], np.float32) for name in plan.zero_filled}
     state_dict.setdefault(LM_HEAD, state_dict[WTE])
-    return Checkpoint(folder, config, state_dict, tokenizer, plan)
+    return Checkpoint(folder, config, state_dict, text_to_ids, plan)

@@ -31,6 +31,8 @@ FILES = (
     "vocab.json",
     "merges.txt",
 )
+#: What is downloaded besides, when pickles are allowed and there is nothing better.
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WAYS_OUT = (
     "give a folder with the checkpoint, copy a Hugging Face cache from a machine with a network, or use the checkpoint "
@@ -38,29 +40,30 @@ WAYS_OUT = (
 )
 
 
-def locate(model: str | Path) -> Path:
-    """Return the folder of "demo", of a folder, or of a hub id, downloading the latter into the cache when needed.
+def locate(model: str | Path, allow_pickle: bool = False) -> Path:
+    """Return "demo", a folder or a file of weights as a path, or a hub id's folder in the cache, filled when needed.
 
     Raises ModelNotFoundError when there is no such thing, or no network and nothing in the cache.
     """
     if model == "demo":
         return DEMO
     name, folder = str(model), Path(os.path.expanduser(model))  # noqa: PTH111  (Path's own raises for ~nobody)
-    if name and folder.is_dir():
-        return folder
     if name and folder.exists():
-        raise ModelNotFoundError(f"{name} is a file. Give the folder that holds it, with its config.json.")
+        return folder
     if not _HUB_ID.fullmatch(name) or name.startswith("."):
         raise ModelNotFoundError(
-            f'There is no folder "{name}". Give a folder that exists, a hub id such as gpt2, or "demo".'
+            f'There is no folder "{name}", and no file. Give one that exists, a hub id such as gpt2, or "demo".'
         )
-    return _from_hub(name)
+    folder = _from_hub(name, FILES)
+    if allow_pickle and not any(folder.glob("model*.safetensors")):
+        return _from_hub(name, (*FILES, *PICKLES))
+    return folder
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, files: tuple[str, ...]) -> Path:
     repo = name if _cached(name) else MOVED.get(name, name)
     try:
-        return Path(huggingface_hub.snapshot_download(repo, allow_patterns=list(FILES)))
+        return Path(huggingface_hub.snapshot_download(repo, allow_patterns=list(files)))
     except RepositoryNotFoundError as error:
         raise ModelNotFoundError(
             f"There is no folder {name} and no public model {repo} on the Hugging Face hub. "

@@ -2,8 +2,10 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
-from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
+from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint, read_tokenizer
 from max_gpt2.errors import RequestError
 from max_gpt2.generation.engine import Engine, Generation, check_request, encode_prompt
 from max_gpt2.generation.sampling import make_sampler
@@ -40,21 +42,37 @@ class OneShot:
     compile_s: float
 
 
-def generate_once(model: str, request: Request, run: Runner = silently) -> OneShot:
-    """Write with "demo", a hub id or a folder. Everything is checked before anything is loaded or compiled.
+def generate_once(
+    model: str,
+    request: Request,
+    run: Runner = silently,
+    *,
+    tokenizer: str | Path | None = None,
+    allow_pickle: bool = False,
+    allow_nonfinite: bool = False,
+) -> OneShot:
+    """Write with "demo", a hub id, a folder or a file. Everything is checked before anything is loaded or compiled.
+
+    The options are those of `load_checkpoint`.
 
     Raises MaxGPT2Error when the checkpoint or the request is refused.
     """
-    folder, config, _ = inspect_checkpoint(model)
-    tokenizer = GPT2Tokenizer.from_folder(folder, config.vocab_size)
-    prompt = check_request(config, request.tokens(tokenizer), request.max_new_tokens)
+    _, config, plan = inspect_checkpoint(model, allow_pickle=allow_pickle)
+    prompt = check_request(config, request.tokens(read_tokenizer(plan, tokenizer)), request.max_new_tokens)
     make_sampler(request.temperature, request.top_k, request.seed or 0)
     started = time.perf_counter()
-    checkpoint = run("Loading the weights", lambda: load_checkpoint(folder))
+    load = partial(
+        load_checkpoint,
+        plan.origin.path,
+        tokenizer=tokenizer,
+        allow_pickle=allow_pickle,
+        allow_nonfinite=allow_nonfinite,
+    )
+    checkpoint = run("Loading the weights", load)
     loaded = time.perf_counter()
     compiled = run(COMPILING, lambda: compile_model(config, checkpoint.state_dict))
     ready = time.perf_counter()
-    engine = Engine(compiled, tokenizer)
+    engine = Engine(compiled, checkpoint.tokenizer)
     generation = run(
         "Writing",
         lambda: engine.generate(
@@ -65,4 +83,4 @@ def generate_once(model: str, request: Request, run: Runner = silently) -> OneSh
             seed=request.seed,
         ),
     )
-    return OneShot(tokenizer.decode(prompt), generation, loaded - started, ready - loaded)
+    return OneShot(checkpoint.tokenizer.decode(prompt), generation, loaded - started, ready - loaded)

@@ -4,20 +4,23 @@ import resource
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
+from max_gpt2.checkpoint import Checkpoint, inspect_checkpoint, load_checkpoint, read_tokenizer
 from max_gpt2.model import CompiledModel, compile_model
 from max_gpt2.progress import COMPILING, Runner, silently
-from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.verify.compare import Comparison, compare, criterion, worst
 from max_gpt2.verify.prompts import Prompt, make_prompts
 from max_gpt2.verify.reference import Reference
 
 GREEDY_TOKENS = 16
+#: Whose reading of the files PyTorch computed with.
+OWN_READING = "transformers, which read the checkpoint itself"
+OUR_READING = "transformers, with the weights as max-gpt2 read them"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Report:
     results: list[PromptResult]
     timing: dict[str, float]
     peak_memory_bytes: int
+    reference: str
 
     @property
     def total(self) -> Comparison:
@@ -53,6 +57,7 @@ class Report:
         """Return the report as JSON values."""
         return {
             "model": self.model,
+            "reference": self.reference,
             "passed": self.passed,
             "criterion": criterion([result.logits for result in self.results]),
             "max_abs_diff": self.total.max_abs_diff,
@@ -76,24 +81,43 @@ class Report:
         }
 
 
-def verify(model: str | Path, run: Runner = silently) -> Report:
-    """Compare MAX with transformers on "demo", a hub id or a folder.
+def verify(
+    model: str | Path,
+    run: Runner = silently,
+    *,
+    tokenizer: str | Path | None = None,
+    allow_pickle: bool = False,
+    allow_nonfinite: bool = False,
+) -> Report:
+    """Compare MAX with transformers on "demo", a hub id, a folder or a file, with the options of `load_checkpoint`.
 
     PyTorch computes first and is freed before MAX loads, so that one copy of the weights is in memory at a time.
+    transformers reads the folders of Hugging Face itself; of all else it is given the weights as max-gpt2 read them.
     Raises MaxGPT2Error when the checkpoint is refused or PyTorch is missing.
     """
-    folder, config, _ = inspect_checkpoint(model)
-    prompts = make_prompts(GPT2Tokenizer.from_folder(folder, config.vocab_size), config)
+    _, config, plan = inspect_checkpoint(model, allow_pickle=allow_pickle)
+    prompts = make_prompts(read_tokenizer(plan, tokenizer), config)
+    load = partial(
+        load_checkpoint,
+        plan.origin.path,
+        tokenizer=tokenizer,
+        allow_pickle=allow_pickle,
+        allow_nonfinite=allow_nonfinite,
+    )
+    theirs = plan.origin.transformers_reads_it
     started = time.perf_counter()
-    expected = run("Computing with PyTorch", lambda: _reference_answers(folder, prompts, config.n_positions))
+    expected = run(
+        "Computing with PyTorch",
+        lambda: _reference_answers(plan.origin.path if theirs else load(), prompts, config.n_positions),
+    )
     referred = time.perf_counter()
-    checkpoint = run("Loading the weights for MAX", lambda: load_checkpoint(folder))
+    checkpoint = run("Loading the weights for MAX", load)
     loaded = time.perf_counter()
     compiled = run(COMPILING, lambda: compile_model(config, checkpoint.state_dict))
     ready = time.perf_counter()
     results = run("Computing with MAX", lambda: _results(compiled, prompts, expected))
     timing = {"reference_s": referred - started, "load_s": loaded - referred, "compile_s": ready - loaded}
-    return Report(str(model), results, timing, _peak_memory())
+    return Report(str(model), results, timing, _peak_memory(), OWN_READING if theirs else OUR_READING)
 
 
 def _peak_memory() -> int:
@@ -101,8 +125,10 @@ def _peak_memory() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in KiB, macOS in bytes
 
 
-def _reference_answers(folder: Path, prompts: list[Prompt], n_positions: int) -> list[tuple[np.ndarray, list[int]]]:
-    reference = Reference(folder)
+def _reference_answers(
+    checkpoint: Path | Checkpoint, prompts: list[Prompt], n_positions: int
+) -> list[tuple[np.ndarray, list[int]]]:
+    reference = Reference(checkpoint)
     answers = []
     for prompt in prompts:
         room = min(GREEDY_TOKENS, n_positions - len(prompt.tokens))

@@ -1,0 +1,149 @@
+"""What stands before the weights of a GGUF file: its metadata, and a line for each tensor.
+
+The `gguf` package has a reader too. It believes the counts that it finds, and so a wrong count can keep it busy for
+hours and fill the memory; this one knows at each step how much file is left.
+"""
+
+import mmap
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from max_gpt2.checkpoint.formats.detect import AGAIN
+from max_gpt2.errors import CheckpointError
+
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+_VERSIONS = (2, 3)
+_DEFAULT_ALIGNMENT = 32
+_MOST_DIMENSIONS = 4
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor's name, shape (numpy's order, slowest first), the number of its type, and where its bytes start."""
+
+    name: str
+    shape: tuple[int, ...]
+    type_number: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """A file's metadata and tensors; each offset is from the start of the file, whose length is `size`."""
+
+    metadata: dict[str, Any]
+    tensors: list[TensorInfo]
+    size: int
+
+
+def read_header(file: Path) -> Header:
+    """Read all that stands before the weights; raises CheckpointError."""
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        try:
+            return _Parser(file, content).header()
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"{file} is cut off or damaged ({error}). {AGAIN}") from error
+
+
+class _Parser:
+    """Walks over a header; every step checks that the file has that many bytes left."""
+
+    def __init__(self, file: Path, content: mmap.mmap) -> None:
+        self._file = file
+        self._content = content
+        self._at = 4  # after the magic
+
+    def header(self) -> Header:
+        """Return the whole of it."""
+        version = self._scalar("I")
+        if version not in _VERSIONS:
+            raise CheckpointError(
+                f"{self._file} is of GGUF version {version}; read are {_VERSIONS}, little-endian. Convert it anew."
+            )
+        tensor_count, pairs = self._scalar("Q"), self._scalar("Q")
+        metadata: dict[str, Any] = {}
+        for _ in range(pairs):
+            key = self._string()
+            if key in metadata:
+                raise self._damaged(f"{key} is there twice")
+            metadata[key] = self._value(self._scalar("I"))
+        infos: dict[str, TensorInfo] = {}
+        for _ in range(tensor_count):
+            info = self._tensor()
+            if info.name in infos:
+                raise self._damaged(f"{info.name} is there twice")
+            infos[info.name] = info
+        alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+        if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+            raise self._damaged(f"general.alignment is {alignment!r}, not a power of two")
+        start = -(-self._at // alignment) * alignment
+        if bad := [info.name for info in infos.values() if info.offset % alignment]:
+            raise self._damaged(f"{bad[0]} does not start at a multiple of {alignment} bytes")
+        tensors = [TensorInfo(one.name, one.shape, one.type_number, start + one.offset) for one in infos.values()]
+        return Header(metadata, tensors, len(self._content))
+
+    def _damaged(self, problem: str) -> CheckpointError:
+        return CheckpointError(f"{self._file} is damaged: {problem}. {AGAIN}")
+
+    def _take(self, count: int) -> bytes:
+        taken = self._content[self._at : self._at + count]
+        if len(taken) < count:
+            raise CheckpointError(
+                f"{self._file} is cut off or damaged: it ends at byte {len(self._content):,}. {AGAIN}"
+            )
+        self._at += count
+        return taken
+
+    def _scalar(self, code: str) -> Any:
+        return struct.unpack(f"<{code}", self._take(struct.calcsize(f"<{code}")))[0]
+
+    def _string(self) -> str:
+        return self._take(self._scalar("Q")).decode()
+
+    def _value(self, type_number: int) -> Any:
+        if type_number in _SCALARS:
+            return self._scalar(_SCALARS[type_number])
+        if type_number == _STRING:
+            return self._string()
+        if type_number == _ARRAY:
+            return self._array()
+        raise self._damaged(f"a value of the unknown type {type_number}")
+
+    def _array(self) -> list[Any]:
+        type_number, count = self._scalar("I"), self._scalar("Q")
+        if type_number == _STRING:
+            return [self._string() for _ in range(count)]
+        if type_number not in _SCALARS:
+            raise self._damaged(f"an array of the type {type_number}, which no GPT-2 has")
+        code = _SCALARS[type_number]
+        return list(struct.unpack(f"<{count}{code}", self._take(count * struct.calcsize(f"<{code}"))))
+
+    def _tensor(self) -> TensorInfo:
+        name, dimensions = self._string(), self._scalar("I")
+        if dimensions > _MOST_DIMENSIONS:
+            raise self._damaged(f"{name} has {dimensions} dimensions")
+        shape = tuple(self._scalar("Q") for _ in range(dimensions))[::-1]
+        return TensorInfo(name, shape, self._scalar("I"), self._scalar("Q"))
+
+
+def check_places(file: Path, header: Header, sizes: dict[str, int]) -> None:
+    """Refuse a file whose tensors, of `sizes` in bytes, reach beyond its end or into each other."""
+    end, before = 0, "the header"
+    for info in sorted(header.tensors, key=lambda one: one.offset):
+        if info.offset < end:
+            raise CheckpointError(f"{file} is damaged: {info.name} starts within {before}. {AGAIN}")
+        end, before = info.offset + sizes[info.name], info.name
+        if end > header.size:
+            raise CheckpointError(
+                f"{file} is cut off: {info.name} {list(info.shape)} ends at byte {end:,}, the file at {header.size:,}. "
+                f"{AGAIN}"
+            )
+
+
+def elements(info: TensorInfo) -> int:
+    """Return how many numbers a tensor has."""
+    return prod(info.shape)

@@ -1,0 +1,120 @@
+"""llm.c's `.bin`: 256 numbers that say what follows, then all tensors of one kind for all layers, kind by kind.
+
+Its linear layers are `[out, in]`, so nothing is transposed; the head is tied; `wte` has rows that pad the vocabulary.
+"""
+
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from max_gpt2.checkpoint.formats.detect import AGAIN
+from max_gpt2.checkpoint.formats.source import Source, StoredTensor
+from max_gpt2.checkpoint.layout import WTE
+from max_gpt2.config import GPT2Config
+from max_gpt2.errors import CheckpointError
+
+_HEADER = 256  # numbers of int32
+_VERSIONS = {3: ("F32", np.dtype("<f4")), 5: ("BF16", np.dtype(ml_dtypes.bfloat16))}
+
+
+class _Sizes(NamedTuple):
+    """The header's numbers, in its order."""
+
+    n_positions: int
+    vocab_size: int
+    n_layer: int
+    n_head: int
+    n_embd: int
+    padded_vocab_size: int
+
+
+class _Kind(NamedTuple):
+    """One kind of tensor: llm.c's name, the canonical name (with {} for the layer), the shape of one layer's."""
+
+    name: str
+    place: str
+    shape: tuple[int, ...]
+
+
+def read_llmc(path: Path, file: Path) -> Source:
+    """Read the header of a file and list its tensors; raises CheckpointError or ConfigError."""
+    version, sizes = _header(file)
+    dtype_name, dtype = _VERSIONS[version]
+    _check_size(file, sizes, dtype)
+    values = sizes._asdict()
+    padded = values.pop("padded_vocab_size")
+    fixed = {"model_type": "gpt2", "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}
+    config = GPT2Config.from_dict(values | fixed, f"The header of {file}", "Take another checkpoint.")
+    tensors = []
+    offset = 4 * _HEADER
+    for kind in _kinds(sizes):
+        layers = sizes.n_layer if "{}" in kind.place else 1
+        for layer in range(layers):
+            name = f"{kind.name}[{layer}]" if "{}" in kind.place else kind.name
+            place = kind.place.format(layer)
+            # The rows that pad the vocabulary are wte's last.
+            shape = (sizes.vocab_size, sizes.n_embd) if place == WTE else kind.shape
+            read = partial(_read, file, dtype, offset, shape)
+            tensors.append(StoredTensor(name, dtype_name, shape, file, read, place))
+            offset += prod(kind.shape) * dtype.itemsize
+    padding = {f"wte[{sizes.vocab_size}:{padded}]": "rows that pad the vocabulary"}
+    return Source("llm.c", path, tensors, config, skipped=padding if padded > sizes.vocab_size else {})
+
+
+def _header(file: Path) -> tuple[int, _Sizes]:
+    with file.open("rb") as opened:
+        start = opened.read(4 * _HEADER)
+    if len(start) < 4 * _HEADER:
+        raise CheckpointError(f"{file} is cut off: it is shorter than llm.c's header. {AGAIN}")
+    numbers = np.frombuffer(start, "<i4").tolist()
+    version, sizes = numbers[1], _Sizes(*numbers[2:8])
+    if version not in _VERSIONS:
+        raise CheckpointError(
+            f"{file} is of llm.c's version {version}; read are 3 (float32) and 5 (bfloat16). Write it anew with llm.c."
+        )
+    if min(sizes) < 1 or sizes.padded_vocab_size < sizes.vocab_size:
+        numbers_there = ", ".join(f"{name} {value}" for name, value in sizes._asdict().items())
+        raise CheckpointError(f"{file} is damaged: its header has {numbers_there}. {AGAIN}")
+    return version, sizes
+
+
+def _check_size(file: Path, sizes: _Sizes, dtype: np.dtype) -> None:
+    numbers = sum(prod(kind.shape) * (sizes.n_layer if "{}" in kind.place else 1) for kind in _kinds(sizes))
+    expected, found = 4 * _HEADER + numbers * dtype.itemsize, file.stat().st_size
+    if found != expected:
+        raise CheckpointError(
+            f"{file} is cut off or damaged: it has {found:,} bytes, its header says {expected:,}. {AGAIN}"
+        )
+
+
+def _kinds(sizes: _Sizes) -> list[_Kind]:
+    n_embd, block = sizes.n_embd, "transformer.h.{}"
+    return [
+        _Kind("wte", WTE, (sizes.padded_vocab_size, n_embd)),
+        _Kind("wpe", "transformer.wpe.weight", (sizes.n_positions, n_embd)),
+        _Kind("ln1w", f"{block}.ln_1.weight", (n_embd,)),
+        _Kind("ln1b", f"{block}.ln_1.bias", (n_embd,)),
+        _Kind("qkvw", f"{block}.attn.c_attn.weight", (3 * n_embd, n_embd)),
+        _Kind("qkvb", f"{block}.attn.c_attn.bias", (3 * n_embd,)),
+        _Kind("attprojw", f"{block}.attn.c_proj.weight", (n_embd, n_embd)),
+        _Kind("attprojb", f"{block}.attn.c_proj.bias", (n_embd,)),
+        _Kind("ln2w", f"{block}.ln_2.weight", (n_embd,)),
+        _Kind("ln2b", f"{block}.ln_2.bias", (n_embd,)),
+        _Kind("fcw", f"{block}.mlp.c_fc.weight", (4 * n_embd, n_embd)),
+        _Kind("fcb", f"{block}.mlp.c_fc.bias", (4 * n_embd,)),
+        _Kind("fcprojw", f"{block}.mlp.c_proj.weight", (n_embd, 4 * n_embd)),
+        _Kind("fcprojb", f"{block}.mlp.c_proj.bias", (n_embd,)),
+        _Kind("lnfw", "transformer.ln_f.weight", (n_embd,)),
+        _Kind("lnfb", "transformer.ln_f.bias", (n_embd,)),
+    ]
+
+
+def _read(file: Path, dtype: np.dtype, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        return np.array(np.memmap(file, dtype, "r", offset, shape))  # a copy: the file may change later
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read any more ({error}). {AGAIN}") from error

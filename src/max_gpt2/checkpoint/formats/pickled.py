@@ -1,0 +1,100 @@
+"""What PyTorch saves (`.bin`, `.pt`): pickles, which are read only when asked for, and only as plain tensors."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from max_gpt2.checkpoint.formats.detect import AGAIN
+from max_gpt2.checkpoint.formats.source import StoredTensor
+from max_gpt2.errors import CheckpointError, MissingExtraError, listed
+
+if TYPE_CHECKING:
+    import torch
+
+#: Before it, a crafted pickle could run code in spite of `weights_only=True` (CVE-2025-32434, CVE-2026-24747).
+SAFE_TORCH = (2, 10)
+_INSTALL = "Install it: pip install 'max-gpt2[compare]'"
+
+
+def load_pickle(path: Path, allow_pickle: bool) -> Any:
+    """Return what a pickle holds, its tensors mapped from the file where that is possible.
+
+    Raises CheckpointError without the permission, for a damaged file and for one that holds more than plain data, and
+    MissingExtraError without PyTorch.
+    """
+    if not allow_pickle:
+        raise CheckpointError(
+            f"{path} is a pickle, a format that can run code when it is read. If you trust its source, give "
+            "max-gpt2 --allow-pickle (in Python: allow_pickle=True); it is then read as plain tensors and nothing else."
+        )
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError(f"Reading {path} needs PyTorch ({error}). {_INSTALL}") from error
+    if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < SAFE_TORCH:
+        raise MissingExtraError(f"PyTorch {torch.__version__} is too old to read a pickle safely. {_INSTALL}")
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"PK"  # what torch.save wrote before version 1.6 cannot be mapped
+            if zipped and path.suffix != ".safetensors":  # a name by which PyTorch goes, whatever is in the file
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than plain tensors, or is damaged ({_reason(error)}). It was not loaded, and nothing "
+            "in it was run. Take a safetensors file of the same model."
+        ) from error
+    except Exception as error:  # bytes that are no pickle can fail in any way
+        raise CheckpointError(f"{path} is cut off or damaged ({_reason(error)}). {AGAIN}") from error
+
+
+def pickled_tensors(state_dict: Mapping[Any, Any], path: Path) -> list[StoredTensor]:
+    """List the tensors of a state dict; raises CheckpointError that names all that is no tensor."""
+    import torch
+
+    problems = [
+        f"{name!r} is of type {type(value).__name__}, not a tensor"
+        for name, value in state_dict.items()
+        if not (isinstance(name, str) and isinstance(value, torch.Tensor))
+    ]
+    if problems:
+        raise CheckpointError(listed(f"{path} is not a GPT-2's weights", problems, "Take another checkpoint."))
+    return [
+        StoredTensor(name, _dtype(value), () if value.is_nested else tuple(value.shape), path, partial(_read, value))
+        for name, value in state_dict.items()
+    ]
+
+
+def _read(tensor: "torch.Tensor") -> np.ndarray:
+    """Return the values as float32, which holds each of them exactly, in memory of their own."""
+    import torch
+
+    return tensor.detach().to(torch.float32, copy=True).contiguous().numpy()
+
+
+def _dtype(tensor: "torch.Tensor") -> str:
+    """Return safetensors' name of the dtype, or words that say why the tensor is no plain array of numbers."""
+    import torch
+
+    plain = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
+    name = plain.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return f"a sparse or nested {name}"
+    if tensor.device.type != "cpu":
+        return f"a {name} without values"
+    # Strides of 0 make a huge tensor out of a few stored numbers.
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        return f"an expanded {name}"
+    return name
+
+
+def _reason(error: Exception) -> str:
+    """Return the part of PyTorch's page-long messages that says what was found."""
+    text = str(error).split("WeightsUnpickler error: ")[-1].strip()
+    return text.splitlines()[0].split(". ")[0] if text else type(error).__name__

@@ -1,0 +1,68 @@
+"""A safetensors file: what it holds, and reading one tensor of it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401  (teaches numpy, and so safetensors, what bfloat16 is)
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from max_gpt2.checkpoint.formats.detect import AGAIN
+from max_gpt2.checkpoint.formats.source import StoredTensor
+from max_gpt2.errors import CheckpointError
+
+#: The safetensors library's own limit.
+LARGEST_HEADER = 100_000_000
+
+
+def safetensors_tensors(path: Path) -> list[StoredTensor]:
+    """List what a safetensors file holds, without reading it; raises CheckpointError."""
+    _check_header(path)
+    with _opened(path) as handle:
+        slices = ((name, handle.get_slice(name)) for name in handle.keys())  # noqa: SIM118  (it is no dict)
+        return [
+            StoredTensor(name, part.get_dtype(), tuple(part.get_shape()), path, partial(_read, path, name))
+            for name, part in slices
+        ]
+
+
+def _read(path: Path, name: str) -> np.ndarray:
+    with _opened(path) as handle:
+        return handle.get_tensor(name)
+
+
+def _check_header(path: Path) -> None:
+    """Refuse names that are there twice: the library takes one of the two tensors and says nothing."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > LARGEST_HEADER:
+            raise CheckpointError(f"{path} is damaged: its header would be {size:,} bytes, over 100 MB. {AGAIN}")
+        header = file.read(size)
+    try:
+        json.loads(header.decode("utf-8"), object_pairs_hook=partial(_without_duplicates, path))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is cut off or damaged (its header is not JSON in UTF-8: {error}). {AGAIN}"
+        ) from error
+
+
+def _without_duplicates(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen = dict(pairs)
+    if len(seen) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CheckpointError(f"{path} has {twice!r} twice in its header. Take the checkpoint from another source.")
+    return seen
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            yield handle
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is cut off or damaged ({error}). {AGAIN}") from error

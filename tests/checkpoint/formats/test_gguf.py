@@ -1,0 +1,298 @@
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType
+
+from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
+from max_gpt2.errors import MaxGPT2Error, TokenizerError
+from max_gpt2.tokenizer import GPT2Tokenizer
+from max_gpt2.verify.reference import Reference
+from tests.checkpoints import (
+    TEXT,
+    Tensors,
+    assert_same,
+    linear_weights,
+    random_ids,
+    reference_logits,
+    reference_model,
+)
+from tests.other_formats import EPSILON, add_tokenizer, gguf_name, linear_state, write_gguf
+
+WTE = "transformer.wte.weight"
+SQUARE = "transformer.h.1.attn.c_proj.weight"
+#: Quantised rows are multiples of 32, or of 256.
+WIDE = {"n_embd": 96, "n_layer": 2}
+
+
+@pytest.fixture(scope="module")
+def weights() -> Tensors:
+    return linear_state()
+
+
+@pytest.fixture(scope="module")
+def wide() -> Tensors:
+    return linear_state(**WIDE)
+
+
+@pytest.fixture
+def file(tmp_path: Path, weights: Tensors) -> Path:
+    return write_gguf(tmp_path / "gpt2.gguf", weights)
+
+
+def refusal(path: Path, load: Callable[[Path], object] = load_checkpoint) -> str:
+    with pytest.raises(MaxGPT2Error) as caught:
+        load(path)
+    return str(caught.value)
+
+
+def test_it_is_what_transformers_computes(file: Path, weights: Tensors) -> None:
+    checkpoint = load_checkpoint(file)
+    model = reference_model(layer_norm_epsilon=EPSILON)
+    assert_same(checkpoint.state_dict, weights, atol=0)
+    assert_same(checkpoint.state_dict, linear_weights(model))
+    ids = random_ids(2, 67)
+    np.testing.assert_allclose(Reference(checkpoint).logits(ids), reference_logits(model, ids), rtol=0, atol=1e-5)
+    plan, config = checkpoint.plan, checkpoint.config
+    assert (plan.format, plan.head, plan.transposed, plan.dequantised) == ("GGUF", "tied", [], {})
+    assert config.layer_norm_epsilon == EPSILON
+    assert config.eos_token_ids == (299,)
+    assert (config.n_inner, config.activation_function) == (96, "gelu_new")
+
+
+def test_the_square_c_proj_is_not_transposed(file: Path, weights: Tensors) -> None:
+    assert not np.allclose(weights[SQUARE], weights[SQUARE].T)
+    np.testing.assert_array_equal(load_checkpoint(file).state_dict[SQUARE], weights[SQUARE])
+
+
+def test_a_folder_and_another_name_are_as_good(file: Path) -> None:
+    other = file.rename(file.parent / "model.safetensors")
+    assert inspect_checkpoint(other.parent)[2].format == "GGUF"
+
+
+@pytest.mark.parametrize("kind", [GGMLQuantizationType.F16, GGMLQuantizationType.BF16])
+def test_half_precision_is_made_float32_exactly(tmp_path: Path, weights: Tensors, kind: GGMLQuantizationType) -> None:
+    plan = load_checkpoint(write_gguf(tmp_path / "gpt2.gguf", weights, quantised=kind)).plan
+    state_dict = load_checkpoint(tmp_path / "gpt2.gguf").state_dict
+    if kind == GGMLQuantizationType.F16:
+        np.testing.assert_array_equal(state_dict[SQUARE], weights[SQUARE].astype(np.float16).astype(np.float32))
+    else:
+        assert not (state_dict[SQUARE].view(np.uint32) & 0xFFFF).any()
+        np.testing.assert_allclose(state_dict[SQUARE], weights[SQUARE], rtol=2**-8)
+    assert "blk.1.attn_output.weight" in plan.upcast
+    assert "output_norm.weight" not in plan.upcast
+    assert plan.dequantised == {}
+    np.testing.assert_array_equal(state_dict["transformer.ln_f.bias"], weights["transformer.ln_f.bias"])
+
+
+def test_q8_0_is_a_scale_for_each_32_numbers(tmp_path: Path, wide: Tensors) -> None:
+    file = write_gguf(tmp_path / "gpt2.gguf", wide, quantised=GGMLQuantizationType.Q8_0)
+    checkpoint = load_checkpoint(file)
+    for name, value in wide.items():
+        if value.ndim == 2:
+            stored = gguf.quants.quantize(value, GGMLQuantizationType.Q8_0).reshape(-1, 34)
+            scales = stored[:, :2].copy().view(np.float16).astype(np.float32)
+            expected = (scales * stored[:, 2:].view(np.int8)).reshape(value.shape)
+            np.testing.assert_array_equal(checkpoint.state_dict[name], expected, err_msg=name)
+    assert checkpoint.plan.dequantised["blk.1.attn_output.weight"] == "Q8_0, dequantised to float32"
+    assert len(checkpoint.plan.dequantised) == 2 + 2 * 4
+    assert checkpoint.plan.dtypes == ["F32", "Q8_0"]
+    assert checkpoint.plan.upcast == []
+
+
+@pytest.mark.parametrize("name", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4"])
+def test_what_the_gguf_package_quantises(tmp_path: Path, wide: Tensors, name: str) -> None:
+    kind = GGMLQuantizationType[name]
+    checkpoint = load_checkpoint(write_gguf(tmp_path / "gpt2.gguf", wide, quantised=kind))
+    expected = gguf.quants.dequantize(gguf.quants.quantize(wide[SQUARE], kind), kind)
+    np.testing.assert_array_equal(checkpoint.state_dict[SQUARE], expected)
+    assert np.corrcoef(expected.ravel(), wide[SQUARE].ravel())[0, 1] > 0.95
+    assert checkpoint.plan.dequantised["token_embd.weight"] == f"{name}, dequantised to float32"
+
+
+@pytest.mark.parametrize("name", ["Q6_K", "Q4_K", "IQ4_XS"])
+def test_types_with_rows_of_256(tmp_path: Path, name: str) -> None:
+    weights = linear_state(n_embd=256, n_layer=1, n_head=4)
+    kind = GGMLQuantizationType[name]
+    file = tmp_path / "gpt2.gguf"
+    rows = np.random.default_rng(3).integers(0, 50, (256, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8)
+
+    writer = gguf.GGUFWriter(file, "gpt2")
+    writer.add_context_length(67)
+    writer.add_embedding_length(256)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(1024)
+    writer.add_head_count(4)
+    writer.add_layer_norm_eps(EPSILON)
+    add_tokenizer(writer, tmp_path)
+    square = "transformer.h.0.attn.c_proj.weight"
+    for tensor, value in weights.items():
+        if tensor == square:
+            writer.add_tensor(gguf_name(tensor), rows, raw_dtype=kind)
+        elif tensor != "lm_head.weight":
+            writer.add_tensor(gguf_name(tensor), value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+    checkpoint = load_checkpoint(file)
+    assert checkpoint.plan.dequantised == {"blk.0.attn_output.weight": f"{name}, dequantised to float32"}
+    np.testing.assert_array_equal(checkpoint.state_dict[square], gguf.quants.dequantize(rows, kind))
+
+
+def test_a_head_of_its_own(tmp_path: Path, weights: Tensors) -> None:
+    head = np.random.default_rng(0).standard_normal((311, 24), dtype=np.float32)
+    for value, tied in ((head, False), (weights[WTE], True)):
+        file = tmp_path / f"{tied}.gguf"
+        renamed = {name.replace("lm_head", "output"): one for name, one in weights.items()}
+        write_gguf(file, renamed | {"output.weight": value}, tokenizer=False)
+        assert inspect_checkpoint(file)[2].tied == tied
+
+
+class TestTokenizer:
+    """The tokenizer that is in the file."""
+
+    def test_it_is_the_one_that_was_put_in(self, file: Path) -> None:
+        ours = load_checkpoint(file).tokenizer
+        theirs = GPT2Tokenizer.from_folder(file.parent / "tokenizer-scratch", 311)
+        for text in (TEXT, "Ça va? 🌍", "a<|endoftext|>b", ""):
+            assert ours.encode(text) == theirs.encode(text)
+            assert ours.decode(ours.encode(text)) == text
+        assert ours.end_of_text == 299
+        assert ours.decode([299]) == ""
+        assert ours.size == 300  # the padding is no token
+
+    def test_another_one_can_be_named(self, file: Path) -> None:
+        (file.parent / "tokenizer-scratch" / "tokenizer.json").write_text("{}")
+        with pytest.raises(TokenizerError, match="is not a tokenizer"):
+            load_checkpoint(file, tokenizer=file.parent / "tokenizer-scratch")
+
+    def test_a_file_without_one_takes_the_one_beside_it(
+        self, tmp_path: Path, weights: Tensors, tiny_original: Path
+    ) -> None:
+        file = write_gguf(tmp_path / "gpt2.gguf", weights, tokenizer=False)
+        with pytest.raises(TokenizerError, match=r"has no tokenizer.*--tokenizer FOLDER"):
+            load_checkpoint(file)
+        assert load_checkpoint(file, tokenizer=tiny_original).tokenizer.size == 300
+        (tmp_path / "tokenizer.json").write_bytes((tiny_original / "tokenizer.json").read_bytes())
+        assert load_checkpoint(file).tokenizer.size == 300
+
+    @pytest.mark.parametrize(
+        ("old", "new", "says"),
+        [
+            (b"gpt-2", b"llama", "with the splitting 'llama', not GPT-2's"),
+            (struct.pack("<Q", 4) + b"gpt2\x12", struct.pack("<Q", 4) + b"bert\x12", "is 'bert'"),
+            (b"tokenizer.ggml.merges", b"tokenizer.ggml.nerges", ""),
+        ],
+    )
+    def test_another_kind_is_refused(self, file: Path, old: bytes, new: bytes, says: str) -> None:
+        content = file.read_bytes()
+        assert content.count(old) == 1
+        file.write_bytes(content.replace(old, new))
+        if says:
+            assert says in refusal(file)
+        else:  # without merges each byte is a token
+            assert len(load_checkpoint(file).tokenizer.encode("the dog")) == 7
+
+
+class TestDamage:
+    def test_every_truncation_is_refused(self, file: Path) -> None:
+        content = file.read_bytes()
+        steps = [*range(1, 400, 7), *range(400, len(content), 1999), len(content) - 64]
+        for kept in steps:
+            file.write_bytes(content[:kept])
+            message = refusal(file, inspect_checkpoint)
+            assert "cut off" in message, kept
+            if 4 <= kept < 400:  # within what stands before the weights
+                assert f"it ends at byte {kept}." in message
+
+    def test_another_architecture(self, tmp_path: Path, weights: Tensors) -> None:
+        write_gguf(tmp_path / "llama.gguf", weights, architecture="llama", tokenizer=False)
+        assert "general.architecture is 'llama', not \"gpt2\"" in refusal(tmp_path / "llama.gguf")
+
+    @pytest.mark.parametrize(
+        ("old", "new", "says"),
+        [
+            (b"GGUF", b"FUGG", "does not start as a file of"),
+            (b"GGUF\3", b"GGUF\1", "is of GGUF version 1"),
+            (b"gpt2.block_count", b"gpt2.block_c0unt", "gpt2.block_count is missing"),
+            (b"gpt2.context_length", b"gpt2.block_count\0\0\0", "gpt2.context_length is missing"),
+            (b"token_embd.weight", b"token_embd.weighs", "no tensor token_embd.weight"),
+            (b"blk.2.attn_qkv.bias", b"blk.2.attn_qkv.bits", "transformer.h.2.attn.c_attn.bias [72] is missing"),
+            (b"gpt2.block_count", b"gpt2.block_c\xff\xfent", "cut off or damaged ('utf-8'"),
+            (b"tokenizer.ggml.merges", b"tokenizer.ggml.tokens", "tokenizer.ggml.tokens is there twice"),
+            (b"blk.2.attn_qkv.bias", b"blk.1.attn_qkv.bias", "blk.1.attn_qkv.bias is there twice"),
+            (b"output_norm.bias", b"output_nurm.bias", "output_nurm.bias [24] is no part of a GPT-2"),
+        ],
+    )
+    def test_a_wrong_name_is_refused(self, file: Path, old: bytes, new: bytes, says: str) -> None:
+        content = file.read_bytes()
+        assert content.count(old) == 1
+        file.write_bytes(content.replace(old, new))
+        assert says in refusal(file)
+
+    @pytest.mark.parametrize(
+        ("key", "value", "says"),
+        [
+            (b"gpt2.block_count", 2, "is no part of a GPT-2 with 2 layers"),
+            (b"gpt2.block_count", 2**31, "n_layer is 2147483648, not a whole number"),
+            (b"gpt2.context_length", 66, "position_embd.weight is [67, 24], expected [66, 24]"),
+            (b"gpt2.attention.head_count", 5, "n_embd 24 is not a multiple of n_head 5"),
+            (b"gpt2.embedding_length", 0, "n_embd is 0"),
+        ],
+    )
+    def test_a_wrong_number_is_refused(self, file: Path, key: bytes, value: int, says: str) -> None:
+        content = bytearray(file.read_bytes())
+        at = content.index(key) + len(key) + 4
+        content[at : at + 4] = value.to_bytes(4, "little")
+        file.write_bytes(content)
+        assert says in refusal(file)
+
+    def tensor_line(self, content: bytearray, name: bytes, dimensions: int) -> int:
+        """Where the shape of a tensor starts; its type and its offset follow."""
+        at = content.index(struct.pack("<Q", len(name)) + name) + 8 + len(name)
+        assert content[at : at + 4] == dimensions.to_bytes(4, "little")
+        return at + 4
+
+    @pytest.mark.parametrize(
+        ("at", "format_", "value", "says"),
+        [
+            (0, "<Q", 25, "cut off"),
+            (0, "<Q", 2**63, "cut off"),
+            (0, "<Q", 23, "output_norm.bias is [23], expected [24]"),
+            (8, "<I", 24, "output_norm.bias is I8, which the gguf package does not dequantise"),
+            (8, "<I", 8, "is Q8_0, whose rows are multiples of 32"),
+            (8, "<I", 999, "is of the unknown type 999"),
+            (12, "<Q", 0, "starts within"),
+            (12, "<Q", 33, "does not start at a multiple of 32"),
+            (12, "<Q", 2**60, "cut off"),
+        ],
+    )
+    def test_a_wrong_tensor_line_is_refused(self, file: Path, at: int, format_: str, value: int, says: str) -> None:
+        content = bytearray(file.read_bytes())
+        start = self.tensor_line(content, b"output_norm.bias", 1) + at
+        content[start : start + struct.calcsize(format_)] = struct.pack(format_, value)
+        file.write_bytes(content)
+        assert says in refusal(file)
+
+    @pytest.mark.parametrize("at", [8, 16])
+    @pytest.mark.parametrize("value", [2**20, 2**63])
+    def test_counts_that_are_not_true_take_no_time(self, file: Path, at: int, value: int) -> None:
+        content = bytearray(file.read_bytes())
+        content[at : at + 8] = struct.pack("<Q", value)
+        file.write_bytes(content)
+        assert "damaged" in refusal(file)
+
+    @pytest.mark.parametrize("count", [2**20, 2**40, 2**63])
+    def test_an_array_that_is_longer_than_the_file_takes_no_time(self, file: Path, count: int) -> None:
+        original = file.read_bytes()
+        for key in (b"tokenizer.ggml.tokens", b"tokenizer.ggml.token_type"):
+            content = bytearray(original)
+            at = content.index(struct.pack("<Q", len(key)) + key) + 8 + len(key) + 8
+            content[at : at + 8] = struct.pack("<Q", count)
+            file.write_bytes(content)
+            assert "cut off or damaged" in refusal(file)

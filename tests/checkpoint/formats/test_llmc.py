@@ -1,0 +1,139 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
+from max_gpt2.errors import CheckpointError, MaxGPT2Error, TokenizerError
+from max_gpt2.verify.reference import Reference
+from tests.checkpoints import (
+    Tensors,
+    assert_same,
+    linear_weights,
+    random_ids,
+    reference_logits,
+    reference_model,
+    write_tokenizer,
+)
+from tests.other_formats import EPSILON, linear_state, write_llmc
+
+WTE = "transformer.wte.weight"
+SQUARE = "transformer.h.1.attn.c_proj.weight"
+
+
+@pytest.fixture(scope="module")
+def weights() -> Tensors:
+    return linear_state()
+
+
+@pytest.fixture
+def file(tmp_path: Path, weights: Tensors) -> Path:
+    write_tokenizer(tmp_path)
+    return write_llmc(tmp_path / "gpt2.bin", weights)
+
+
+def refusal(path: Path, load: Callable[[Path], object] = inspect_checkpoint) -> str:
+    with pytest.raises(MaxGPT2Error) as caught:
+        load(path)
+    return str(caught.value)
+
+
+def test_it_is_what_transformers_computes(file: Path, weights: Tensors) -> None:
+    checkpoint = load_checkpoint(file)
+    model = reference_model(layer_norm_epsilon=EPSILON)
+    assert_same(checkpoint.state_dict, weights, atol=0)
+    assert_same(checkpoint.state_dict, linear_weights(model))
+    ids = random_ids(2, 67)
+    np.testing.assert_allclose(Reference(checkpoint).logits(ids), reference_logits(model, ids), rtol=0, atol=1e-5)
+    plan = checkpoint.plan
+    assert (plan.format, plan.head, plan.transposed, plan.upcast) == ("llm.c", "tied", [], [])
+    assert plan.skipped == {"wte[311:384]": "rows that pad the vocabulary"}
+    assert plan.parameters == sum(value.numel() for value in model.parameters())
+    assert checkpoint.config.activation_function == "gelu_new"
+
+
+def test_the_square_c_proj_is_not_transposed(file: Path, weights: Tensors) -> None:
+    assert not np.allclose(weights[SQUARE], weights[SQUARE].T)
+    np.testing.assert_array_equal(load_checkpoint(file).state_dict[SQUARE], weights[SQUARE])
+
+
+def test_a_folder_and_another_name_are_as_good(file: Path, weights: Tensors) -> None:
+    other = file.rename(file.parent / "pytorch_model.bin")
+    for path in (other, other.parent):
+        np.testing.assert_array_equal(load_checkpoint(path).state_dict[WTE], weights[WTE])
+
+
+def test_bfloat16_is_made_float32_exactly(file: Path, weights: Tensors) -> None:
+    write_llmc(file, weights, version=5)
+    checkpoint = load_checkpoint(file)
+    for name, value in weights.items():
+        expected = torch.from_numpy(value).bfloat16().float().numpy()
+        np.testing.assert_array_equal(checkpoint.state_dict[name], expected, err_msg=name)
+    assert checkpoint.plan.dtypes == ["BF16"]
+    assert "qkvw[2]" in checkpoint.plan.upcast
+
+
+def test_a_vocabulary_that_needs_no_padding(file: Path, weights: Tensors) -> None:
+    write_llmc(file, weights, padded=311)
+    checkpoint = load_checkpoint(file)
+    assert checkpoint.plan.skipped == {}
+    assert_same(checkpoint.state_dict, weights, atol=0)
+
+
+def test_the_arrays_outlive_the_file(file: Path, weights: Tensors) -> None:
+    checkpoint = load_checkpoint(file)
+    file.write_bytes(b"\0" * file.stat().st_size)
+    np.testing.assert_array_equal(checkpoint.state_dict[WTE], weights[WTE])
+
+
+def test_it_has_no_tokenizer(tmp_path: Path, weights: Tensors) -> None:
+    file = write_llmc(tmp_path / "gpt2.bin", weights)
+    with pytest.raises(TokenizerError, match=r"has no tokenizer.*--tokenizer FOLDER"):
+        load_checkpoint(file)
+
+
+@pytest.mark.parametrize("kept", [4, 1023, 1024, 0.5, -2, -1])
+def test_a_truncated_file_is_refused(file: Path, kept: float) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
+    message = refusal(file)
+    assert "gpt2.bin is cut off" in message
+
+
+def test_a_longer_file_is_refused(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"\0\0\0\0")
+    assert "bytes, its header says" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "says"),
+    [
+        (0, 20240327, "does not start as a file of"),
+        (1, 1, "version 1; read are 3 (float32) and 5 (bfloat16)"),
+        (1, 5, "its header says"),
+        (2, 66, "its header says"),
+        (3, 385, "padded_vocab_size 384"),
+        (3, 0, "vocab_size 0"),
+        (4, 4, "its header says"),
+        (4, 2**31 - 1, "its header says"),
+        (4, -1, "n_layer -1"),
+        (5, 7, "n_embd 24 is not a multiple of n_head 7"),
+        (6, 2**31 - 1, "its header says"),
+        (7, 385, "its header says"),
+    ],
+)
+def test_a_wrong_header_is_refused(file: Path, position: int, value: int, says: str) -> None:
+    content = bytearray(file.read_bytes())
+    content[4 * position : 4 * position + 4] = value.to_bytes(4, "little", signed=True)
+    file.write_bytes(content)
+    assert says in refusal(file)
+
+
+def test_not_finite_values_are_named_as_llmc_names_them(file: Path, weights: Tensors) -> None:
+    spoiled = weights | {"transformer.h.2.ln_2.bias": np.full(24, np.inf, np.float32)}
+    write_llmc(file, spoiled)
+    with pytest.raises(CheckpointError, match=r"ln2b\[2\] has 24 values that are NaN or infinite"):
+        load_checkpoint(file)
+    assert np.isinf(load_checkpoint(file, allow_nonfinite=True).state_dict["transformer.h.2.ln_2.bias"]).all()

@@ -1,0 +1,241 @@
+import json
+import os
+import pickle
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from max_gpt2.checkpoint import Checkpoint, inspect_checkpoint, load_checkpoint
+from max_gpt2.errors import CheckpointError, MaxGPT2Error, MissingExtraError
+from tests.checkpoints import assert_same, linear_weights, reference_model
+
+State = dict[str, torch.Tensor]
+WTE = "transformer.wte.weight"
+
+
+@pytest.fixture
+def state(tiny: Path) -> State:
+    """The tiny checkpoint's weights; its folder has none any more."""
+    weights = load_file(tiny / "model.safetensors")
+    (tiny / "model.safetensors").unlink()
+    return weights
+
+
+def refusal(path: Path, **options: Any) -> str:
+    with pytest.raises(MaxGPT2Error) as caught:
+        load_checkpoint(path, **({"allow_pickle": True} | options))
+    return str(caught.value)
+
+
+def save_sharded(folder: Path, state: State) -> None:
+    """Two shards with an index, as transformers used to save them."""
+    names = sorted(state)
+    parts = {"pytorch_model-00001-of-00002.bin": names[:7], "pytorch_model-00002-of-00002.bin": names[7:]}
+    for file, part in parts.items():
+        torch.save({name: state[name] for name in part}, folder / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, part in parts.items() for name in part}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+
+
+def save_legacy(folder: Path, state: State) -> None:
+    torch.save(state, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+
+
+def save_new(folder: Path, state: State) -> None:
+    torch.save(state, folder / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("save", "name"),
+    [
+        (save_new, "Hugging Face pickle"),
+        (save_legacy, "Hugging Face pickle"),
+        (save_sharded, "Hugging Face pickle, 2 shards"),
+    ],
+)
+def test_it_is_what_transformers_computes(
+    tiny: Path, state: State, tiny_checkpoint: Checkpoint, save: Callable[[Path, State], None], name: str
+) -> None:
+    save(tiny, state)
+    checkpoint = load_checkpoint(tiny, allow_pickle=True)
+    assert_same(checkpoint.state_dict, tiny_checkpoint.state_dict, atol=0)
+    assert_same(checkpoint.state_dict, linear_weights(reference_model()))
+    assert checkpoint.plan.format == name
+    assert len(checkpoint.plan.transposed) == 12
+    message = refusal(tiny, allow_pickle=False)
+    assert "is a pickle" in message
+    assert "--allow-pickle" in message
+    assert "pytorch_model" in message
+
+
+@pytest.mark.parametrize("save", [save_new, save_legacy])
+@pytest.mark.parametrize("name", ["model.safetensors", "weights.gguf"])
+def test_its_name_says_nothing(
+    tiny: Path, state: State, tiny_checkpoint: Checkpoint, save: Callable[[Path, State], None], name: str
+) -> None:
+    save(tiny, state)
+    (tiny / "pytorch_model.bin").rename(tiny / name)
+    checkpoint = load_checkpoint(tiny, allow_pickle=True)
+    assert checkpoint.plan.format == "Hugging Face pickle"
+    assert_same(checkpoint.state_dict, tiny_checkpoint.state_dict, atol=0)
+    assert "is a pickle" in refusal(tiny, allow_pickle=False)
+
+
+def test_the_arrays_outlive_the_file(tiny: Path, state: State) -> None:
+    save_new(tiny, state)
+    checkpoint = load_checkpoint(tiny, allow_pickle=True)
+    (tiny / "pytorch_model.bin").write_bytes(b"\0" * (tiny / "pytorch_model.bin").stat().st_size)
+    np.testing.assert_array_equal(checkpoint.state_dict[WTE], state[WTE].numpy())
+    assert checkpoint.state_dict[WTE].flags.writeable
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_and_buffers(tiny: Path, state: State, dtype: torch.dtype) -> None:
+    halves = {name: value.to(dtype) for name, value in state.items()}
+    save_new(tiny, halves | {"transformer.h.0.attn.bias": torch.ones(1, 1, 67, 67, dtype=torch.uint8)})
+    checkpoint = load_checkpoint(tiny, allow_pickle=True)
+    np.testing.assert_array_equal(checkpoint.state_dict[WTE], halves[WTE].float().numpy())
+    assert set(checkpoint.plan.upcast) == set(halves)
+    assert checkpoint.plan.skipped == {"transformer.h.0.attn.bias": "mask buffer"}
+
+
+def test_a_tied_head_and_a_transposed_view(tiny: Path, state: State, tiny_checkpoint: Checkpoint) -> None:
+    name = "transformer.h.0.mlp.c_fc.weight"
+    view = state[name].T.contiguous().T
+    assert not view.is_contiguous()
+    save_new(tiny, state | {"lm_head.weight": state[WTE], name: view})
+    checkpoint = load_checkpoint(tiny, allow_pickle=True)
+    assert checkpoint.plan.skipped == {"lm_head.weight": "equal to wte"}
+    assert_same(checkpoint.state_dict, tiny_checkpoint.state_dict, atol=0)
+
+
+def test_parameters_are_tensors(tiny: Path, state: State, tiny_checkpoint: Checkpoint) -> None:
+    torch.save({name: torch.nn.Parameter(value) for name, value in state.items()}, tiny / "pytorch_model.bin")
+    assert_same(load_checkpoint(tiny, allow_pickle=True).state_dict, tiny_checkpoint.state_dict, atol=0)
+
+
+class Hostile:
+    """Makes a folder when it is unpickled by whoever does not take care."""
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._mark),)
+
+
+def dump(content: object, path: Path) -> None:
+    path.write_bytes(pickle.dumps(content, protocol=2))
+
+
+@pytest.mark.parametrize("save", [torch.save, dump])
+def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(
+    tiny: Path, state: State, tmp_path: Path, save: Callable[[object, Path], None]
+) -> None:
+    mark = tmp_path / "mark"
+    save({"transformer.extra": Hostile(mark)}, tiny / "pytorch_model.bin")
+    for allowed in (False, True):
+        message = refusal(tiny, allow_pickle=allowed)
+        assert "pytorch_model.bin" in message
+        assert not mark.exists()
+    assert "nothing in it was run" in message
+    assert "\n" not in message
+    pickle.loads(pickle.dumps(Hostile(mark)))
+    assert mark.exists()  # it would have worked
+
+
+@pytest.mark.parametrize("kept", [3, 100, 0.5, 0.99, 0.9999])
+@pytest.mark.parametrize("save", [save_new, save_legacy])
+def test_a_truncated_file_is_refused(
+    tiny: Path, state: State, save: Callable[[Path, State], None], kept: float
+) -> None:
+    save(tiny, state)
+    path = tiny / "pytorch_model.bin"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept if kept >= 1 else kept * len(content))])
+    message = refusal(tiny)
+    assert "pytorch_model.bin" in message
+    assert "damaged" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"transformer.ln_f.bias": torch.zeros(23)}, "transformer.ln_f.bias is [23], expected [24]"),
+        ({"transformer.ln_f.bias": torch.zeros(24, dtype=torch.int8)}, "transformer.ln_f.bias is int8, which is not"),
+        ({"transformer.ln_f.bias": torch.zeros(24, dtype=torch.float64)}, "transformer.ln_f.bias is F64, which is not"),
+        ({"transformer.ln_f.bias": torch.zeros(24).to_sparse()}, "is a sparse or nested F32"),
+        ({"transformer.ln_f.bias": torch.zeros(24, device="meta")}, "is a F32 without values"),
+        ({"transformer.ln_f.bias": torch.zeros(1).expand(24)}, "is an expanded F32"),
+        ({"transformer.extra": torch.zeros(2)}, "transformer.extra [2] is no part of a GPT-2"),
+        ({"transformer.extra": 3}, "'transformer.extra' is of type int, not a tensor"),
+        ({7: torch.zeros(2)}, "7 is of type Tensor, not a tensor"),
+    ],
+)
+def test_what_does_not_fit_is_named(tiny: Path, state: State, change: dict[Any, Any], says: str) -> None:
+    torch.save(state | change, tiny / "pytorch_model.bin")
+    assert says in refusal(tiny)
+
+
+def test_a_missing_tensor_is_named(tiny: Path, state: State) -> None:
+    del state["transformer.h.1.ln_2.bias"]
+    save_new(tiny, state)
+    assert "transformer.h.1.ln_2.bias [24] is missing" in refusal(tiny)
+
+
+@pytest.mark.parametrize("content", [[1, 2], "text", None])
+def test_what_is_no_state_dict(tiny: Path, state: State, content: object) -> None:
+    torch.save(content, tiny / "pytorch_model.bin")
+    assert f"holds a {type(content).__name__}, not a state dict" in refusal(tiny)
+
+
+def test_without_pytorch_it_says_what_to_install(tiny: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_new(tiny, state)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'max-gpt2\[compare\]'"):
+        inspect_checkpoint(tiny, allow_pickle=True)
+
+
+def test_a_pytorch_that_is_not_safe_is_not_used(tiny: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_new(tiny, state)
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    with pytest.raises(MissingExtraError, match=r"2\.9\.1\+cpu is too old"):
+        inspect_checkpoint(tiny, allow_pickle=True)
+
+
+class TestShards:
+    @pytest.fixture
+    def sharded(self, tiny: Path, state: State) -> Path:
+        save_sharded(tiny, state)
+        return tiny
+
+    def test_a_missing_shard(self, sharded: Path) -> None:
+        (sharded / "pytorch_model-00002-of-00002.bin").unlink()
+        assert "the shard pytorch_model-00002-of-00002.bin is missing" in refusal(sharded)
+
+    def test_a_shard_outside_the_folder(self, sharded: Path) -> None:
+        path = sharded / "pytorch_model.bin.index.json"
+        path.write_text(path.read_text().replace("pytorch_model-00001", "../pytorch_model-00001"))
+        assert "is not a plain file name" in refusal(sharded)
+
+    def test_a_shard_of_another_format(self, sharded: Path) -> None:
+        (sharded / "pytorch_model-00002-of-00002.bin").write_bytes(b"GGUF and so on")
+        with pytest.raises(CheckpointError, match=r"The shard .* is a file of GGUF"):
+            load_checkpoint(sharded, allow_pickle=True)
+
+    def test_a_shard_that_is_safetensors_is_one_whatever_its_name(
+        self, sharded: Path, tiny_original: Path, tiny_checkpoint: Checkpoint
+    ) -> None:
+        shutil.copy(tiny_original / "model.safetensors", sharded / "all.bin")
+        names = list(load_file(sharded / "all.bin"))
+        index = {"weight_map": dict.fromkeys(names, "all.bin")}
+        (sharded / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+        checkpoint = load_checkpoint(sharded)  # without a permission: it is no pickle
+        assert_same(checkpoint.state_dict, tiny_checkpoint.state_dict, atol=0)

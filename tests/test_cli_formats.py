@@ -1,0 +1,205 @@
+"""The command line on checkpoints of all formats, up to where MAX would compile."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGMLQuantizationType
+from safetensors.torch import load_file
+
+from max_gpt2.checkpoint import Checkpoint, load_checkpoint
+from max_gpt2.cli import app
+from max_gpt2.config import GPT2Config
+from max_gpt2.errors import MaxGPT2Error
+from max_gpt2.generation import oneshot
+from max_gpt2.guard import guarded
+from max_gpt2.verify import run as run_module
+from max_gpt2.verify.reference import Reference
+from tests.checkpoints import Tensors, edit_weights, write_tokenizer
+from tests.other_formats import NanoGPT, linear_state, nanogpt_content, write_gguf, write_llmc
+
+LN_F = "transformer.ln_f.bias"
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command line in this process."""
+
+    def call(*arguments: object) -> Outcome:
+        code = guarded(lambda: app([str(argument) for argument in arguments], standalone_mode=False))
+        return Outcome(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def nanogpt(tmp_path: Path) -> Path:
+    """A checkpoint without biases, and without a tokenizer."""
+    torch.save(nanogpt_content(NanoGPT(bias=False), bias=False), tmp_path / "ckpt.pt")
+    return tmp_path / "ckpt.pt"
+
+
+class Compiled:
+    """Stands in for the compiled model: PyTorch computes with the weights that MAX would have been given."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+
+    def logits(self, ids: np.ndarray, first: int = 0) -> np.ndarray:
+        return self._reference.logits(ids)[:, first:]
+
+
+def info(cli: Cli, *arguments: object) -> dict[str, object]:
+    outcome = cli("info", "--json", "--model", *arguments)
+    assert (outcome.code, outcome.err) == (0, "")
+    return json.loads(outcome.out)
+
+
+def shown_info(cli: Cli, *arguments: object) -> str:
+    """The table as one line: its cells are as narrow as the terminal, and their words are broken into lines."""
+    return " ".join(cli("info", "--model", *arguments).out.replace("│", " ").split())
+
+
+def test_info_of_safetensors(cli: Cli, tiny: Path) -> None:
+    edit_weights(tiny, lambda tensors: tensors.update({"score.weight": np.ones((2, 24), np.float16)}))
+    edit_weights(tiny, lambda tensors: tensors.update({LN_F: tensors[LN_F].astype(np.float16)}))
+    facts = info(cli, tiny)
+    assert facts["format"] == "Hugging Face safetensors"
+    assert facts["upcast"] == [LN_F]
+    assert (facts["dequantised"], facts["zero_filled"]) == ({}, {})
+    shown = shown_info(cli, tiny)
+    assert "score.weight (head of another task)" in shown
+    assert "Conv1D weights are stored [in, out]" in shown
+    assert "made float32, which holds each value exactly" in shown
+
+
+def test_info_of_nanogpt(cli: Cli, nanogpt: Path) -> None:
+    facts = info(cli, nanogpt, "--allow-pickle")
+    assert facts["format"] == "nanoGPT"
+    assert facts["folder"] == str(nanogpt.parent)
+    assert facts["transposed"] == []
+    assert facts["skipped"] == {"lm_head.weight": "equal to wte"}
+    zero_filled = facts["zero_filled"]
+    assert isinstance(zero_filled, dict)
+    assert zero_filled[LN_F] == "model_args has bias=False"
+    assert "model_args has bias=False" in shown_info(cli, nanogpt, "--allow-pickle")
+
+
+def test_info_of_llmc_and_gguf(cli: Cli, tmp_path: Path) -> None:
+    facts = info(cli, write_llmc(tmp_path / "gpt2.bin", linear_state(), version=5))
+    assert facts["format"] == "llm.c"
+    assert facts["stored_dtypes"] == ["BF16"]
+    assert facts["skipped"] == {"wte[311:384]": "rows that pad the vocabulary"}
+    weights = linear_state(n_embd=96, n_layer=2)
+    file = write_gguf(tmp_path / "gpt2.gguf", weights, quantised=GGMLQuantizationType.Q8_0)
+    dequantised = info(cli, file)["dequantised"]
+    assert isinstance(dequantised, dict)
+    assert dequantised["token_embd.weight"] == "Q8_0, dequantised to float32"
+    assert "Q8_0, dequantised to float32" in shown_info(cli, file)
+
+
+def refused(outcome: Outcome) -> str:
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.count("error: ") == 1
+    return outcome.err
+
+
+@pytest.mark.parametrize("command", ["info", "generate", "verify"])
+def test_pickles_need_a_permission(cli: Cli, nanogpt: Path, command: str) -> None:
+    message = refused(cli(command, "--model", nanogpt))
+    assert f"{nanogpt} is a pickle" in message
+    assert "--allow-pickle" in message
+
+
+@pytest.mark.parametrize("command", ["generate", "verify"])
+def test_a_tokenizer_is_asked_for(cli: Cli, nanogpt: Path, command: str) -> None:
+    message = refused(cli(command, "--model", nanogpt, "--allow-pickle"))
+    assert "has no tokenizer" in message
+    assert "--tokenizer FOLDER" in message
+
+
+def test_generate_hands_over_what_was_allowed(
+    cli: Cli, nanogpt: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ReachedError(MaxGPT2Error):
+        pass
+
+    content = torch.load(nanogpt)
+    content["model"]["transformer.ln_f.weight"][3] = torch.nan
+    torch.save(content, nanogpt)
+
+    def stop(_config: GPT2Config, weights: Tensors) -> None:
+        raise ReachedError(f"{np.isnan(weights['transformer.ln_f.weight']).sum()} of {len(weights)}")
+
+    monkeypatch.setattr(oneshot, "compile_model", stop)
+    options = ["The dog", "--max-new-tokens", 3, "--model", nanogpt, "--tokenizer", tiny_original, "--allow-pickle"]
+    assert "1 values that are NaN" in refused(cli("generate", *options))
+    assert "error: 1 of 41" in refused(cli("generate", *options, "--allow-nonfinite"))
+
+
+def verified(cli: Cli, monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint, *options: object) -> dict[str, object]:
+    monkeypatch.setattr(run_module, "compile_model", lambda _config, _weights: Compiled(Reference(checkpoint)))
+    outcome = cli("verify", "--json", *options)
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out)
+
+
+def test_verify_hands_over_what_was_allowed(
+    cli: Cli, nanogpt: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = load_checkpoint(nanogpt, tokenizer=tiny_original, allow_pickle=True)
+    options = ["--model", nanogpt, "--tokenizer", tiny_original, "--allow-pickle"]
+    facts = verified(cli, monkeypatch, checkpoint, *options)
+    assert facts["passed"] is True
+    assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
+    shown = cli("verify", *options).out
+    assert "PyTorch's side: transformers, with the weights as max-gpt2 read them." in shown
+    assert "MAX and PyTorch are equal" in shown
+    content = torch.load(nanogpt)
+    content["model"]["transformer.ln_f.weight"][3] = torch.inf
+    torch.save(content, nanogpt)
+    assert "1 values that are NaN" in refused(cli("verify", *options))
+
+
+def test_transformers_reads_the_folders_of_hugging_face_itself(
+    cli: Cli, tiny: Path, tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny)
+    assert facts["reference"] == "transformers, which read the checkpoint itself"
+    torch.save(load_file(tiny / "model.safetensors"), tiny / "pytorch_model.bin")
+    # A file is not a folder, which transformers would look through for better weights.
+    facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny / "pytorch_model.bin", "--allow-pickle")
+    assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
+    (tiny / "pytorch_model.bin").rename(tiny / "other.bin")  # a name that says nothing to transformers
+    (tiny / "model.safetensors").rename(tiny / "away")
+    facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny / "other.bin", "--allow-pickle")
+    assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
+    (tiny / "away").rename(tiny / "pytorch_model.bin")  # safetensors inside
+    facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny)
+    assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
+    (tiny / "other.bin").rename(tiny / "pytorch_model.bin")
+    facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny, "--allow-pickle")
+    assert facts["reference"] == "transformers, which read the checkpoint itself"
+
+
+def test_the_example_reads_hugging_face_alone(tmp_path: Path) -> None:
+    from max_gpt2 import example
+
+    write_tokenizer(tmp_path)
+    write_llmc(tmp_path / "gpt2.bin", linear_state())
+    with pytest.raises(MaxGPT2Error, match=r"is no folder of Hugging Face.*max-gpt2 verify --model"):
+        example.check(str(tmp_path), "", 3, 1.0, 0)

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,8 +73,8 @@ def dropped_bias(weights: Weights) -> None:
     "fault", [transposed_c_proj, swapped_query_and_key, shifted_positions, untied_head, dropped_bias]
 )
 def test_a_fault_does_not_pass(tiny_original: Path, monkeypatch: pytest.MonkeyPatch, fault: object) -> None:
-    def load_with_fault(folder: Path) -> Checkpoint:
-        checkpoint = load_checkpoint(folder)
+    def load_with_fault(folder: Path, **options: Any) -> Checkpoint:
+        checkpoint = load_checkpoint(folder, **options)
         assert callable(fault)
         fault(checkpoint.state_dict)
         return checkpoint

@@ -20,7 +20,8 @@ INTRODUCTION = """# The four sizes
 `make verify-sizes` writes a random checkpoint of each published size, in the published layout, and runs
 `max-gpt2 verify` on it: the logits of four prompts, the longest of 1,024 tokens, in MAX and in PyTorch
 (transformers), both in float32. PyTorch computes first and is freed before MAX loads. The times are those of one run
-that starts with an empty compile cache; the memory is the peak of the whole process, PyTorch included.
+that starts with an empty compile cache; the memory is the peak of the whole process, PyTorch included. No size is part
+of `make test`: each takes more than a minute, most of it MAX's compiler.
 
 """
 

@@ -70,9 +70,9 @@ def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed
 
 def show_loaded(checked: Checked, transposed: list[str]) -> None:
     """Print what was loaded and which tensors were transposed."""
-    config, plan = checked.config, checked.plan
+    config, plan, folder, here = checked.config, checked.plan, checked.folder, Path.cwd()
     rows = [
-        ["folder", str(checked.folder)],
+        ["folder", str(folder.relative_to(here) if folder.is_relative_to(here) else folder)],
         [
             "size",
             f"{config.n_layer} layers of {config.n_head} heads, width {config.n_embd}, context {config.n_positions}",

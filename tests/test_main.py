@@ -26,7 +26,7 @@ def test_max_and_pytorch_side_by_side(tiny_original: Path, tutorial_model: Compi
     del tutorial_model  # compiled once for all tests
     done = run_main("--model", tiny_original, "--prompt", "The dog", "--max-new-tokens", 12, "--seed", 3)
     assert done.returncode == 0, done.stderr
-    assert "12: transformer.h.0.attn.c_attn.weight, transformer.h.0.attn.c_proj.weight" in done.stdout
+    assert "12: transformer.h.*.attn.c_attn.weight, transformer.h.*.attn.c_proj.weight" in done.stdout
     assert len(re.findall(r"(\d+\.\d) tokens/s", done.stdout)) == 4
     last = done.stdout.strip().splitlines()[-1]
     assert re.fullmatch(r"MAX and PyTorch are equal: their logits differ by at most \d\.\de-\d\d \(.*\)\.", last)

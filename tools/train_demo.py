@@ -145,6 +145,7 @@ def save(model: GPT2LMHeadModel, tokenizer: Tokenizer, folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config = model.config.to_dict() | {"dtype": "float16", "architectures": ["GPT2LMHeadModel"]}
     config |= {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1}
+    config.pop("_name_or_path", None)  # the folder of the cycle before, which means nothing to anybody else
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     GenerationConfig(bos_token_id=VOCAB_SIZE - 1, eos_token_id=VOCAB_SIZE - 1).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -1,5 +1,6 @@
 """How the command line shows its results: as tables for people, as one JSON object for programs."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -50,13 +51,14 @@ def show_info(facts: dict[str, Any]) -> None:
 
 
 def counted(names: list[str]) -> str:
-    """Return how many names there are and the first three of them."""
-    dots = ", ..." if len(names) > 3 else ""
-    return f"{len(names)}: {', '.join(names[:3])}{dots}" if names else "none"
+    """Return how many names there are and what they are, a star for the layers: "24: h.*.attn.c_attn.weight, ..."."""
+    patterns = list(dict.fromkeys(re.sub(r"\bh\.\d+\.", "h.*.", name) for name in names))
+    dots = ", ..." if len(patterns) > 4 else ""
+    return f"{len(names)}: {', '.join(patterns[:4])}{dots}" if names else "none"
 
 
 def explained(reasons: Mapping[str, str]) -> str:
-    """Return how many names there are and the first three of them, each with its reason."""
+    """Return how many names there are and what they are, each with its reason."""
     return counted([f"{name} ({reason})" for name, reason in reasons.items()])
 
 

@@ -24,10 +24,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-verify-sizes: $(READY)  ## verify random checkpoints of all four sizes and write docs/sizes.md (an hour, 16 GB)
+verify-sizes: $(READY)  ## verify random checkpoints of all four sizes and write docs/sizes.md (a quarter of an hour, 10 GiB of memory)
 	$(BIN)/python -m tools.verify_sizes
 
-train-demo: $(READY)  ## train the checkpoint that ships anew (Debian or Ubuntu, an hour and a half on two cores)
+train-demo: $(READY)  ## train the checkpoint that ships anew (Debian or Ubuntu, one to two hours on two cores)
 	$(BIN)/pip install -qq --editable '.[train]'
 	$(BIN)/python -m tools.train_demo
 

@@ -10,10 +10,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 
 from max_gpt2.checkpoint import Checkpoint, load_checkpoint
+from max_gpt2.cli import app
+from max_gpt2.guard import guarded
 from max_gpt2.model import CompiledModel, compile_model
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
 from tests.checkpoints import UNEVEN, write_checkpoint
+from tests.command_line import Cli, Outcome
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +49,14 @@ def tutorial_model(tiny_checkpoint: Checkpoint) -> CompiledGPT2:
     model = MaxGPT2LMHeadModel(GPT2Config(**{name: UNEVEN[name] for name in names}))
     model.load_state_dict(tiny_checkpoint.state_dict)
     return model.compiled()
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command line in this process."""
+
+    def call(*arguments: object) -> Outcome:
+        code = guarded(lambda: app([str(argument) for argument in arguments], standalone_mode=False))
+        return Outcome(code, *capsys.readouterr())
+
+    return call

@@ -5,39 +5,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from max_gpt2.cli import app
-from max_gpt2.guard import guarded
 from max_gpt2.model import CompiledModel
 from tests.checkpoints import edit_config, edit_weights
+from tests.command_line import Cli, Outcome
 
 ROOT = Path(__file__).parent.parent
-
-
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """The command line in this process."""
-
-    def call(*arguments: object) -> Outcome:
-        code = guarded(lambda: app([str(argument) for argument in arguments], standalone_mode=False))
-        return Outcome(code, *capsys.readouterr())
-
-    return call
-
-
-Cli = Callable[..., Outcome]
 
 
 def test_info(cli: Cli, tiny_original: Path) -> None:

@@ -1,8 +1,6 @@
 """The command line on checkpoints of all formats, up to where MAX would compile."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,38 +10,16 @@ from gguf import GGMLQuantizationType
 from safetensors.torch import load_file
 
 from max_gpt2.checkpoint import Checkpoint, load_checkpoint
-from max_gpt2.cli import app
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import MaxGPT2Error
 from max_gpt2.generation import oneshot
-from max_gpt2.guard import guarded
 from max_gpt2.verify import run as run_module
 from max_gpt2.verify.reference import Reference
 from tests.checkpoints import Tensors, edit_weights, write_tokenizer
+from tests.command_line import Cli, Outcome
 from tests.other_formats import NanoGPT, linear_state, nanogpt_content, write_gguf, write_llmc
 
 LN_F = "transformer.ln_f.bias"
-
-
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Outcome]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command line in this process."""
-
-    def call(*arguments: object) -> Outcome:
-        code = guarded(lambda: app([str(argument) for argument in arguments], standalone_mode=False))
-        return Outcome(code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -42,11 +43,11 @@ def options(
 @app.command()
 def info(model: Model = "demo", allow_pickle: AllowPickle = False, as_json: AsJson = False) -> None:
     """Show what a checkpoint is and what loading it would do, without loading the weights."""
-    from max_gpt2 import reports
     from max_gpt2.checkpoint import inspect_checkpoint
+    from max_gpt2.reports import info as report
 
-    facts = reports.info_facts(model, *inspect_checkpoint(model, allow_pickle=allow_pickle))
-    _print_json(facts) if as_json else reports.show_info(facts)
+    facts = report.info_facts(model, *inspect_checkpoint(model, allow_pickle=allow_pickle))
+    _print_json(facts) if as_json else report.show_info(facts)
 
 
 @app.command()
@@ -64,9 +65,9 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt."""
-    from max_gpt2 import reports
     from max_gpt2.console import with_clock
     from max_gpt2.generation import Request, generate_once
+    from max_gpt2.reports import generate as report
 
     request = Request(prompt, _parse_ids(prompt_ids), max_new_tokens, temperature, top_k, seed)
     shot = generate_once(
@@ -74,27 +75,45 @@ def generate(
     )
     if not prompt and prompt_ids is None:
         print("The prompt is empty: one <|endoftext|> started the text.", file=sys.stderr)
-    _print_json(reports.generation_facts(model, shot)) if as_json else reports.show_generation(shot)
+    _print_json(report.generation_facts(model, shot)) if as_json else report.show_generation(shot)
 
 
 @app.command()
 def verify(
     model: Model = "demo",
+    against: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Compare with this checkpoint, in MAX, instead of PyTorch.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the comparison as one HTML page, too.")
+    ] = None,
     tokenizer: Tokenizer = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare MAX with PyTorch, number by number; the exit code is 0 when they are equal and 1 when not."""
-    from max_gpt2 import reports
+    """Compare MAX with PyTorch, layer by layer; the exit code is 0 when they are equal and 1 when not."""
     from max_gpt2.console import with_clock
+    from max_gpt2.files import check_writable, write_text
+    from max_gpt2.reports.verify import show_verification
+    from max_gpt2.verify import render
     from max_gpt2.verify import verify as run_verification
 
-    report = run_verification(
-        model, with_clock, tokenizer=tokenizer, allow_pickle=allow_pickle, allow_nonfinite=allow_nonfinite
+    if report:
+        check_writable(report)
+    found = run_verification(
+        model,
+        with_clock,
+        against=against,
+        tokenizer=tokenizer,
+        allow_pickle=allow_pickle,
+        allow_nonfinite=allow_nonfinite,
     )
-    _print_json(report.to_json()) if as_json else reports.show_verification(report)
-    raise typer.Exit(0 if report.passed else 1)
+    facts = found.to_json()
+    if report:
+        write_text(report, render(facts))
+    _print_json(facts) if as_json else show_verification(found)
+    raise typer.Exit(0 if found.passed else 1)
 
 
 def main() -> None:

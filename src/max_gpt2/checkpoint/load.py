@@ -69,6 +69,11 @@ def load_checkpoint(
     """
     folder, config, plan = inspect_checkpoint(model, allow_pickle=allow_pickle)
     text_to_ids = read_tokenizer(plan, tokenizer)
+    return Checkpoint(folder, config, load_weights(plan, allow_nonfinite=allow_nonfinite), text_to_ids, plan)
+
+
+def load_weights(plan: LoadPlan, *, allow_nonfinite: bool = False) -> dict[str, np.ndarray]:
+    """Read the weights as `Checkpoint.state_dict` has them; raises CheckpointError that names what is not finite."""
     state_dict = {}
     not_finite = []
     for name, stored in plan.sources.items():
@@ -81,7 +86,7 @@ def load_checkpoint(
     if not_finite:
         remedy = "Download them again, or add --allow-nonfinite to load them as they are."
         raise CheckpointError(listed(f"The weights in {plan.origin.path} are damaged", not_finite, remedy))
-    shapes = canonical_shapes(config)
+    shapes = canonical_shapes(plan.config)
     state_dict |= {name: np.zeros(shapes[name], np.float32) for name in plan.zero_filled}
     state_dict.setdefault(LM_HEAD, state_dict[WTE])
-    return Checkpoint(folder, config, state_dict, text_to_ids, plan)
+    return state_dict

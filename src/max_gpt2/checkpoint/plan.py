@@ -8,6 +8,7 @@ import numpy as np
 from max_gpt2.checkpoint.formats import Source, StoredTensor
 from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes, is_conv1d, why_skipped
+from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, listed
 
 _REMEDY = "Nothing was loaded: correct config.json if it does not belong to these weights, or take another checkpoint."
@@ -28,6 +29,11 @@ class LoadPlan:
     skipped: dict[str, str]
     head: Head
     zero_filled: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def config(self) -> GPT2Config:
+        """The model's config."""
+        return self.origin.config
 
     @property
     def format(self) -> str:

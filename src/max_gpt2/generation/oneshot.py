@@ -2,10 +2,9 @@
 
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint, read_tokenizer
+from max_gpt2.checkpoint import inspect_checkpoint, load_weights, read_tokenizer
 from max_gpt2.errors import RequestError
 from max_gpt2.generation.engine import Engine, Generation, check_request, encode_prompt
 from max_gpt2.generation.sampling import make_sampler
@@ -58,21 +57,15 @@ def generate_once(
     Raises MaxGPT2Error when the checkpoint or the request is refused.
     """
     _, config, plan = inspect_checkpoint(model, allow_pickle=allow_pickle)
-    prompt = check_request(config, request.tokens(read_tokenizer(plan, tokenizer)), request.max_new_tokens)
+    text_to_ids = read_tokenizer(plan, tokenizer)
+    prompt = check_request(config, request.tokens(text_to_ids), request.max_new_tokens)
     make_sampler(request.temperature, request.top_k, request.seed or 0)
     started = time.perf_counter()
-    load = partial(
-        load_checkpoint,
-        plan.origin.path,
-        tokenizer=tokenizer,
-        allow_pickle=allow_pickle,
-        allow_nonfinite=allow_nonfinite,
-    )
-    checkpoint = run("Loading the weights", load)
+    weights = run("Loading the weights", lambda: load_weights(plan, allow_nonfinite=allow_nonfinite))
     loaded = time.perf_counter()
-    compiled = run(COMPILING, lambda: compile_model(config, checkpoint.state_dict))
+    compiled = run(COMPILING, lambda: compile_model(config, weights))
     ready = time.perf_counter()
-    engine = Engine(compiled, checkpoint.tokenizer)
+    engine = Engine(compiled, text_to_ids)
     generation = run(
         "Writing",
         lambda: engine.generate(
@@ -83,4 +76,4 @@ def generate_once(
             seed=request.seed,
         ),
     )
-    return OneShot(checkpoint.tokenizer.decode(prompt), generation, loaded - started, ready - loaded)
+    return OneShot(text_to_ids.decode(prompt), generation, loaded - started, ready - loaded)

@@ -72,7 +72,7 @@ def _labels(points: Sequence[Point]) -> str:
     shown = [0, *blocks[step - 1 :: step], len(points) - 1]
     anchors = {0: "start", len(points) - 1: "end"}
     texts = [
-        f'<text x="{_x(at, len(points)):.1f}" y="{_HEIGHT - 14 - 14 * (at == 0)}" '
+        f'<text x="{_x(at, len(points)):.1f}" y="{_HEIGHT - 14}" '
         f'text-anchor="{anchors.get(at, "middle")}">{escape(points[at].name)}</text>'
         for at in shown
     ]

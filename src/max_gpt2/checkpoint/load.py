@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from max_gpt2.checkpoint.formats import read_source
-from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes
+from max_gpt2.checkpoint.layout import LM_HEAD, WTE
 from max_gpt2.checkpoint.locate import locate
 from max_gpt2.checkpoint.plan import LoadPlan, make_plan
+from max_gpt2.checkpoint.values import stored_values
 from max_gpt2.config import GPT2Config
-from max_gpt2.errors import CheckpointError, TokenizerError, listed
+from max_gpt2.errors import TokenizerError
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 
@@ -70,18 +71,9 @@ def load_checkpoint(
     folder, config, plan = inspect_checkpoint(model, allow_pickle=allow_pickle)
     text_to_ids = read_tokenizer(plan, tokenizer)
     state_dict = {}
-    not_finite = []
-    for name, stored in plan.sources.items():
-        values = stored.read().astype(np.float32, copy=False)
+    for name, stored in stored_values(plan, plan.read_dtypes, allow_nonfinite=allow_nonfinite):
+        with np.errstate(invalid="ignore"):  # a NaN may change its bits, and is a NaN
+            values = stored.astype(np.float32, copy=False)
         state_dict[name] = np.ascontiguousarray(values.T if plan.is_transposed(name) else values)
-        if not allow_nonfinite and not np.isfinite(values).all():
-            not_finite.append(
-                f"{stored.name} has {np.count_nonzero(~np.isfinite(values))} values that are NaN or infinite"
-            )
-    if not_finite:
-        remedy = "Download them again, or add --allow-nonfinite to load them as they are."
-        raise CheckpointError(listed(f"The weights in {plan.origin.path} are damaged", not_finite, remedy))
-    shapes = canonical_shapes(config)
-    state_dict |= {name: np.zeros(shapes[name], np.float32) for name in plan.zero_filled}
     state_dict.setdefault(LM_HEAD, state_dict[WTE])
     return Checkpoint(folder, config, state_dict, text_to_ids, plan)

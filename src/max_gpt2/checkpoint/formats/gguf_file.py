@@ -119,16 +119,19 @@ def _place(name: str) -> str:
 
 
 def _read(file: Path, info: TensorInfo, size: int) -> np.ndarray:
-    """Return the values as float32, in memory of their own."""
+    """Return the values in memory of their own, as float32 when they are quantised."""
     import gguf
 
     try:
         content = np.array(np.memmap(file, np.uint8, "r", info.offset, (size,)))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be read any more ({error}). {AGAIN}") from error
+    kind = gguf.GGMLQuantizationType(info.type_number)
+    if kind.name in EXACT:
+        return content.view(EXACT[kind.name]).reshape(info.shape)
     rows = content.reshape(*info.shape[:-1], -1)
     with np.errstate(all="ignore"):  # a scale that is infinite is found later, with the tensor's name
-        return gguf.quants.dequantize(rows, gguf.GGMLQuantizationType(info.type_number)).reshape(info.shape)
+        return gguf.quants.dequantize(rows, kind).reshape(info.shape)
 
 
 def _tokenizer(file: Path, metadata: dict[str, Any], vocab_size: int) -> GPT2Tokenizer:

@@ -143,10 +143,11 @@ def _tokenizer(file: Path, metadata: dict[str, Any], vocab_size: int) -> GPT2Tok
         )
     tokens, merges = metadata["tokenizer.ggml.tokens"], metadata.get("tokenizer.ggml.merges", [])
     types = metadata.get("tokenizer.ggml.token_type") or [1] * len(tokens)
-    if not all(isinstance(part, list) for part in (tokens, merges, types)) or len(types) != len(tokens):
+    strings = all(isinstance(part, list) and all(isinstance(one, str) for one in part) for part in (tokens, merges))
+    if not strings or not isinstance(types, list) or len(types) != len(tokens):
         raise TokenizerError(f"The tokenizer in {file} is damaged. {AGAIN}")
     vocab = {token: id_ for id_, (token, type_) in enumerate(zip(tokens, types, strict=True)) if type_ != _UNUSED}
-    pairs = [tuple(str(merge).split(" ", 1)) for merge in merges]
+    pairs = [merge.split(" ", 1) for merge in merges]
     special = [token for token, type_ in zip(tokens, types, strict=True) if type_ == _CONTROL]
     added = [token for token, type_ in zip(tokens, types, strict=True) if type_ == _USER_DEFINED]
     return GPT2Tokenizer.from_vocab(vocab, pairs, vocab_size, f"The tokenizer in {file}", special, added)

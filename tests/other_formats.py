@@ -190,9 +190,10 @@ def write_gguf(
     quantised: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
     architecture: str = "gpt2",
     tokenizer: bool = True,
+    writer_type: type[gguf.GGUFWriter] = gguf.GGUFWriter,
 ) -> Path:
     """Write a model with the `gguf` package; matrices are `quantised`, and the head is left out."""
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = writer_type(path, architecture)
     writer.add_context_length(weights["transformer.wpe.weight"].shape[0])
     writer.add_embedding_length(weights["transformer.wpe.weight"].shape[1])
     writer.add_block_count(len([name for name in weights if name.endswith("ln_1.bias")]))

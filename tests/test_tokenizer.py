@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,14 @@ def test_ids_beyond_the_vocabulary_are_named(folder: Path) -> None:
 def test_a_broken_tokenizer_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(TokenizerError, match=r"tokenizer\.json is not a tokenizer"):
+        GPT2Tokenizer.from_folder(tmp_path, 311)
+
+
+def test_an_added_token_with_another_id_than_the_file_says(folder: Path, tmp_path: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["added_tokens"].append(content["added_tokens"][0] | {"id": 305, "content": "<later>"})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(TokenizerError, match="the added token '<later>' = 305, which would be 300"):
         GPT2Tokenizer.from_folder(tmp_path, 311)
 
 

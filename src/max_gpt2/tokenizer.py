@@ -1,26 +1,31 @@
 """GPT-2's byte-level BPE, by the `tokenizers` library."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer
 
 from max_gpt2.errors import RequestError, TokenizerError
-
-END_OF_TEXT = "<|endoftext|>"
+from max_gpt2.tokenizer_json import END_OF_TEXT, byte_level_json, slow_tokenizer_json
 
 
 class GPT2Tokenizer:
-    """Text to ids and back. A special token that somebody types, such as `<|endoftext|>`, is encoded as plain text."""
+    """Text to ids and back. A special token that somebody types, such as `<|endoftext|>`, is encoded as plain text.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        """Wrap a tokenizer of the `tokenizers` library; `from_folder` makes one from a checkpoint."""
-        tokenizer.encode_special_tokens = True
-        self._tokenizer = tokenizer
+    `json` is the text of its `tokenizer.json`, `folder` the folder that it is from, if it is from one.
+    """
+
+    def __init__(self, text: str, folder: Path | None = None) -> None:
+        """Make one from the text of a `tokenizer.json`; `from_folder` makes one from a checkpoint."""
+        self.json = text
+        self.folder = folder
+        self._tokenizer = Tokenizer.from_str(text)
+        self._tokenizer.encode_special_tokens = True
 
     @classmethod
     def from_folder(cls, folder: Path, vocab_size: int) -> "GPT2Tokenizer":
-        """Read `tokenizer.json`, or else `vocab.json` with `merges.txt`.
+        """Read `tokenizer.json`, or else `vocab.json` with `merges.txt` and the added tokens beside them.
 
         Raises TokenizerError when there is neither, when a file is broken, or when it has ids that a model of
         `vocab_size` tokens does not know.
@@ -34,16 +39,17 @@ class GPT2Tokenizer:
             )
         source = single if single.is_file() else vocab
         try:
-            tokenizer = Tokenizer.from_file(str(single)) if single.is_file() else _from_vocab(vocab, merges)
+            tokenizer = cls(single.read_bytes().decode() if source is single else slow_tokenizer_json(folder), folder)
         except Exception as error:  # the library raises plain Exception, for broken JSON and for a bad merge alike
             raise TokenizerError(f"{source} is not a tokenizer ({error}). Download the file again.") from error
-        return cls(_within(tokenizer, vocab_size, str(source)))
+        tokenizer._check(vocab_size, str(source))
+        return tokenizer
 
     @classmethod
     def from_vocab(
         cls,
         vocab: dict[str, int],
-        merges: list[tuple[str, ...]],
+        merges: Sequence[Sequence[str]],
         vocab_size: int,
         source: str,
         special: Sequence[str] = (),
@@ -53,13 +59,14 @@ class GPT2Tokenizer:
 
         Raises TokenizerError, which names `source`, as `from_folder` does.
         """
+        tokens = {vocab[token]: AddedToken(token, normalized=False) for token in added if token in vocab}
+        tokens |= {vocab[token]: AddedToken(token, special=True) for token in special if token in vocab}
         try:
-            tokenizer = _byte_level(models.BPE(vocab, merges))
+            tokenizer = cls(byte_level_json(vocab, merges, tokens))
         except Exception as error:  # as above
             raise TokenizerError(f"{source} is damaged ({error}). Download the file again.") from error
-        tokenizer.add_special_tokens([token for token in special if token in vocab])
-        tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added if token in vocab])
-        return cls(_within(tokenizer, vocab_size, source))
+        tokenizer._check(vocab_size, source)
+        return tokenizer
 
     @property
     def size(self) -> int:
@@ -86,26 +93,18 @@ class GPT2Tokenizer:
         """Return the text of ids, without special tokens; bytes that are not valid UTF-8 become U+FFFD."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
-
-def _from_vocab(vocab: Path, merges: Path) -> Tokenizer:
-    return _byte_level(models.BPE.from_file(str(vocab), str(merges)))
-
-
-def _byte_level(model: models.BPE) -> Tokenizer:
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    if tokenizer.token_to_id(END_OF_TEXT) is not None:
-        tokenizer.add_special_tokens([END_OF_TEXT])
-    return tokenizer
-
-
-def _within(tokenizer: Tokenizer, vocab_size: int, source: str) -> Tokenizer:
-    """Return the tokenizer; raises TokenizerError when it has ids that a model of `vocab_size` tokens does not know."""
-    beyond = [f"{token!r} = {id_}" for token, id_ in tokenizer.get_vocab().items() if id_ >= vocab_size]
-    if beyond:
-        raise TokenizerError(
-            f"{source} has {len(beyond)} ids beyond the model's vocabulary of {vocab_size}, such as {beyond[0]}. "
-            "Use the tokenizer that belongs to this checkpoint."
-        )
-    return tokenizer
+    def _check(self, vocab_size: int, source: str) -> None:
+        """Refuse ids that a model of `vocab_size` tokens does not know, and added tokens that have got other ids."""
+        beyond = [f"{token!r} = {id_}" for token, id_ in self._tokenizer.get_vocab().items() if id_ >= vocab_size]
+        if beyond:
+            raise TokenizerError(
+                f"{source} has {len(beyond)} ids beyond the model's vocabulary of {vocab_size}, such as {beyond[0]}. "
+                "Use the tokenizer that belongs to this checkpoint."
+            )
+        for token in json.loads(self.json).get("added_tokens") or []:
+            # The library gives an added token the next id, whatever the file says.
+            if (id_ := self._tokenizer.token_to_id(token["content"])) != token["id"]:
+                raise TokenizerError(
+                    f"{source} goes with the added token {token['content']!r} = {token['id']}, which would be {id_}: "
+                    "the ids of added tokens have to follow the vocabulary without a gap. Use another tokenizer."
+                )

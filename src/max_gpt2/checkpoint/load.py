@@ -1,7 +1,9 @@
 """Load a checkpoint: read, upcast, transpose, check."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,9 @@ from max_gpt2.checkpoint.formats import read_source
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes
 from max_gpt2.checkpoint.locate import locate
 from max_gpt2.checkpoint.plan import LoadPlan, make_plan
+from max_gpt2.checkpoint.values import damage_of, refuse_damaged, transposed
 from max_gpt2.config import GPT2Config
-from max_gpt2.errors import CheckpointError, TokenizerError, listed
+from max_gpt2.errors import TokenizerError
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 
@@ -74,18 +77,20 @@ def load_checkpoint(
 
 def load_weights(plan: LoadPlan, *, allow_nonfinite: bool = False) -> dict[str, np.ndarray]:
     """Read the weights as `Checkpoint.state_dict` has them; raises CheckpointError that names what is not finite."""
-    state_dict = {}
-    not_finite = []
-    for name, stored in plan.sources.items():
-        values = stored.read().astype(np.float32, copy=False)
-        state_dict[name] = np.ascontiguousarray(values.T if plan.is_transposed(name) else values)
-        if not allow_nonfinite and not np.isfinite(values).all():
-            not_finite.append(
-                f"{stored.name} has {np.count_nonzero(~np.isfinite(values))} values that are NaN or infinite"
-            )
-    if not_finite:
-        remedy = "Download them again, or add --allow-nonfinite to load them as they are."
-        raise CheckpointError(listed(f"The weights in {plan.origin.path} are damaged", not_finite, remedy))
+    state_dict: dict[str, np.ndarray] = {}
+
+    def load(name: str) -> str:
+        stored = plan.sources[name]
+        values = stored.read()
+        with np.errstate(invalid="ignore"):  # a NaN may change its bits, and is a NaN
+            state_dict[name] = transposed(values) if plan.is_transposed(name) else values.astype(np.float32, copy=False)
+        damage = "" if allow_nonfinite else damage_of(values)
+        return damage and f"{stored.name} {damage}"
+
+    # The largest first, so that no thread is left alone with a large one; numpy lets the others run while it copies.
+    names = sorted(plan.sources, key=lambda name: prod(plan.sources[name].shape), reverse=True)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        refuse_damaged(plan, sorted(filter(None, threads.map(load, names))))
     shapes = canonical_shapes(plan.config)
     state_dict |= {name: np.zeros(shapes[name], np.float32) for name in plan.zero_filled}
     state_dict.setdefault(LM_HEAD, state_dict[WTE])

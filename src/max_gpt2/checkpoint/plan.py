@@ -70,6 +70,12 @@ class LoadPlan:
         return sorted({stored.dtype for stored in self.sources.values()})
 
     @property
+    def read_dtypes(self) -> dict[str, str]:
+        """What dtype each tensor is read in, by canonical name; a bias that is not there has its weight's."""
+        read = {name: one.read_dtype for name, one in self.sources.items()}
+        return read | {name: read[name.removesuffix("bias") + "weight"] for name in self.zero_filled}
+
+    @property
     def parameters(self) -> int:
         """How many numbers the model has; a tied head counts once, and biases that are not there do not."""
         return sum(int(np.prod(stored.shape)) for stored in self.sources.values())

@@ -1,5 +1,5 @@
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gguf
@@ -197,6 +197,16 @@ class TestTokenizer:
             assert says in refusal(file)
         else:  # without merges each byte is a token
             assert len(load_checkpoint(file).tokenizer.encode("the dog")) == 7
+
+    @pytest.mark.parametrize("name", ["tokens", "merges"])
+    def test_numbers_are_no_tokens(self, tmp_path: Path, weights: Tensors, name: str) -> None:
+        class Numbers(gguf.GGUFWriter):
+            def add_array(self, key: str, val: Sequence[object]) -> None:
+                super().add_array(key, list(range(len(val))) if key.endswith(name) else val)
+
+        file = tmp_path / "gpt2.gguf"
+        write_gguf(file, weights, writer_type=Numbers)
+        assert "is damaged" in refusal(file)
 
 
 class TestDamage:

@@ -119,16 +119,19 @@ def _place(name: str) -> str:
 
 
 def _read(file: Path, info: TensorInfo, size: int) -> np.ndarray:
-    """Return the values as float32, in memory of their own."""
+    """Return the values in memory of their own, as float32 when they are quantised."""
     import gguf
 
     try:
         content = np.array(np.memmap(file, np.uint8, "r", info.offset, (size,)))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be read any more ({error}). {AGAIN}") from error
+    kind = gguf.GGMLQuantizationType(info.type_number)
+    if kind.name in EXACT:
+        return content.view(EXACT[kind.name]).reshape(info.shape)
     rows = content.reshape(*info.shape[:-1], -1)
     with np.errstate(all="ignore"):  # a scale that is infinite is found later, with the tensor's name
-        return gguf.quants.dequantize(rows, gguf.GGMLQuantizationType(info.type_number)).reshape(info.shape)
+        return gguf.quants.dequantize(rows, kind).reshape(info.shape)
 
 
 def _tokenizer(file: Path, metadata: dict[str, Any], vocab_size: int) -> GPT2Tokenizer:
@@ -140,10 +143,11 @@ def _tokenizer(file: Path, metadata: dict[str, Any], vocab_size: int) -> GPT2Tok
         )
     tokens, merges = metadata["tokenizer.ggml.tokens"], metadata.get("tokenizer.ggml.merges", [])
     types = metadata.get("tokenizer.ggml.token_type") or [1] * len(tokens)
-    if not all(isinstance(part, list) for part in (tokens, merges, types)) or len(types) != len(tokens):
+    strings = all(isinstance(part, list) and all(isinstance(one, str) for one in part) for part in (tokens, merges))
+    if not strings or not isinstance(types, list) or len(types) != len(tokens):
         raise TokenizerError(f"The tokenizer in {file} is damaged. {AGAIN}")
     vocab = {token: id_ for id_, (token, type_) in enumerate(zip(tokens, types, strict=True)) if type_ != _UNUSED}
-    pairs = [tuple(str(merge).split(" ", 1)) for merge in merges]
+    pairs = [merge.split(" ", 1) for merge in merges]
     special = [token for token, type_ in zip(tokens, types, strict=True) if type_ == _CONTROL]
     added = [token for token, type_ in zip(tokens, types, strict=True) if type_ == _USER_DEFINED]
     return GPT2Tokenizer.from_vocab(vocab, pairs, vocab_size, f"The tokenizer in {file}", special, added)

@@ -8,17 +8,16 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
-import ml_dtypes
 import numpy as np
 
 from max_gpt2.checkpoint.formats.detect import AGAIN
-from max_gpt2.checkpoint.formats.source import Source, StoredTensor
+from max_gpt2.checkpoint.formats.source import EXACT, Source, StoredTensor
 from max_gpt2.checkpoint.layout import WTE
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError
 
 _HEADER = 256  # numbers of int32
-_VERSIONS = {3: ("F32", np.dtype("<f4")), 5: ("BF16", np.dtype(ml_dtypes.bfloat16))}
+_VERSIONS = {3: "F32", 5: "BF16"}
 
 
 class _Sizes(NamedTuple):
@@ -43,7 +42,8 @@ class _Kind(NamedTuple):
 def read_llmc(path: Path, file: Path) -> Source:
     """Read the header of a file and list its tensors; raises CheckpointError or ConfigError."""
     version, sizes = _header(file)
-    dtype_name, dtype = _VERSIONS[version]
+    dtype_name = _VERSIONS[version]
+    dtype = EXACT[dtype_name]
     _check_size(file, sizes, dtype)
     values = sizes._asdict()
     padded = values.pop("padded_vocab_size")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from max_gpt2.checkpoint.formats.detect import AGAIN
-from max_gpt2.checkpoint.formats.source import StoredTensor
+from max_gpt2.checkpoint.formats.source import EXACT, StoredTensor
 from max_gpt2.errors import CheckpointError, MissingExtraError, listed
 
 if TYPE_CHECKING:
@@ -72,10 +72,11 @@ def pickled_tensors(state_dict: Mapping[Any, Any], path: Path) -> list[StoredTen
 
 
 def _read(tensor: "torch.Tensor") -> np.ndarray:
-    """Return the values as float32, which holds each of them exactly, in memory of their own."""
+    """Return the values in memory of their own, by way of integers: numpy has no bfloat16 that PyTorch knows."""
     import torch
 
-    return tensor.detach().to(torch.float32, copy=True).contiguous().numpy()
+    integers = torch.int32 if tensor.element_size() == 4 else torch.int16
+    return np.array(tensor.detach().view(integers).numpy(), order="C").view(EXACT[_dtype(tensor)])
 
 
 def _dtype(tensor: "torch.Tensor") -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 
 from max_gpt2.checkpoint.formats.detect import NAMES
@@ -12,15 +13,15 @@ from max_gpt2.config import GPT2Config
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 #: The dtypes, by safetensors' names, that float32 holds exactly.
-EXACT = ("F32", "F16", "BF16")
+EXACT = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
 
 
 @dataclass(frozen=True)
 class StoredTensor:
     """A tensor as a file has it: its name there, the name of its dtype ("F16", "Q8_0"), its shape, its file.
 
-    `read` returns the values in an array of their own, which outlives the file; those of a quantised tensor are
-    float32. `place` is the canonical name, when it is not what `canonical_name` makes of `name`.
+    `read` returns the values, bit for bit, in an array of their own, which outlives the file; those of a quantised
+    tensor are float32. `place` is the canonical name, when it is not what `canonical_name` makes of `name`.
     """
 
     name: str
@@ -35,6 +36,11 @@ class StoredTensor:
     def canonical(self) -> str:
         """The name that the tensor has in the canonical state dict, if it is part of it."""
         return self.place or canonical_name(self.name)
+
+    @property
+    def read_dtype(self) -> str:
+        """The name of the dtype that `read` returns."""
+        return "F32" if self.quantised else self.dtype
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,142 @@
+"""Folders as transformers 2 to 4 saved slow tokenizers: `vocab.json`, `merges.txt`, and added tokens beside them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+
+from max_gpt2.errors import TokenizerError
+from max_gpt2.tokenizer import GPT2Tokenizer
+from tests.checkpoints import END_OF_TEXT, TEXT, write_tokenizer
+
+#: transformers 5 reads `vocab.json` in a way that the library under it calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:Deprecated in 0.9.0. BPE:DeprecationWarning")
+#: What somebody adds to make a chat of GPT-2: the ids follow the 300 of the vocabulary.
+ADDED = {"<speaker1>": 300, "<speaker2>": 301, "<pad>": 302, " kind": 303}
+SPECIAL: dict[str, Any] = {
+    "bos_token": {"content": END_OF_TEXT, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False},
+    "eos_token": END_OF_TEXT,
+    "pad_token": "<pad>",
+}
+MORE_SPECIAL = {"additional_special_tokens": ["<speaker2>"]}
+TEXTS = ["", TEXT, "<speaker1> Hello, kind dog<speaker1>", " <speaker1>\n\n🌍", "a kindness", "a  b\tÇa"]
+MARKED = ["<speaker1>yes<speaker2>no", f"a{END_OF_TEXT}b", "<pad> <pad>"]
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    write_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    return tmp_path
+
+
+def write(folder: Path, **files: object) -> None:
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def transformers_ids(folder: Path, text: str, **options: Any) -> list[int]:
+    write(folder, config={"model_type": "gpt2"})
+    return transformers.AutoTokenizer.from_pretrained(folder, **options)(text).input_ids
+
+
+def assert_as_in_transformers(folder: Path) -> GPT2Tokenizer:
+    ours = GPT2Tokenizer.from_folder(folder, 311)
+    for text in TEXTS:
+        assert ours.encode(text) == transformers_ids(folder, text), text
+    for text in MARKED:  # special tokens that somebody types are plain text here
+        assert ours.encode(text) == transformers_ids(folder, text, split_special_tokens=True), text
+        assert ours.encode(text) != transformers_ids(folder, text), text
+    return ours
+
+
+def flags(content: str, special: bool) -> dict[str, Any]:
+    plain = {"lstrip": False, "normalized": not special, "rstrip": False, "single_word": False}
+    return {"content": content, "special": special} | plain
+
+
+def test_added_tokens_of_transformers_2_to_4(slow: Path) -> None:
+    write(slow, added_tokens=ADDED, special_tokens_map=SPECIAL, tokenizer_config=MORE_SPECIAL)
+    ours = assert_as_in_transformers(slow)
+    assert ours.encode("<speaker1>a kindness")[0] == 300
+    assert 303 in ours.encode("a kindness")
+    assert ours.decode([300, 301, 302, 299, 303]) == "<speaker1> kind"
+    assert (ours.size, ours.end_of_text) == (304, 299)
+
+
+def test_added_tokens_of_late_transformers_4(slow: Path) -> None:
+    special = {END_OF_TEXT: 299, "<pad>": 302, "<speaker2>": 301}
+    listed = {str(id_): flags(token, token in special) for token, id_ in (ADDED | special).items()}
+    settings = {"added_tokens_decoder": listed, "tokenizer_class": "GPT2Tokenizer", "pad_token": "<pad>"}
+    write(slow, tokenizer_config=settings | MORE_SPECIAL)
+    write(slow, added_tokens={"<not this one>": 300})  # which transformers does not read either
+    ours = assert_as_in_transformers(slow)
+    assert ours.decode([300, 301, 302, 299, 303]) == "<speaker1> kind"
+
+
+def test_where_the_special_tokens_are_listed_does_not_matter(slow: Path) -> None:
+    write(slow, added_tokens=ADDED, special_tokens_map=SPECIAL | MORE_SPECIAL)  # transformers 5 overlooks the list here
+    assert GPT2Tokenizer.from_folder(slow, 311).decode([300, 301, 302]) == "<speaker1>"
+
+
+def test_a_token_of_the_vocabulary_that_is_called_special(slow: Path) -> None:
+    vocab = json.loads((slow / "vocab.json").read_text())
+    write(slow, vocab=vocab | {"</s>": 300}, special_tokens_map={"eos_token": "</s>"})
+    ours = GPT2Tokenizer.from_folder(slow, 311)
+    assert ours.decode([*ours.encode("dog"), 300]) == "dog"
+    assert 300 not in ours.encode("dog</s>")
+    assert transformers_ids(slow, "dog</s>")[-1] == 300
+
+
+def test_a_space_before_the_text(slow: Path) -> None:
+    write(slow, tokenizer_config={"add_prefix_space": True})
+    ours = GPT2Tokenizer.from_folder(slow, 311)
+    assert ours.encode("quick brown") == transformers_ids(slow, "quick brown")
+    assert ours.encode("quick brown") == ours.encode(" quick brown")
+
+
+def test_the_text_is_what_transformers_reads(slow: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A token that transformers puts before each text comes from the text, not from the settings, once there is one."""
+    settings = {"add_bos_token": True, "bos_token": "<speaker1>"}
+    write(slow, added_tokens=ADDED, special_tokens_map=SPECIAL | {"bos_token": "<speaker1>"}, tokenizer_config=settings)
+    other = tmp_path_factory.mktemp("other")
+    (other / "tokenizer.json").write_text(GPT2Tokenizer.from_folder(slow, 311).json)
+    write(other, special_tokens_map=SPECIAL | {"bos_token": "<speaker1>"}, tokenizer_config=settings)
+    for text in TEXTS + MARKED:
+        assert transformers_ids(other, text) == transformers_ids(slow, text), text
+    assert transformers_ids(other, "a dog")[0] == 300
+    assert GPT2Tokenizer.from_folder(other, 311).encode("a dog")[0] != 300
+
+
+@pytest.mark.parametrize("id_", [301, 7])
+def test_an_id_that_the_library_would_not_give_is_refused(slow: Path, id_: int) -> None:
+    write(slow, added_tokens={"<speaker1>": id_})
+    with pytest.raises(TokenizerError, match=rf"added token '<speaker1>' = {id_}, which would be 300"):
+        GPT2Tokenizer.from_folder(slow, 311)
+
+
+def test_added_tokens_that_the_model_does_not_know_are_refused(slow: Path) -> None:
+    write(slow, added_tokens=ADDED)
+    with pytest.raises(TokenizerError, match="has 2 ids beyond the model's vocabulary of 302"):
+        GPT2Tokenizer.from_folder(slow, 302)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("added_tokens", "{"),
+        ("added_tokens", "[1]"),
+        ("added_tokens", '{"<x>": "y"}'),
+        ("added_tokens", '{"<x>": 1.5}'),
+        ("special_tokens_map", '{"pad_token": 3}'),
+        ("special_tokens_map", '{"additional_special_tokens": 3}'),
+        ("tokenizer_config", '{"added_tokens_decoder": {"x": "<x>"}}'),
+        ("tokenizer_config", '{"added_tokens_decoder": 3}'),
+    ],
+)
+def test_broken_files_are_refused(slow: Path, name: str, content: str) -> None:
+    (slow / f"{name}.json").write_text(content)
+    with pytest.raises(TokenizerError, match=r"vocab\.json is not a tokenizer"):
+        GPT2Tokenizer.from_folder(slow, 311)

@@ -1,10 +1,11 @@
 # Each target sets up .venv when it has to. `make PYTHON=python3.12 demo` uses another Python (3.11 or newer).
 PYTHON ?= python3
 MODEL ?= gpt2
+CASES ?= 100000
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo huggingface test lint format verify-sizes train-demo lock clean
+.PHONY: demo huggingface test fuzz lint format verify-sizes train-demo lock clean
 
 demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
 	$(BIN)/python main.py
@@ -14,6 +15,9 @@ huggingface: $(READY)  ## the same with MODEL=gpt2, gpt2-medium, any hub id or a
 
 test: lint  ## lint, types and all tests but the slow ones
 	$(BIN)/pytest
+
+fuzz: $(READY)  ## load CASES=100000 damaged checkpoints, others each time (a quarter of an hour)
+	$(BIN)/python -m tests.fuzz --cases $(CASES)
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -1,0 +1,30 @@
+"""`make fuzz`: runs as many cases as asked for with a new seed, prints what came of them, keeps the findings' files."""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.fuzz.runner import Fuzzer
+
+
+def main() -> int:
+    """Return 0 when nothing was found."""
+    parser = argparse.ArgumentParser(description="Load damaged checkpoints.")
+    parser.add_argument("--cases", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="max-gpt2-fuzz-"))
+    print(f"seed {arguments.seed}, in {folder}", flush=True)
+    start = time.monotonic()
+    fuzzer = Fuzzer(folder)
+    fuzzer.run(arguments.cases, arguments.seed)
+    fuzzer.close()
+    print(f"{fuzzer.report()}\n{time.monotonic() - start:.0f} s")
+    return 1 if fuzzer.findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""All cases: the listed ones (each field, each boundary) and, drawn by hypothesis, the random ones."""
+
+from collections.abc import Iterable, Iterator
+
+from hypothesis import strategies as st
+
+from tests.fuzz.case import Case, Edit
+from tests.fuzz.fields import Field, boundaries_of, fields_of, headers_of
+from tests.fuzz.json_cases import nasty_documents
+from tests.fuzz.seeds import Seed
+
+STRUCTURAL, TRUNCATED, RANDOM = "structural", "truncated", "random"
+_INTEGERS = (0, 1, 2, 3, 7, 255, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**60, 2**63 - 1, 2**63, 2**64 - 1)
+#: What is put in the place of an opcode: stop, a huge long, huge bytes and text, memo, tuple, build, reduce, a global.
+_OPCODES = {
+    "STOP": b".",
+    "LONG4 of 2**31-1 bytes": b"\x8b\xff\xff\xff\x7f",
+    "BINBYTES8 of 2**62 bytes": b"\x8e" + (2**62).to_bytes(8, "little"),
+    "BINUNICODE of 2**32-1 bytes": b"X\xff\xff\xff\xff",
+    "LONG_BINPUT 2**32-1": b"r\xff\xff\xff\xff",
+    "LONG_BINGET 2**32-1": b"j\xff\xff\xff\xff",
+    "BININT 2**31-1": b"J\xff\xff\xff\x7f",
+    "BININT -1": b"J\xff\xff\xff\xff",
+    "LONG1 2**64": b"\x8a\x09" + (2**64).to_bytes(9, "little"),
+    "BINFLOAT NaN": b"G\x7f\xf8" + bytes(6),
+    "NONE": b"N",
+    "EMPTY_DICT": b"}",
+    "MARK": b"(",
+    "TUPLE": b"t",
+    "REDUCE": b"R",
+    "BUILD": b"b",
+    "POP": b"0",
+    "DUP": b"2",
+    "GLOBAL os system": b"cos\nsystem\n",
+    "GLOBAL torch ones": b"ctorch\nones\n",
+    "an unknown opcode": b"\xff",
+    "nothing": b"",
+}
+
+
+def structural(seed: Seed) -> Iterator[Case]:
+    """Yield a case for each field of each header and each nasty value."""
+    for file in seed.files:
+        content = seed.content(file)
+        if file.endswith(".json"):
+            for what, new in nasty_documents(content):
+                yield Case(seed.name, file, STRUCTURAL, what, (Edit(0, len(content), new),))
+        if file.endswith(".safetensors"):
+            stop = 8 + int.from_bytes(content[:8], "little")
+            for what, new in nasty_documents(content[8:stop]):
+                header = len(new).to_bytes(8, "little") + new
+                yield Case(seed.name, file, STRUCTURAL, what, (Edit(0, stop, header),))
+        if not file.endswith((".json", ".txt")):
+            for field in fields_of(seed.folder / file):
+                for what, edit in _of_opcode(field) if field.opcode else _of_field(field, content):
+                    yield Case(seed.name, file, STRUCTURAL, f"{field.name} is {what}", (edit,))
+
+
+def _of_field(field: Field, content: bytes) -> Iterator[tuple[str, Edit]]:
+    width = field.stop - field.start
+    if width in (1, 2, 4, 8):
+        for number in _INTEGERS:
+            if number < 256**width:
+                yield str(number), Edit(field.start, field.stop, number.to_bytes(width, "little"))
+        there = int.from_bytes(content[field.start : field.stop], "little")
+        for change in (-1, 1):
+            number = (there + change) % 256**width
+            yield f"{number} ({change:+})", Edit(field.start, field.stop, number.to_bytes(width, "little"))
+    else:
+        for byte in (0x00, 0xFF, 0x20):
+            yield f"{width} bytes {byte}", Edit(field.start, field.stop, bytes([byte]) * width)
+
+
+def _of_opcode(field: Field) -> Iterator[tuple[str, Edit]]:
+    """Yield the opcode replaced by others of the same length, which a zip file's counts demand, padded with MARKs."""
+    width = field.stop - field.start
+    for name, new in _OPCODES.items():
+        if len(new) <= width:
+            yield name, Edit(field.start, field.stop, new + b"(" * (width - len(new)))
+            if 0 < len(new) < width:
+                yield f"{name} and the old argument", Edit(field.start, field.start + len(new), new)
+
+
+def truncated(seed: Seed) -> Iterator[Case]:
+    """Yield a case for each boundary, and for one byte before and after it."""
+    for file in seed.files:
+        length = len(seed.content(file))
+        places = {place + one for place in boundaries_of(seed.folder / file) for one in (-1, 0, 1)}
+        for place in sorted(places & set(range(length))):
+            yield Case(seed.name, file, TRUNCATED, f"cut off at {place} of {length}", (Edit(place, length),))
+
+
+def random_cases(seeds: Iterable[Seed]) -> st.SearchStrategy[Case]:
+    """Draw cases of one to four edits each, half of them in headers."""
+    files = [(seed, file) for seed in seeds for file in seed.files]
+    return st.one_of([_random(seed, file) for seed, file in files])
+
+
+def _random(seed: Seed, file: str) -> st.SearchStrategy[Case]:
+    content = seed.content(file)
+    anywhere = st.integers(0, len(content) - 1)
+    in_headers = [st.integers(start, stop - 1) for start, stop in headers_of(seed.folder / file)]
+    places = st.one_of(anywhere, *in_headers)
+    lengths = st.one_of(st.integers(1, 16), st.integers(1, len(content)))
+
+    def flip(place: int, mask: int) -> list[Edit]:
+        return [Edit(place, place + 1, bytes([content[place] ^ mask]))]
+
+    def remove(place: int, length: int) -> list[Edit]:
+        return [Edit(place, place + length)]
+
+    def overwrite(place: int, new: bytes) -> list[Edit]:
+        return [Edit(place, place + len(new), new)]
+
+    def duplicate(source: int, place: int, length: int) -> list[Edit]:
+        return [Edit(place, place, content[source : source + length])]
+
+    def copy(source: int, place: int, length: int) -> list[Edit]:
+        return overwrite(place, content[source : source + length])
+
+    def swap(source: int, place: int, length: int) -> list[Edit]:
+        return copy(source, place, length) + copy(place, source, length)
+
+    def insert(place: int, new: bytes) -> list[Edit]:
+        return [Edit(place, place, new)]
+
+    numbers = st.sampled_from([number.to_bytes(8, "little")[:width] for number in _INTEGERS for width in (4, 8)])
+    new = st.one_of(st.binary(min_size=1, max_size=16), numbers)
+    edits = st.one_of(
+        st.builds(flip, places, st.one_of(st.sampled_from([1, 2, 4, 8, 16, 32, 64, 128]), st.integers(1, 255))),
+        st.builds(overwrite, places, new),
+        st.builds(insert, places, new),
+        st.builds(remove, places, lengths),
+        st.builds(duplicate, places, places, lengths),
+        st.builds(copy, places, places, lengths),
+        st.builds(swap, places, places, lengths),
+    )
+
+    def case(parts: list[list[Edit]]) -> Case:
+        flat = tuple(edit for part in parts for edit in part)
+        return Case(seed.name, file, RANDOM, f"{len(flat)} edits", flat)
+
+    return st.builds(case, st.lists(edits, min_size=1, max_size=4))

@@ -1,0 +1,143 @@
+"""Where the fields of a file's headers are: found by gguf, zipfile and pickletools, and by llm.c's own description."""
+
+import io
+import pickletools
+import re
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+#: The widths of what a zip file's three kinds of entries start with.
+_ZIP_ENTRIES = {
+    b"PK\x03\x04": ("local entry", (4, 2, 2, 2, 2, 2, 4, 4, 4, 2, 2)),
+    b"PK\x01\x02": ("central entry", (4, 2, 2, 2, 2, 2, 2, 4, 4, 4, 2, 2, 2, 2, 2, 4, 4)),
+    b"PK\x06\x06": ("zip64 end", (4, 8, 2, 2, 4, 4, 8, 8, 8, 8)),
+    b"PK\x06\x07": ("zip64 locator", (4, 4, 8, 4)),
+    b"PK\x05\x06": ("end", (4, 2, 2, 2, 2, 4, 4, 2)),
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """Some bytes with one meaning; `opcode` when they are one of a pickle's, with its argument."""
+
+    start: int
+    stop: int
+    name: str
+    opcode: bool = False
+
+
+def fields_of(path: Path) -> list[Field]:
+    """Return the fields of a binary file's headers, those of JSON excepted."""
+    content = path.read_bytes()
+    if path.suffix == ".gguf":
+        return list(_gguf(path))
+    if path.suffix == ".safetensors":
+        return [Field(0, 8, "length of the header")]
+    if content.startswith(b"PK"):
+        return [*_zip(content), *_of_ends(_zipped_opcodes(content))]
+    if content.startswith(b"\x80"):
+        return _of_ends(list(_opcodes(content, 0)))
+    return [Field(4 * number, 4 * number + 4, f"number {number}") for number in range(9)]
+
+
+def boundaries_of(path: Path) -> list[int]:
+    """Return where the parts of a file begin and end: its fields, the parts of its JSON, its tensors."""
+    content = path.read_bytes()
+    found = {0, len(content)}
+    if path.suffix in {".json", ".txt"}:
+        return sorted(found | set(_some([match.start() for match in re.finditer(rb'[\[\]{},:"\n]', content)], 60)))
+    fields = fields_of(path)
+    found |= {place for field in _some(fields, 150) for place in (field.start, field.stop)}
+    if path.suffix == ".safetensors":
+        start = 8 + int.from_bytes(content[:8], "little")
+        found |= set(_some([match.start() for match in re.finditer(rb'[\[\]{},:"]', content[:start])], 60)) | {start}
+        found |= {start + int(number) for number in re.findall(rb'data_offsets":\[\d+,(\d+)', content[:start])}
+    elif path.suffix == ".gguf":
+        found |= {int(tensor.data_offset) for tensor in gguf.GGUFReader(path).tensors}
+    elif content.startswith(b"PK"):
+        found |= {match.start() for match in re.finditer(rb"PK\x03\x04", content)}
+    else:
+        found |= set(range(1024, len(content), max(1024, len(content) // 40)))
+    return sorted(found)
+
+
+def headers_of(path: Path) -> list[tuple[int, int]]:
+    """Return the parts of a file that say what the others are."""
+    content = path.read_bytes()
+    if path.suffix == ".safetensors":
+        return [(0, 8 + int.from_bytes(content[:8], "little"))]
+    if path.suffix in {".json", ".txt"}:
+        return [(0, len(content))]
+    fields = fields_of(path)
+    ends = [field for field in fields if not field.opcode and field.start > len(content) // 2]
+    starts = [field for field in fields if field not in ends]
+    return [(part[0].start, part[-1].stop) for part in (starts, ends) if part]
+
+
+def _zipped_opcodes(content: bytes) -> list[Field]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entry = next(one for one in archive.infolist() if one.filename.endswith("/data.pkl"))
+    name, extra = struct.unpack("<HH", content[entry.header_offset + 26 : entry.header_offset + 30])
+    start = entry.header_offset + 30 + name + extra
+    return list(_opcodes(content[start : start + entry.file_size], start))
+
+
+def _opcodes(content: bytes, start: int) -> Iterator[Field]:
+    """Yield the opcodes of all pickles that follow each other; what follows the last one are numbers."""
+    stream = io.BytesIO(content)
+    while content[stream.tell() : stream.tell() + 1] == b"\x80":
+        found = [(name.name, place or 0) for name, _, place in pickletools.genops(stream)]
+        ends = [place for _, place in found[1:]] + [stream.tell()]
+        for (name, place), end in zip(found, ends, strict=True):
+            yield Field(start + place, start + end, f"opcode {name}", opcode=True)
+
+
+def _zip(content: bytes) -> Iterator[Field]:
+    seen: dict[str, int] = {}
+    for match in re.finditer(rb"PK(\x03\x04|\x01\x02|\x06\x06|\x06\x07|\x05\x06)", content):
+        name, widths = _ZIP_ENTRIES[match.group()]
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > 2:  # the others are the same
+            continue
+        start = match.start()
+        for number, width in enumerate(widths):
+            if start + width <= len(content):
+                yield Field(start, start + width, f"{name} {seen[name]}, field {number}")
+            start += width
+
+
+def _gguf(path: Path) -> Iterator[Field]:
+    reader = gguf.GGUFReader(path)
+    yield Field(0, 4, "magic")
+    tensors = [tensor.field for tensor in reader.tensors]
+    for field in [*reader.fields.values(), *_some(tensors, 4)]:
+        yield from _some(list(_parts(field.offset, field.name, field.parts)), 12)
+
+
+def _parts(start: int, name: str, parts: Iterable[np.ndarray]) -> Iterator[Field]:
+    for number, part in enumerate(parts):
+        # The dimensions of a tensor are one part of several numbers.
+        width = part.itemsize if part.itemsize > 1 else max(1, part.nbytes)
+        for place in range(0, part.nbytes, width):
+            yield Field(start + place, start + place + width, f"{name}, part {number}")
+        start += part.nbytes
+
+
+def _some(values: list[Any], most: int) -> list[Any]:
+    """Return at most that many of the values, the first ones and the last ones among them."""
+    if len(values) <= most:
+        return values
+    chosen = {round(place * (len(values) - 1) / (most - 1)) for place in range(most)} | {1, 2}
+    return [values[place] for place in sorted(chosen)]
+
+
+def _of_ends(opcodes: list[Field]) -> list[Field]:
+    """Return the first opcodes and the last; those between them are the same again, for tensor after tensor."""
+    return opcodes if len(opcodes) < 80 else opcodes[:60] + opcodes[-20:]

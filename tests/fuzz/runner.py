@@ -1,0 +1,151 @@
+"""Runs cases in a child process, counts what came of them, and keeps each file that is a finding."""
+
+import json
+import os
+import random
+import re
+import select
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import hypothesis
+
+from tests.fuzz.case import Case
+from tests.fuzz.cases import TRUNCATED, random_cases, structural, truncated
+from tests.fuzz.child import LOADED, REFUSED
+from tests.fuzz.seeds import write_seeds
+
+#: More than enough on a busy machine; the limit of processor time is the child's own.
+_WAIT = 120
+_KEPT = 3
+#: So that hypothesis, which remembers all that it drew, does not fill the memory.
+_BATCH = 10_000
+_REPOSITORY = Path(__file__).parent.parent.parent
+
+
+class Fuzzer:
+    """Damages the files of the seeds below `folder`, and loads what they are then."""
+
+    def __init__(self, folder: Path) -> None:
+        self.outcomes: Counter[tuple[str, str, str]] = Counter()
+        self.findings: dict[str, list[str]] = {}
+        self._folder = folder
+        self._seeds = write_seeds(folder / "seeds")
+        self._child = self._start()
+
+    def run(self, cases: int, seed: int) -> None:
+        """Run that many: of the listed ones all, but at most four in five of them all, and random ones."""
+        listed = [case for one in self._seeds.values() for make in (structural, truncated) for case in make(one)]
+        random.Random(seed).shuffle(listed)
+        for case in listed[: cases * 4 // 5]:
+            self.load(case)
+        while (left := cases - self.count) > 0:
+            self._run_random(min(left, _BATCH), seed + self.count)
+
+    def close(self) -> None:
+        """End the child."""
+        self._child.communicate()
+
+    @property
+    def count(self) -> int:
+        """How many cases were run."""
+        return self.outcomes.total()
+
+    def report(self) -> str:
+        """Return the counts, and all findings with their first cases."""
+        kinds: Counter[tuple[str, str]] = Counter()
+        for (_, kind, outcome), number in self.outcomes.items():
+            kinds[kind, outcome] += number
+        lines = [f"{self.count:,} cases", *(f"{' '.join(key)}: {kinds[key]:,}" for key in sorted(kinds))]
+        for name, cases in self.findings.items():
+            lines += [f"FINDING, {len(cases)} cases: {name}", *(f"    {case}" for case in cases[:_KEPT])]
+        return "\n".join(lines)
+
+    def load(self, case: Case) -> None:
+        """Run one case."""
+        seed = self._seeds[case.seed]
+        path = seed.folder / case.file
+        original = path.read_bytes()
+        damaged = case.damaged(original)
+        _rewrite(path, damaged)
+        try:
+            outcome = self._ask(seed.oracle, seed.folder)
+            weights = not case.file.endswith((".json", ".txt"))
+            if outcome == LOADED and case.kind == TRUNCATED and weights:
+                outcome = "loaded a file of weights that is cut off"
+            if outcome not in (LOADED, REFUSED):
+                self._keep(case, outcome, path)
+                outcome = "FINDING"
+        finally:
+            _rewrite(path, original)
+        self.outcomes[case.seed, case.kind, outcome] += 1
+        if self._child.poll() is not None:
+            self._child = self._start()
+
+    def _run_random(self, cases: int, seed: int) -> None:
+        @hypothesis.seed(seed)
+        @hypothesis.settings(
+            max_examples=cases,
+            deadline=None,
+            database=None,
+            phases=[hypothesis.Phase.generate],
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+        @hypothesis.given(random_cases(self._seeds.values()))
+        def each(case: Case) -> None:
+            self.load(case)
+
+        each()
+
+    def _start(self) -> "subprocess.Popen[str]":
+        paths = [str(_REPOSITORY), os.environ.get("PYTHONPATH", "")]
+        # With many processors, each thread's own pool of memory would count.
+        variables = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "MALLOC_ARENA_MAX": "2"}
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tests.fuzz.child", str(self._folder / "printed")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=dict(os.environ) | variables,
+        )
+        self._child = child
+        for seed in self._seeds.values():  # imports what there is to import, before there are limits
+            outcome = self._ask(seed.oracle, seed.folder, limited=False)
+            if outcome != LOADED:
+                raise AssertionError(f"{seed.name} is not valid: {outcome}")
+        return child
+
+    def _ask(self, oracle: str, folder: Path, limited: bool = True) -> str:
+        assert self._child.stdin
+        assert self._child.stdout
+        self._child.stdin.write(json.dumps([oracle, str(folder), limited]) + "\n")
+        self._child.stdin.flush()
+        if not select.select([self._child.stdout], [], [], _WAIT)[0]:
+            self._child.kill()
+        if line := self._child.stdout.readline():
+            return str(json.loads(line))
+        code = self._child.wait()
+        said = (self._folder / "printed").read_text(errors="replace")[-2000:]
+        (self._folder / "printed").unlink()
+        return f"the process ended with {code}: {said}"
+
+    def _keep(self, case: Case, outcome: str, path: Path) -> None:
+        """Note a finding; findings that differ in numbers and names only are one."""
+        name = re.sub(r"'[^']*'|\"[^\"]*\"|\d{2,}|/\S+", "_", outcome.splitlines()[0])[:160]
+        cases = self.findings.setdefault(name, [])
+        kept = ""
+        if len(cases) < _KEPT:
+            kept_in = self._folder / "findings"
+            kept_in.mkdir(exist_ok=True)
+            number = sum(map(len, self.findings.values()))
+            kept = f" kept as {shutil.copy(path, kept_in / f'{number}-{case.seed}-{case.file}')}"
+        cases.append(f"{case}: {outcome}{kept}" if kept else "")
+
+
+def _rewrite(path: Path, content: bytes) -> None:
+    """Make a new file: somebody may have mapped the old one."""
+    path.unlink()
+    path.write_bytes(content)

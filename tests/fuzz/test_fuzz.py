@@ -1,0 +1,17 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.runner import Fuzzer
+
+CASES = 5_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
+def test_damaged_checkpoints_are_refused_or_loaded_correctly(tmp_path: Path) -> None:
+    fuzzer = Fuzzer(tmp_path)
+    fuzzer.run(CASES, seed=0)
+    fuzzer.close()
+    assert not fuzzer.findings, fuzzer.report()
+    assert fuzzer.count >= CASES

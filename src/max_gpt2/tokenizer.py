@@ -1,13 +1,12 @@
 """GPT-2's byte-level BPE, by the `tokenizers` library."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer
 
 from max_gpt2.errors import RequestError, TokenizerError
-from max_gpt2.tokenizer_json import END_OF_TEXT, byte_level_json, slow_tokenizer_json
+from max_gpt2.tokenizer_json import END_OF_TEXT, added_tokens, byte_level_json, slow_tokenizer_json
 
 
 class GPT2Tokenizer:
@@ -20,6 +19,7 @@ class GPT2Tokenizer:
         """Make one from the text of a `tokenizer.json`; `from_folder` makes one from a checkpoint."""
         self.json = text
         self.folder = folder
+        self._added_tokens = added_tokens(text)
         self._tokenizer = Tokenizer.from_str(text)
         self._tokenizer.encode_special_tokens = True
 
@@ -101,7 +101,7 @@ class GPT2Tokenizer:
                 f"{source} has {len(beyond)} ids beyond the model's vocabulary of {vocab_size}, such as {beyond[0]}. "
                 "Use the tokenizer that belongs to this checkpoint."
             )
-        for token in json.loads(self.json).get("added_tokens") or []:
+        for token in self._added_tokens:
             # The library gives an added token the next id, whatever the file says.
             if (id_ := self._tokenizer.token_to_id(token["content"])) != token["id"]:
                 raise TokenizerError(

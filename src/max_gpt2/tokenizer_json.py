@@ -13,7 +13,25 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 END_OF_TEXT = "<|endoftext|>"
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+#: The library prepares to find added tokens in a text, for which it needs the square of their length.
+_LONGEST_ADDED = 1_000
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
+
+
+def added_tokens(text: str) -> list[dict[str, Any]]:
+    """Return the added tokens of a `tokenizer.json`; raises ValueError for what would crash the library or stop it."""
+    content = json.loads(text)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise ValueError("there is no model in it")
+    if prefix := content["model"].get("continuing_subword_prefix"):
+        raise ValueError(f"its continuing_subword_prefix is {json.dumps(prefix)}, and GPT-2's BPE has none")
+    tokens = content.get("added_tokens") or []
+    if not isinstance(tokens, list) or not all(isinstance(token, dict) for token in tokens):
+        raise ValueError("its added_tokens are no list of objects")
+    if any(len(str(token.get("content"))) > _LONGEST_ADDED for token in tokens):
+        raise ValueError(f"an added token has more than {_LONGEST_ADDED:,} characters")
+    return tokens
 
 
 def byte_level_json(
@@ -85,12 +103,11 @@ def _special(settings: Mapping[str, Any]) -> Iterator[AddedToken]:
 
 
 def _token(value: Any, **fixed: bool) -> AddedToken:
-    flags = (
-        {"content": value} if isinstance(value, str) else {key: flag for key, flag in value.items() if key != "__type"}
-    )
-    return AddedToken(**(flags | fixed))
+    if isinstance(value, str):
+        return AddedToken(value, **fixed)
+    flags = {name: value[name] for name in _FLAGS if name in value}
+    return AddedToken(**({"content": value["content"]} | flags | fixed))
 
 
 def _entry(id_: int, token: AddedToken) -> dict[str, Any]:
-    names = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
-    return {"id": id_} | {name: getattr(token, name) for name in names}
+    return {"id": id_} | {name: getattr(token, name) for name in _FLAGS}

@@ -1,7 +1,8 @@
 """Loads one damaged checkpoint after another, under limits, and says what came of each.
 
 A process of its own: what ends it, a crash or a hang in native code, is seen by the one that started it.
-Reads a line for each case from standard input (the seed's oracle and folder) and answers with a line.
+Reads a line for each case from standard input and answers with a line: the oracle's name, the folder, whether it is
+undamaged yet, and whether the damage leaves the weights what they were.
 """
 
 import json
@@ -10,6 +11,8 @@ import resource
 import signal
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +20,10 @@ import numpy as np
 from max_gpt2.checkpoint import Checkpoint, load_checkpoint
 from max_gpt2.checkpoint.layout import canonical_shapes
 from max_gpt2.errors import MaxGPT2Error
-from tests.checkpoints import TEXT
+from tests.checkpoints import TEXT, Tensors
 from tests.fuzz.oracle import reread
 
+Expected = Callable[[], Tensors]
 MEMORY = 2**30
 SECONDS = 2.0
 REFUSED, LOADED = "refused", "loaded"
@@ -33,9 +37,14 @@ def main() -> None:
     target = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(target, 1)
     os.dup2(target, 2)
+    originals: dict[Path, Tensors] = {}
     for line in sys.stdin:
-        oracle, folder, limited = json.loads(line)
-        outcome = _limited(oracle, Path(folder)) if limited else _outcome(oracle, Path(folder))
+        oracle, name, undamaged, same = json.loads(line)
+        folder = Path(name)
+        if undamaged:
+            originals[folder] = reread(oracle, folder)
+        expected = partial(originals.__getitem__, folder) if same else partial(reread, oracle, folder)
+        outcome = _outcome(folder, expected) if undamaged else _limited(folder, expected)
         if size := printed.stat().st_size:
             said = printed.read_text(errors="replace")[-2000:]
             os.truncate(printed, 0)
@@ -44,19 +53,19 @@ def main() -> None:
         answers.flush()
 
 
-def _limited(oracle: str, folder: Path) -> str:
+def _limited(folder: Path, expected: Expected) -> str:
     """Load with a limit of memory, and of processor time: the signal that ends it ends the process."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, resource.RLIM_INFINITY))
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
-        return _outcome(oracle, folder)
+        return _outcome(folder, expected)
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-def _outcome(oracle: str, folder: Path) -> str:
+def _outcome(folder: Path, expected: Expected) -> str:
     """Load a checkpoint and return "refused", "loaded", or what is wrong with what happened."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -68,7 +77,7 @@ def _outcome(oracle: str, folder: Path) -> str:
             outcome = f"{_place(error)} {type(error).__name__}: {str(error)[:500]}"
         else:
             try:
-                outcome = _fault_of_load(checkpoint, oracle, folder)
+                outcome = _fault_of_load(checkpoint, expected())
             except BaseException as error:
                 outcome = f"loaded, but in {_place(error)} {type(error).__name__}: {str(error)[:500]}"
     return f"warns: {caught[0].message}" if caught else outcome
@@ -86,8 +95,7 @@ def _fault_of_refusal(error: MaxGPT2Error, folder: Path) -> str:
     return REFUSED if len(message) < LONGEST_MESSAGE else f"a message of {len(message)} characters: {message[:500]}"
 
 
-def _fault_of_load(checkpoint: Checkpoint, oracle: str, folder: Path) -> str:
-    expected = reread(oracle, folder)
+def _fault_of_load(checkpoint: Checkpoint, expected: Tensors) -> str:
     shapes = canonical_shapes(checkpoint.config)
     if {name: value.shape for name, value in checkpoint.state_dict.items()} != shapes:
         return "loaded with other names or shapes than those of the config"

@@ -7,6 +7,7 @@ import struct
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def fields_of(path: Path) -> list[Field]:
     if path.suffix == ".safetensors":
         return [Field(0, 8, "length of the header")]
     if content.startswith(b"PK"):
-        return [*_zip(content), *_of_ends(_zipped_opcodes(content))]
+        return [*_zip(content), *_of_ends(_zipped_opcodes(path))]
     if content.startswith(b"\x80"):
         return _of_ends(list(_opcodes(content, 0)))
     return [Field(4 * number, 4 * number + 4, f"number {number}") for number in range(9)]
@@ -81,12 +82,24 @@ def headers_of(path: Path) -> list[tuple[int, int]]:
     return [(part[0].start, part[-1].stop) for part in (starts, ends) if part]
 
 
-def _zipped_opcodes(content: bytes) -> list[Field]:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        entry = next(one for one in archive.infolist() if one.filename.endswith("/data.pkl"))
-    name, extra = struct.unpack("<HH", content[entry.header_offset + 26 : entry.header_offset + 30])
-    start = entry.header_offset + 30 + name + extra
-    return list(_opcodes(content[start : start + entry.file_size], start))
+@cache
+def zip_entries(path: Path) -> list[tuple[int, int]]:
+    """Return where the bytes of each entry of a zip file begin and end, in order of the entries; of others nothing."""
+    if not zipfile.is_zipfile(path):
+        return []
+    content = path.read_bytes()
+    places = []
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            name, extra = struct.unpack("<HH", content[entry.header_offset + 26 : entry.header_offset + 30])
+            start = entry.header_offset + 30 + name + extra
+            places.append((start, start + entry.file_size))
+    return places
+
+
+def _zipped_opcodes(path: Path) -> list[Field]:
+    start, stop = zip_entries(path)[0]
+    return list(_opcodes(path.read_bytes()[start:stop], start))
 
 
 def _opcodes(content: bytes, start: int) -> Iterator[Field]:

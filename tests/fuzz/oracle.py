@@ -43,7 +43,7 @@ def _numbers(content: bytes, dtype: str) -> np.ndarray:
 def _pickle(folder: Path) -> Tensors:
     state: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("*.bin")):
-        state |= torch.load(file, weights_only=True)
+        state |= torch.load(file, map_location="cpu", weights_only=True)
     return _huggingface({name: value.detach().float().numpy() for name, value in state.items()})
 
 
@@ -54,7 +54,7 @@ def _huggingface(state: Tensors) -> Tensors:
 
 
 def _nanogpt(folder: Path) -> Tensors:
-    content = torch.load(folder / "ckpt.pt", weights_only=True)
+    content = torch.load(folder / "ckpt.pt", map_location="cpu", weights_only=True)
     state = {name: value.float().numpy() for name, value in content["model"].items()}
     if not content["model_args"].get("bias", True):
         zeros = {name: np.zeros(len(value)) for name, value in state.items() if ".h." in name or ".ln_f" in name}
@@ -78,7 +78,7 @@ def _llmc(folder: Path) -> Tensors:
     inputs = {"mlp.c_proj.": 4 * width}
     for name in LLMC_LAYERS:
         layer, kind = name.rsplit(".", 1)
-        shape = (outputs.get(f"{layer}.", width),)
+        shape: tuple[int, ...] = (outputs.get(f"{layer}.", width),)
         if kind == "weight" and not layer.startswith("ln"):
             shape += (inputs.get(f"{layer}.", width),)
         state |= {f"transformer.h.{number}.{name}": take(*shape) for number in range(layers)}

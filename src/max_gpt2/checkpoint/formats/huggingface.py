@@ -65,7 +65,7 @@ def _tensors_of_shards(index: Path, read_shard: Callable[[Path], list[StoredTens
     for shard in sorted(set(weight_map.values())):
         if Path(shard).name != shard or shard in {"", ".", ".."}:
             problems.append(f"the shard {shard!r} is not a plain file name")
-        elif not (index.parent / shard).is_file():
+        elif not _is_file(index.parent / shard):
             problems.append(f"the shard {shard} is missing")
         else:
             tensors += read_shard(index.parent / shard)
@@ -78,3 +78,10 @@ def _tensors_of_shards(index: Path, read_shard: Callable[[Path], list[StoredTens
     if problems:
         raise CheckpointError(listed(str(index), problems, "Download the checkpoint again."))
     return tensors
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False

@@ -1,7 +1,10 @@
 """What PyTorch saves (`.bin`, `.pt`): pickles, which are read only when asked for, and only as plain tensors."""
 
+import io
+import os
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,6 +14,7 @@ import numpy as np
 
 from max_gpt2.checkpoint.formats.detect import AGAIN
 from max_gpt2.checkpoint.formats.source import EXACT, StoredTensor
+from max_gpt2.checkpoint.formats.zipped import check_zip
 from max_gpt2.errors import CheckpointError, MissingExtraError, listed
 
 if TYPE_CHECKING:
@@ -39,12 +43,9 @@ def load_pickle(path: Path, allow_pickle: bool) -> Any:
     if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < SAFE_TORCH:
         raise MissingExtraError(f"PyTorch {torch.__version__} is too old to read a pickle safely. {_INSTALL}")
     try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == b"PK"  # what torch.save wrote before version 1.6 cannot be mapped
-            if zipped and path.suffix != ".safetensors":  # a name by which PyTorch goes, whatever is in the file
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            file.seek(0)
-            return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's, about what a damaged pickle makes it do
+            return _load(path)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than plain tensors, or is damaged ({_reason(error)}). It was not loaded, and nothing "
@@ -52,6 +53,27 @@ def load_pickle(path: Path, allow_pickle: bool) -> Any:
         ) from error
     except Exception as error:  # bytes that are no pickle can fail in any way
         raise CheckpointError(f"{path} is cut off or damaged ({_reason(error)}). {AGAIN}") from error
+
+
+def _load(path: Path) -> Any:
+    import torch
+
+    with _Bounded(io.FileIO(path)) as file:
+        zipped = file.read(2) == b"PK"  # what torch.save wrote before version 1.6 cannot be mapped
+        if zipped:
+            check_zip(path)
+        if zipped and path.suffix != ".safetensors":  # a name by which PyTorch goes, whatever is in the file
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+class _Bounded(io.BufferedReader):
+    """A file that is asked for no more than it has: Python takes the memory for all that is asked for first."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def pickled_tensors(state_dict: Mapping[Any, Any], path: Path) -> list[StoredTensor]:

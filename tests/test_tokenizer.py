@@ -84,6 +84,18 @@ def test_an_added_token_with_another_id_than_the_file_says(folder: Path, tmp_pat
         GPT2Tokenizer.from_folder(tmp_path, 311)
 
 
+def test_what_crashes_the_library_or_keeps_it_busy_is_refused(folder: Path, tmp_path: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    long = content["added_tokens"][0] | {"id": 300, "content": "x" * 1001}
+    for changes, says in (
+        ({"model": content["model"] | {"continuing_subword_prefix": "##"}}, 'continuing_subword_prefix is "##"'),
+        ({"added_tokens": [*content["added_tokens"], long]}, "an added token has more than 1,000 characters"),
+    ):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(content | changes))
+        with pytest.raises(TokenizerError, match=says):
+            GPT2Tokenizer.from_folder(tmp_path, 311)
+
+
 def test_broken_merges_are_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "vocab.json").write_bytes((folder / "vocab.json").read_bytes())
     (tmp_path / "merges.txt").write_text("#version: 0.2\nonly-one-part\n")

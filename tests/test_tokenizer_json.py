@@ -90,6 +90,12 @@ def test_a_token_of_the_vocabulary_that_is_called_special(slow: Path) -> None:
     assert transformers_ids(slow, "dog</s>")[-1] == 300
 
 
+def test_what_is_not_known_of_a_token_is_passed_over(slow: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(slow, added_tokens=ADDED, special_tokens_map={"pad_token": flags("<pad>", True) | {"lstrap": True}})
+    assert GPT2Tokenizer.from_folder(slow, 311).decode([302]) == ""
+    assert capfd.readouterr() == ("", "")  # the library prints what it does not know
+
+
 def test_a_space_before_the_text(slow: Path) -> None:
     write(slow, tokenizer_config={"add_prefix_space": True})
     ours = GPT2Tokenizer.from_folder(slow, 311)

@@ -243,6 +243,9 @@ class TestIndex:
         next(sharded.glob("model-00002*")).unlink()
         assert "is missing" in refusal(sharded)
 
+    def test_a_name_that_no_file_can_have(self, sharded: Path) -> None:
+        assert "is missing" in self.spoil(sharded, lambda map_: map_.update({WTE: "x" * 300}))
+
     def test_an_index_that_promises_too_much(self, sharded: Path) -> None:
         message = self.spoil(sharded, lambda map_: map_.update({"x": map_[WTE]}))
         assert "x should be in model-0000" in message

@@ -3,6 +3,8 @@ import os
 import pickle
 import shutil
 import sys
+import tracemalloc
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,32 @@ def test_a_truncated_file_is_refused(
     message = refusal(tiny)
     assert "pytorch_model.bin" in message
     assert "damaged" in message
+
+
+def test_a_huge_text_takes_no_memory(tiny: Path, state: State) -> None:
+    save_legacy(tiny, state)
+    path = tiny / "pytorch_model.bin"
+    content = bytearray(path.read_bytes())
+    name = content.index(b"transformer.h.0")
+    content[name - 4 : name] = b"\xff\xff\xff\x7f"  # its length
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        assert "pytorch_model.bin is cut off or damaged" in refusal(tiny)
+        assert tracemalloc.get_traced_memory()[1] < 2**28
+    finally:
+        tracemalloc.stop()
+
+
+def test_pytorch_warns_of_nothing(tiny: Path, state: State) -> None:
+    save_legacy(tiny, state)
+    content = bytearray((tiny / "pytorch_model.bin").read_bytes())
+    content[1] = 3  # the pickle's protocol, of which PyTorch says that it may not support it
+    (tiny / "pytorch_model.bin").write_bytes(content)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_checkpoint(tiny, allow_pickle=True)
+    assert not caught
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,9 @@ def _check_place(file: BinaryIO, entry: zipfile.ZipInfo, end: int) -> None:
     file.seek(entry.header_offset + _LENGTHS)
     start = entry.header_offset + _LOCAL_HEADER + sum(struct.unpack("<HH", file.read(4)))
     stop = start + entry.file_size
-    file.seek(stop)
-    behind = file.read(4)
-    described = behind in (_DESCRIPTOR, struct.pack("<I", entry.CRC))  # the signature may be left out
+    file.seek(max(0, stop - 4))
+    before, behind = file.read(4), file.read(4)
+    # The signature may be left out: the checksum comes first then.
+    described = behind == _DESCRIPTOR or (behind == struct.pack("<I", entry.CRC) and before != _DESCRIPTOR)
     if stop > end or (entry.flag_bits & _HAS_DESCRIPTOR and not described):
         raise zipfile.BadZipFile(f"{entry.filename} does not lie where it should")

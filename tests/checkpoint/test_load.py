@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -83,6 +84,15 @@ def test_half_precision_is_made_float32_exactly(tiny: Path, dtype: torch.dtype) 
     np.testing.assert_array_equal(checkpoint.state_dict[WTE], stored[WTE].float().numpy())
     np.testing.assert_array_equal(checkpoint.state_dict[SQUARE], stored[SQUARE].float().numpy().T)
     assert set(checkpoint.plan.upcast) == set(stored)
+
+
+def test_a_signalling_nan_is_refused_like_any_other(tiny: Path) -> None:
+    def spoil(tensors: Tensors) -> None:
+        tensors[WTE] = tensors[WTE].astype(ml_dtypes.bfloat16)
+        tensors[WTE].view(np.uint16)[0, 0] = 0x7F81
+
+    edit_weights(tiny, spoil)
+    assert f"{WTE} has 1 values that are NaN or infinite" in refusal(tiny)
 
 
 def test_shards(tiny: Path, tiny_checkpoint: Checkpoint) -> None:

@@ -5,6 +5,7 @@ import random
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from tests.fuzz.runner import Fuzzer
@@ -19,7 +20,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="max-gpt2-fuzz-"))
     print(f"seed {arguments.seed}, in {folder}", flush=True)
     start = time.monotonic()
-    fuzzer = Fuzzer(folder)
+    fuzzer = Fuzzer(folder, partial(print, flush=True))
     fuzzer.run(arguments.cases, arguments.seed)
     fuzzer.close()
     print(f"{fuzzer.report()}\n{time.monotonic() - start:.0f} s")

@@ -67,6 +67,7 @@ def _limited(folder: Path, expected: Expected) -> str:
 
 def _outcome(folder: Path, expected: Expected) -> str:
     """Load a checkpoint and return "refused", "loaded", or what is wrong with what happened."""
+    outcome, checkpoint = "", None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -75,12 +76,16 @@ def _outcome(folder: Path, expected: Expected) -> str:
             outcome = _fault_of_refusal(error, folder)
         except BaseException as error:
             outcome = f"{_place(error)} {type(error).__name__}: {str(error)[:500]}"
-        else:
-            try:
-                outcome = _fault_of_load(checkpoint, expected())
-            except BaseException as error:
-                outcome = f"loaded, but in {_place(error)} {type(error).__name__}: {str(error)[:500]}"
-    return f"warns: {caught[0].message}" if caught else outcome
+    if caught:
+        return f"{caught[0].filename} warns: {caught[0].message}"
+    if checkpoint is None:
+        return outcome
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the oracle's
+            return _fault_of_load(checkpoint, expected())
+    except BaseException as error:
+        return f"loaded, but in {_place(error)} {type(error).__name__}: {str(error)[:500]}"
 
 
 def _fault_of_refusal(error: MaxGPT2Error, folder: Path) -> str:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -29,10 +30,11 @@ _REPOSITORY = Path(__file__).parent.parent.parent
 class Fuzzer:
     """Damages the files of the seeds below `folder`, and loads what they are then."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], object] = lambda _: None) -> None:
         self.outcomes: Counter[tuple[str, str, str]] = Counter()
         self.findings: dict[str, list[str]] = {}
         self._folder = folder
+        self._say = say
         self._seeds = write_seeds(folder / "seeds")
         self._child = self._start()
 
@@ -82,6 +84,8 @@ class Fuzzer:
         self.outcomes[case.seed, case.kind, outcome] += 1
         if self._child.poll() is not None:
             self._child = self._start()
+        if self.count % _BATCH == 0:
+            self._say(f"{self.count:,} cases")
 
     def _run_random(self, cases: int, seed: int) -> None:
         @hypothesis.seed(seed)
@@ -140,6 +144,7 @@ class Fuzzer:
             kept_in.mkdir(exist_ok=True)
             number = sum(map(len, self.findings.values()))
             kept = f" kept as {shutil.copy(path, kept_in / f'{number}-{case.seed}-{case.file}')}"
+            self._say(f"{case}: {outcome}{kept}")
         cases.append(f"{case}: {outcome}{kept}" if kept else "")
 
 

@@ -37,7 +37,7 @@ def damage_of(values: np.ndarray) -> str:
     with np.errstate(all="ignore"):
         if np.isfinite(values.sum(dtype=np.float32)):  # one pass and no second array; no NaN and no infinity gets by
             return ""
-    count = np.count_nonzero(~np.isfinite(values))
+        count = np.count_nonzero(~np.isfinite(values))  # which warns of a signalling NaN in bfloat16
     return f"has {count} values that are NaN or infinite" if count else ""
 
 

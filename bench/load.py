@@ -51,7 +51,7 @@ def measure(side: str, folder: str) -> dict[str, float]:
     else:
         model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32)
         loaded = time.perf_counter()
-        total = sum(float(parameter.sum()) for parameter in model.parameters())
+        total = sum(float(parameter.detach().sum()) for parameter in model.parameters())
     used = time.perf_counter()
     peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     return {"load_s": loaded - started, "used_s": used - started, "peak_bytes": peak, "sum": total}

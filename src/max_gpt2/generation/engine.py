@@ -74,14 +74,16 @@ class Engine:
         history, stream = History(list(request.prompt_tokens)), TextStream(self.tokenizer, request.stop)
         if request.max_new_tokens == 0:
             yield Step(None, "", finish_reason="length")
+        session = self.model.session(1, len(history.prompt) + request.max_new_tokens)
+        new = history.prompt
         while len(history.written) < request.max_new_tokens:
-            row = np.array([history.tokens])
-            logits = self.model.logits(row, first=row.shape[1] - 1)[0, -1]  # [vocab]
+            logits = session.extend(np.array([new]), first=len(new) - 1)[0, -1]  # [vocab]
             token = sample(logits, history)
             if token in endings:
                 yield Step(None, stream.end(), finish_reason="stop")
                 return
             history.written.append(token)
+            new = [token]
             piece = stream.add(token)
             logprob = None if request.logprobs is None else token_logprob(logits, token, request.logprobs)
             if stream.stopped:

@@ -49,6 +49,10 @@ def bits(state: State) -> dict[str, tuple[str, bytes]]:
     }
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def conv1d_names(model: Any) -> set[str]:
     return {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Conv1D)}
 

@@ -1,7 +1,6 @@
 """Every format through `convert`: what transformers makes of the folder, bit for bit."""
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ from safetensors.torch import load_file, save, save_file
 from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.convert import convert
 from tests.checkpoints import TEXT, random_ids, reference_logits
-from tests.convert.sources import HEAD, SOURCES, WTE, Made, bits, expected_model
+from tests.convert.sources import HEAD, SOURCES, WTE, Made, bits, contents, expected_model
 from tests.convert.sources import nanogpt_without_biases as without_biases
 from tests.other_formats import NanoGPT
 
 TEXTS = ["", TEXT, " Hello  world\n\n\n", "Good morning 🌍! Ça va? 你好", "a<|endoftext|>b", "\x00"]
-Warned = list[logging.LogRecord]
 
 
 @pytest.fixture(params=SOURCES, ids=lambda source: source.__name__)
@@ -28,30 +26,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
     return source(tmp_path)
 
 
-@pytest.fixture
-def warned() -> Iterator[Warned]:
-    """What transformers logs, each of it, at the level that people have."""
-    records: Warned = []
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            records.append(record)
-
-    handler, logger = Handler(), transformers.utils.logging.get_logger("transformers")
-    level = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_warning()
-    transformers.utils.logging.warning_once.cache_clear()
-    logger.addHandler(handler)
-    yield records
-    logger.removeHandler(handler)
-    transformers.utils.logging.set_verbosity(level)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def test_transformers_loads_it_and_computes_the_same(made: Made, tmp_path: Path, warned: Warned) -> None:
+def test_transformers_loads_it_and_computes_the_same(made: Made, tmp_path: Path, warned: list[str]) -> None:
     folder = convert(made.path, tmp_path / "new", **made.options).folder
     load: Any = transformers.GPT2LMHeadModel.from_pretrained
     model, report = load(folder, dtype=torch.float32, output_loading_info=True)
@@ -62,7 +37,7 @@ def test_transformers_loads_it_and_computes_the_same(made: Made, tmp_path: Path,
         theirs = tokenizer_type.from_pretrained(folder)
         for text in TEXTS:
             assert theirs(text, split_special_tokens=True).input_ids == ours.encode(text), text
-    assert [record.getMessage() for record in warned] == []
+    assert warned == []
     assert not any(report.values()), report
     ids = random_ids(2, made.config["n_positions"], made.config["vocab_size"])
     np.testing.assert_array_equal(reference_logits(model, ids), reference_logits(expected_model(made), ids))

@@ -51,8 +51,8 @@ def config_files(plan: LoadPlan, endings: list[int]) -> dict[str, bytes]:
     values = read_json(source) if source else {"bos_token_id": next(iter(endings), None)}
     files = {}
     if source and (generation := source.with_name("generation_config.json")).is_file():
-        files[generation.name] = _as_file(_still_true(plan, read_json(generation)) | ends)
-    return files | {"config.json": _as_file(_still_true(plan, values) | known | ends)}
+        files[generation.name] = json_file(_still_true(plan, read_json(generation)) | ends)
+    return files | {"config.json": json_file(_still_true(plan, values) | known | ends)}
 
 
 def _still_true(plan: LoadPlan, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,5 +73,6 @@ def _torch_dtype(plan: LoadPlan) -> str:
     return _TORCH_NAMES[stored.pop()] if len(stored) == 1 else "float32"
 
 
-def _as_file(values: Mapping[str, Any]) -> bytes:
+def json_file(values: Mapping[str, Any]) -> bytes:
+    """Return a JSON object as a file that is the same whatever the order of its names was."""
     return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()

@@ -36,6 +36,7 @@ UNTRUE: dict[str, Any] = {
     "_name_or_path": "somewhere/else",
     "architectures": ["GPT2ForSequenceClassification"],
     "auto_map": {"AutoModel": "theirs.Model"},
+    "max_position_embeddings": 66,
     "n_ctx": 66,
     "quantization_config": None,
     "torch_dtype": "float16",

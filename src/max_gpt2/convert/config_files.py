@@ -9,7 +9,7 @@ from max_gpt2.checkpoint import LoadPlan
 from max_gpt2.config import read_json
 from max_gpt2.tokenizer import END_OF_TEXT, GPT2Tokenizer
 
-#: What is not true of the new folder: where it came from, who wrote it, and code that is not carried over.
+#: What is not true of the new folder, such as who wrote it, and other names of the sizes, which could disagree.
 _DROPPED = (
     "_attn_implementation",
     "_attn_implementation_autoset",
@@ -17,7 +17,11 @@ _DROPPED = (
     "_name_or_path",
     "attn_implementation",
     "auto_map",
+    "hidden_size",
+    "max_position_embeddings",
     "n_ctx",
+    "num_attention_heads",
+    "num_hidden_layers",
     "quantization_config",
     "torch_dtype",
     "transformers_version",

@@ -180,6 +180,20 @@ def nanogpt_without_biases(folder: Path) -> Made:
     return nanogpt(folder, bias=False)
 
 
+def nanogpt_half_but_for_the_norms(folder: Path) -> Made:
+    """A bias that is not there is of its weight's dtype."""
+    made = nanogpt(folder, bias=False)
+
+    def halved(name: str, value: torch.Tensor) -> torch.Tensor:
+        return value if ".ln_" in name else value.half()
+
+    content = torch.load(made.path)
+    content["model"] = {name: halved(name, value) for name, value in content["model"].items()}
+    torch.save(content, made.path)
+    state = {name: halved(name, value) for name, value in made.state.items()}
+    return Made(made.path, made.config, state, made.options)
+
+
 def nanogpt_compiled(folder: Path) -> Made:
     return nanogpt(folder, prefix="_orig_mod.")
 
@@ -239,6 +253,7 @@ SOURCES: list[Callable[[Path], Made]] = [
     pickled_shards,
     nanogpt,
     nanogpt_without_biases,
+    nanogpt_half_but_for_the_norms,
     nanogpt_compiled,
     llmc,
     llmc_bfloat16,

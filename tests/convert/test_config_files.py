@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import transformers
 
@@ -11,11 +12,13 @@ from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.convert import convert
 from tests.checkpoints import UNEVEN, edit_config
 from tests.convert.sources import all_flags, bfloat16, gguf_quantised, half, hugging_face, llmc, mixed, nanogpt, untied
+from tests.other_formats import linear_state, write_gguf
 
 #: What configs of transformers 2 to 5 have besides what changes the numbers of a GPT-2.
 KEPT: dict[str, Any] = {
     "_num_labels": 1,
     "attn_pdrop": 0.25,
+    "decoder_start_token_id": [3, 4],
     "do_sample": True,
     "embd_pdrop": 0.125,
     "gradient_checkpointing": False,
@@ -92,6 +95,13 @@ def test_the_generation_config_says_what_ends_a_text(tiny: Path, tmp_path: Path)
     assert transformers.GenerationConfig.from_pretrained(new).eos_token_id == [299, 5]
 
 
+def test_a_generation_config_that_does_not_say_what_ends_a_text(tiny: Path, tmp_path: Path) -> None:
+    """max-gpt2 takes the end from config.json then, and transformers none."""
+    (tiny / "generation_config.json").write_text('{"top_k": 3}')
+    new = convert(tiny, tmp_path / "new").folder
+    assert read(new / "generation_config.json") == {"eos_token_id": 299, "top_k": 3}
+
+
 def test_without_a_generation_config_none_is_made_up(tiny: Path, tmp_path: Path) -> None:
     """transformers would not look into config.json any more, where old models have their settings."""
     (tiny / "generation_config.json").unlink()
@@ -110,6 +120,7 @@ def test_ids_that_the_model_does_not_have_are_null(
     values = read(convert(tiny, tmp_path / "new").folder / "config.json")
     assert (values["bos_token_id"], values["pad_token_id"]) == (None, None)
     assert values["eos_token_id"] == (299 if ids == -1 else kept)
+    assert read(tmp_path / "new" / "tokenizer_config.json")["eos_token"] == "<|endoftext|>"
     transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "new")
     assert warned == []
     again = convert(tmp_path / "new", tmp_path / "again").folder
@@ -127,6 +138,18 @@ def test_a_format_without_a_config_learns_the_end_of_a_text_from_its_tokenizer(t
     (tmp_path / "merges.txt").write_text("a b\n")
     values = read(convert(made.path, tmp_path / "other", **made.options).folder / "config.json")
     assert (values["bos_token_id"], values["eos_token_id"]) == (None, None)
+
+
+def test_a_gguf_file_knows_the_end_of_a_text(tmp_path: Path) -> None:
+    class Writer(gguf.GGUFWriter):
+        def add_eos_token_id(self, id: int) -> None:  # noqa: A002  (the base class calls it so)
+            super().add_eos_token_id(id - 250)
+
+    file = write_gguf(tmp_path / "gpt2.gguf", linear_state(), writer_type=Writer)
+    values = read(convert(file, tmp_path / "new").folder / "config.json")
+    assert (values["bos_token_id"], values["eos_token_id"]) == (49, 49)
+    vocab = json.loads((tmp_path / "new" / "vocab.json").read_text())
+    assert vocab[read(tmp_path / "new" / "tokenizer_config.json")["eos_token"]] == 49
 
 
 def test_a_config_beside_another_format_is_not_its_config(tmp_path: Path) -> None:

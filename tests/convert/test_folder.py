@@ -62,6 +62,28 @@ def test_it_is_an_ordinary_folder(tiny: Path, tmp_path: Path) -> None:
     assert {path.stat().st_mode for path in new.iterdir()} == {(tmp_path / "made" / "file").stat().st_mode}
 
 
+@pytest.mark.parametrize("folders_can", [True, False])
+def test_it_takes_its_name_when_all_of_it_is_on_the_disk(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders_can: bool
+) -> None:
+    synced: list[tuple[str, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((path.name, (tmp_path / "new").exists()))
+        if path.is_dir() and not folders_can:  # as on some file systems
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    convert(tiny, tmp_path / "new")
+    files, (partial, _), above = synced[:-2], synced[-2], synced[-1]
+    assert {name for name, _ in files} == FILES
+    assert (files[0][0], files[-1][0]) == ("model.safetensors", "config.json")
+    assert partial.startswith(".new.partial-")
+    assert not any(named for _, named in synced[:-1])
+    assert above == (tmp_path.name, True)
+
+
 def test_progress_is_told_in_bytes(tiny: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     done = convert(tiny, tmp_path / "new", progress=lambda done, total: told.append((done, total)))
@@ -265,7 +287,8 @@ class TestOverlap:
     def test_within_the_source(self, tiny: Path, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(tiny)
         for target in (tiny / "new", tmp_path / "link" / "new"):
-            assert "lies inside" in refusal(tiny, target)
+            for source in (tiny, tmp_path / "link"):
+                assert "lies inside" in refusal(source, target)
 
     def test_beside_a_file_that_is_read(self, tiny: Path) -> None:
         new = convert(tiny / "model.safetensors", tiny / "new").folder

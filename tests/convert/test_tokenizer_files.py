@@ -63,12 +63,14 @@ def test_a_folder_with_the_new_file_alone(tiny: Path, tmp_path: Path, warned: li
     content = json.loads((tiny / "tokenizer.json").read_text())
     content["added_tokens"].append(content["added_tokens"][0] | {"id": 300, "content": "<speaker1>", "special": False})
     del content["model"]["type"]  # as in the first of these files
+    content["model"]["vocab"] = dict(sorted(content["model"]["vocab"].items()))
     content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]
     (without(tiny, "vocab.json", "merges.txt") / "tokenizer.json").write_text(json.dumps(content))
     new = convert(tiny, tmp_path / "new").folder
     assert (new / "tokenizer.json").read_bytes() == (tiny / "tokenizer.json").read_bytes()
     for text in TEXTS:
         assert ids(new, text) == ids(tiny, text)
+    assert list(json.loads((new / "vocab.json").read_text()).values()) == list(range(299))
     assert json.loads((new / "added_tokens.json").read_text()).items() >= {("<speaker1>", 300)}
     older = without(shutil.copytree(new, tmp_path / "older"), "tokenizer.json")
     ours, theirs = load_checkpoint(tiny).tokenizer, load_checkpoint(older).tokenizer
@@ -141,7 +143,16 @@ def lowercase() -> Tokenizer:
     return tokenizer
 
 
-@pytest.mark.parametrize("make", [words, lowercase])
+def unsplit() -> Tokenizer:
+    """A byte-level BPE that merges across words."""
+    vocab = {"t": 0, "h": 1, "e": 2, "<end>": 3, "th": 4, "the": 5, "Ġ": 6, "theĠ": 7, "T": 8, "H": 9, "E": 10}
+    tokenizer = Tokenizer(models.BPE(vocab, [("t", "h"), ("th", "e"), ("the", "Ġ")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+@pytest.mark.parametrize("make", [words, lowercase, unsplit])
 def test_a_tokenizer_that_is_not_gpt_2_s(tiny: Path, tmp_path: Path, warned: list[str], make: Any) -> None:
     make().save(str(without(tiny, "vocab.json", "merges.txt") / "tokenizer.json"))
     without(tiny, "generation_config.json")

@@ -72,8 +72,7 @@ def load_checkpoint(
     text_to_ids = read_tokenizer(plan, tokenizer)
     state_dict = {}
     for name, stored in stored_values(plan, plan.read_dtypes, allow_nonfinite=allow_nonfinite):
-        with np.errstate(invalid="ignore"):  # a NaN may change its bits, and is a NaN
-            values = stored.astype(np.float32, copy=False)
+        values = stored.astype(np.float32, copy=False)
         state_dict[name] = np.ascontiguousarray(values.T if plan.is_transposed(name) else values)
     state_dict.setdefault(LM_HEAD, state_dict[WTE])
     return Checkpoint(folder, config, state_dict, text_to_ids, plan)

@@ -97,8 +97,8 @@ def verify(
     raise typer.Exit(0 if report.passed else 1)
 
 
-@app.command("convert")
-def convert_command(
+@app.command()
+def convert(
     source: Annotated[str, typer.Argument(metavar="SRC", help='"demo", a hub id, a folder, or a file of weights.')],
     target: Annotated[str, typer.Argument(metavar="DST", help="The folder to write, which must not exist.")],
     force: Annotated[bool, typer.Option("--force", help="Replace DST if it is empty or a GPT-2 checkpoint.")] = False,
@@ -110,10 +110,10 @@ def convert_command(
     """Write a checkpoint of any format as a Hugging Face folder, its weights bit for bit the same."""
     from max_gpt2 import reports
     from max_gpt2.console import byte_bar
-    from max_gpt2.convert import convert
+    from max_gpt2.convert import convert as run_conversion
 
     with byte_bar("Writing the weights") as progress:
-        done = convert(
+        done = run_conversion(
             source,
             target,
             force=force,

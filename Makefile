@@ -4,7 +4,7 @@ MODEL ?= gpt2
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo huggingface test lint format verify-sizes train-demo lock clean
+.PHONY: demo huggingface test lint format verify-sizes bench-load train-demo lock clean
 
 demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
 	$(BIN)/python main.py
@@ -26,6 +26,9 @@ format: $(READY)
 
 verify-sizes: $(READY)  ## verify random checkpoints of all four sizes and write docs/sizes.md (a quarter of an hour, 10 GiB of memory)
 	$(BIN)/python -m tools.verify_sizes
+
+bench-load: $(READY)  ## load gpt2-large and gpt2-xl beside transformers and write docs/loading.md (ten minutes, 10 GB of disk)
+	$(BIN)/python -m bench.load
 
 train-demo: $(READY)  ## train the checkpoint that ships anew (Debian or Ubuntu, one to two hours on two cores)
 	$(BIN)/pip install -qq --editable '.[train]'

@@ -1,15 +1,19 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import Request, Sampling
 from max_gpt2.model import CompiledModel
 from tests.checkpoints import edit_config, edit_weights
 from tests.command_line import Cli, Outcome
@@ -53,11 +57,63 @@ def test_generate(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> N
     assert "seed 5" in shown.err
 
 
+def test_every_option_of_generate_arrives(cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Request] = []
+
+    def remember(_config: object, _tokenizer: object, request: Request) -> None:
+        seen.append(request)
+        raise RequestError("enough")
+
+    monkeypatch.setattr("max_gpt2.generation.check_request", remember)
+    numbers: dict[str, Any] = {
+        "temperature": 0.5,
+        "top_k": 4,
+        "top_p": 0.9,
+        "min_p": 0.1,
+        "repetition_penalty": 1.5,
+        "presence_penalty": 0.25,
+        "frequency_penalty": -0.5,
+        "no_repeat_ngram_size": 3,
+        "min_new_tokens": 2,
+        "seed": 7,
+    }
+    options = [part for name, value in numbers.items() for part in (f"--{name.replace('_', '-')}", value)]
+    rest = ["--stop", "a", "--stop", "b c", "--logprobs", 3, "--max-new-tokens", 9, "--prompt-ids", "1,2"]
+    assert "enough" in refused(cli("generate", "--model", tiny_original, *options, *rest))
+    assert seen == [Request([1, 2], 9, Sampling(**numbers), ["a", "b c"], logprobs=3)]
+
+
+def test_generate_stops_and_reports_logprobs(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+    del tiny_model
+    options = ("The dog", "--model", tiny_original, "--temperature", 0, "--max-new-tokens", 9)
+    whole = json.loads(cli("generate", *options, "--json").out)
+    assert whole["logprobs"] == []
+    stop = whole["text"][3:5]
+    facts = json.loads(cli("generate", *options, "--json", "--stop", stop, "--logprobs", 2).out)
+    assert facts["text"] == whole["text"][: whole["text"].index(stop)]
+    assert facts["finish_reason"] == "stop"
+    assert [one["token"] for one in facts["logprobs"]] == facts["tokens"]
+    assert max(facts["logprobs"][0]["top"].values()) == facts["logprobs"][0]["logprob"] < 0
+    assert cli("generate", *options, "--stop", stop).out == f"The dog{facts['text']}\n"
+
+
+def test_score(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+    del tiny_model
+    facts = json.loads(cli("score", "The dog, being lazy", "--model", tiny_original, "--json").out)
+    assert facts["logprobs"][0] is None
+    assert sum(facts["logprobs"][1:]) == pytest.approx(facts["logprob"])
+    assert np.log(facts["perplexity"]) == pytest.approx(-facts["logprob"] / (len(facts["tokens"]) - 1))
+    shown = cli("score", "--prompt-ids", ",".join(map(str, facts["tokens"])), "--model", tiny_original)
+    assert shown.code == 0
+    assert f"log probability {facts['logprob']:.4f}, perplexity {facts['perplexity']:.4f}" in shown.out
+    assert "only 1 tokens" in refused(cli("score", "--model", tiny_original))
+
+
 def test_an_empty_prompt_starts_from_nothing_and_says_so(cli: Cli, tiny_original: Path) -> None:
     for arguments in ([], [""]):
         outcome = cli("generate", *arguments, "--model", tiny_original, "--max-new-tokens", 2, "--json")
         assert json.loads(outcome.out)["prompt_tokens"] == [299]
-        assert "The prompt is empty: one <|endoftext|> started the text." in outcome.err
+        assert "The prompt is empty: one <|endoftext|> starts the text." in outcome.err
 
 
 def test_verify(cli: Cli, tiny_original: Path) -> None:
@@ -80,6 +136,35 @@ def test_verify_exits_with_1_when_they_are_not_equal(
     outcome = cli("verify", "--model", tiny_original)
     assert outcome.code == 1
     assert "MAX and PyTorch are NOT equal" in outcome.out
+
+
+def test_verify_against_another_checkpoint_shows_where_they_part(
+    cli: Cli, tiny: Path, tiny_original: Path, tmp_path: Path
+) -> None:
+    bias, page = "transformer.h.2.attn.c_proj.bias", tmp_path / "out.html"
+    edit_weights(tiny, lambda tensors: np.add.at(tensors[bias], 3, 0.5))
+    outcome = cli("verify", "--model", tiny, "--against", tiny_original, "--report", page)
+    assert outcome.code == 1
+    assert "The first place where they part: h.2.attn, by 5.0e-01 (relative" in outcome.out
+    assert re.search(r"h\.2 +│ 0\.0e\+00 │ 5\.0e-01\* │", outcome.out)
+    assert re.search(r"h\.1 +│( +0\.0e\+00 │){6}", outcome.out)
+    assert '<strong class="bad">h.2.attn</strong>' in page.read_text()
+
+
+def test_a_difference_that_the_logits_do_not_show(cli: Cli, tiny: Path, tiny_original: Path) -> None:
+    """The LayerNorms take away what is the same in all channels."""
+    bias = "transformer.h.2.attn.c_proj.bias"
+    edit_weights(tiny, lambda tensors: tensors.update({bias: tensors[bias] + np.float32(0.5)}))
+    outcome = cli("verify", "--model", tiny, "--against", tiny_original)
+    assert outcome.code == 1
+    assert "are NOT equal inside: their logits differ by at most" in outcome.out
+    assert "(max_abs_diff < 1e-04)" in outcome.out
+    assert "The first place where they part: h.2.attn" in outcome.out
+
+
+def test_where_a_report_cannot_be_written_nothing_is_computed(cli: Cli, tmp_path: Path) -> None:
+    refusal = refused(cli("verify", "--model", tmp_path / "nothing", "--report", tmp_path / "nowhere" / "out.html"))
+    assert refusal == f"error: There is no folder {tmp_path / 'nowhere'} to write out.html into. Make it first.\n"
 
 
 def test_json_stays_json_when_a_number_is_not_finite(

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from max_gpt2.checkpoint import Checkpoint, load_checkpoint
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import MaxGPT2Error
-from max_gpt2.generation import oneshot
-from max_gpt2.verify import run as run_module
+from max_gpt2.generation import opened
+from max_gpt2.verify.ours import MaxSide
 from max_gpt2.verify.reference import Reference
 from tests.checkpoints import Tensors, edit_weights, write_tokenizer
 from tests.command_line import Cli, Outcome
@@ -27,16 +27,6 @@ def nanogpt(tmp_path: Path) -> Path:
     """A checkpoint without biases, and without a tokenizer."""
     torch.save(nanogpt_content(NanoGPT(bias=False), bias=False), tmp_path / "ckpt.pt")
     return tmp_path / "ckpt.pt"
-
-
-class Compiled:
-    """Stands in for the compiled model: PyTorch computes with the weights that MAX would have been given."""
-
-    def __init__(self, reference: Reference) -> None:
-        self._reference = reference
-
-    def logits(self, ids: np.ndarray, first: int = 0) -> np.ndarray:
-        return self._reference.logits(ids)[:, first:]
 
 
 def info(cli: Cli, *arguments: object) -> dict[str, object]:
@@ -121,14 +111,15 @@ def test_generate_hands_over_what_was_allowed(
     def stop(_config: GPT2Config, weights: Tensors) -> None:
         raise ReachedError(f"{np.isnan(weights['transformer.ln_f.weight']).sum()} of {len(weights)}")
 
-    monkeypatch.setattr(oneshot, "compile_model", stop)
+    monkeypatch.setattr(opened, "compile_model", stop)
     options = ["The dog", "--max-new-tokens", 3, "--model", nanogpt, "--tokenizer", tiny_original, "--allow-pickle"]
     assert "1 values that are NaN" in refused(cli("generate", *options))
     assert "error: 1 of 41" in refused(cli("generate", *options, "--allow-nonfinite"))
 
 
 def verified(cli: Cli, monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint, *options: object) -> dict[str, object]:
-    monkeypatch.setattr(run_module, "compile_model", lambda _config, _weights: Compiled(Reference(checkpoint)))
+    """Verify with PyTorch on both sides: it computes with the weights that MAX would have been given."""
+    monkeypatch.setattr(MaxSide, "compile", lambda _config, _weights, _run: Reference(checkpoint))
     outcome = cli("verify", "--json", *options)
     assert outcome.code == 0, outcome.err
     return json.loads(outcome.out)

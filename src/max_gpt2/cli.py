@@ -3,13 +3,17 @@
 import json
 import math
 import sys
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from max_gpt2 import __version__
 from max_gpt2.errors import RequestError
 from max_gpt2.guard import guarded
+
+if TYPE_CHECKING:
+    from max_gpt2.tokenizer import GPT2Tokenizer
 
 app = typer.Typer(
     help="GPT-2 on MAX: loads any pretrained checkpoint, proves it against PyTorch, and writes text.",
@@ -25,6 +29,7 @@ AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Read PyTorch's .bin and .pt too, as plain tensors (needs PyTorch).")
 ]
 AllowNonfinite = Annotated[bool, typer.Option("--allow-nonfinite", help="Load weights that are NaN or infinite.")]
+PromptIds = Annotated[str | None, typer.Option("--prompt-ids", help="The text as ids: 1,2,3.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
@@ -42,21 +47,30 @@ def options(
 @app.command()
 def info(model: Model = "demo", allow_pickle: AllowPickle = False, as_json: AsJson = False) -> None:
     """Show what a checkpoint is and what loading it would do, without loading the weights."""
-    from max_gpt2 import reports
     from max_gpt2.checkpoint import inspect_checkpoint
+    from max_gpt2.reports import info as report
 
-    facts = reports.info_facts(model, *inspect_checkpoint(model, allow_pickle=allow_pickle))
-    _print_json(facts) if as_json else reports.show_info(facts)
+    facts = report.info_facts(model, *inspect_checkpoint(model, allow_pickle=allow_pickle))
+    _print_json(facts) if as_json else report.show_info(facts)
 
 
 @app.command()
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="The text to continue.")] = None,
     model: Model = "demo",
-    prompt_ids: Annotated[str | None, typer.Option(help="The prompt as ids: 1,2,3.")] = None,
+    prompt_ids: PromptIds = None,
     max_new_tokens: Annotated[int, typer.Option(help="How many tokens to write at most.")] = 50,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.8,
     top_k: Annotated[int, typer.Option(help="Choose among the K likeliest tokens; 0 among all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Choose among the likeliest tokens of this probability.")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Leave out what is less likely than this part of the likeliest.")] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1: what is in the text becomes less likely.")] = 1.0,
+    presence_penalty: Annotated[float, typer.Option(help="Subtracted once from what was written.")] = 0.0,
+    frequency_penalty: Annotated[float, typer.Option(help="Subtracted for each time that it was written.")] = 0.0,
+    no_repeat_ngram_size: Annotated[int, typer.Option(help="No sequence of so many tokens comes twice.")] = 0,
+    min_new_tokens: Annotated[int, typer.Option(help="The text does not end before so many tokens.")] = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given several times.")] = None,
+    logprobs: Annotated[int | None, typer.Option(help="With --json: probabilities, and of so many others.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed writes the same text.")] = None,
     tokenizer: Tokenizer = None,
     allow_pickle: AllowPickle = False,
@@ -64,37 +78,96 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt."""
-    from max_gpt2 import reports
     from max_gpt2.console import with_clock
-    from max_gpt2.generation import Request, generate_once
+    from max_gpt2.generation import Request, Sampling, check_request, fresh_seed, open_model
+    from max_gpt2.reports import generate as report
 
-    request = Request(prompt, _parse_ids(prompt_ids), max_new_tokens, temperature, top_k, seed)
-    shot = generate_once(
-        model, request, with_clock, tokenizer=tokenizer, allow_pickle=allow_pickle, allow_nonfinite=allow_nonfinite
+    opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        min_new_tokens=min_new_tokens,
+        seed=fresh_seed() if seed is None else seed,
     )
+    tokens = _prompt_tokens(opened.tokenizer, prompt, prompt_ids)
+    request = Request(tokens, max_new_tokens, sampling, stop or (), logprobs=logprobs)
+    check_request(opened.config, opened.tokenizer, request)
+    loaded = opened.load(with_clock, allow_nonfinite=allow_nonfinite)
     if not prompt and prompt_ids is None:
-        print("The prompt is empty: one <|endoftext|> started the text.", file=sys.stderr)
-    _print_json(reports.generation_facts(model, shot)) if as_json else reports.show_generation(shot)
+        print("The prompt is empty: one <|endoftext|> starts the text.", file=sys.stderr)
+    if as_json:
+        written = with_clock("Writing", lambda: loaded.engine.generate(request))
+        _print_json(report.generation_facts(model, loaded, written))
+    else:
+        report.show_as_it_is_written(loaded, request)
 
 
 @app.command()
-def verify(
+def score(
+    text: Annotated[str | None, typer.Argument(help="The text to score.")] = None,
     model: Model = "demo",
+    prompt_ids: PromptIds = None,
     tokenizer: Tokenizer = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare MAX with PyTorch, number by number; the exit code is 0 when they are equal and 1 when not."""
-    from max_gpt2 import reports
+    """Show how likely the model finds each token of a text, and the text's perplexity."""
     from max_gpt2.console import with_clock
+    from max_gpt2.generation import check_score, open_model
+    from max_gpt2.generation import score as score_tokens
+    from max_gpt2.reports import generate as report
+
+    opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
+    tokens = _prompt_tokens(opened.tokenizer, text, prompt_ids)
+    check_score(opened.config, tokens)
+    engine = opened.load(with_clock, allow_nonfinite=allow_nonfinite).engine
+    scored = with_clock("Scoring", lambda: score_tokens(engine, tokens))
+    _print_json(report.score_facts(model, scored)) if as_json else report.show_score(scored, opened.tokenizer)
+
+
+@app.command()
+def verify(
+    model: Model = "demo",
+    against: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Compare with this checkpoint, in MAX, instead of PyTorch.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the comparison as one HTML page, too.")
+    ] = None,
+    tokenizer: Tokenizer = None,
+    allow_pickle: AllowPickle = False,
+    allow_nonfinite: AllowNonfinite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare MAX with PyTorch, layer by layer; the exit code is 0 when they are equal and 1 when not."""
+    from max_gpt2.console import with_clock
+    from max_gpt2.files import check_writable, write_text
+    from max_gpt2.reports.verify import show_verification
+    from max_gpt2.verify import render
     from max_gpt2.verify import verify as run_verification
 
-    report = run_verification(
-        model, with_clock, tokenizer=tokenizer, allow_pickle=allow_pickle, allow_nonfinite=allow_nonfinite
+    if report:
+        check_writable(report)
+    found = run_verification(
+        model,
+        with_clock,
+        against=against,
+        tokenizer=tokenizer,
+        allow_pickle=allow_pickle,
+        allow_nonfinite=allow_nonfinite,
     )
-    _print_json(report.to_json()) if as_json else reports.show_verification(report)
-    raise typer.Exit(0 if report.passed else 1)
+    facts = found.to_json()
+    if report:
+        write_text(report, render(facts))
+    _print_json(facts) if as_json else show_verification(found)
+    raise typer.Exit(0 if found.passed else 1)
 
 
 @app.command()
@@ -108,9 +181,9 @@ def convert(
     as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint of any format as a Hugging Face folder, its weights bit for bit the same."""
-    from max_gpt2 import reports
     from max_gpt2.console import byte_bar
     from max_gpt2.convert import convert as run_conversion
+    from max_gpt2.reports import convert as report
 
     with byte_bar("Writing the weights") as progress:
         done = run_conversion(
@@ -122,8 +195,8 @@ def convert(
             allow_nonfinite=allow_nonfinite,
             progress=progress,
         )
-    facts = reports.conversion_facts(source, done)
-    _print_json(facts) if as_json else reports.show_conversion(facts)
+    facts = report.conversion_facts(source, done)
+    _print_json(facts) if as_json else report.show_conversion(facts)
 
 
 def main() -> None:
@@ -144,10 +217,14 @@ def _without_infinities(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _parse_ids(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
+def _prompt_tokens(tokenizer: "GPT2Tokenizer", prompt: str | None, prompt_ids: str | None) -> list[int]:
+    from max_gpt2.generation import encode_prompt
+
+    if prompt_ids is None:
+        return encode_prompt(tokenizer, prompt or "")
+    if prompt is not None:
+        raise RequestError("There is a text and there are --prompt-ids. Give only one of them.")
     try:
-        return [int(part) for part in text.split(",")] if text.strip() else []
+        return [int(part) for part in prompt_ids.split(",")] if prompt_ids.strip() else []
     except ValueError as error:
-        raise RequestError(f"--prompt-ids {text!r} is not a list of ids. Write them as 1,2,3.") from error
+        raise RequestError(f"--prompt-ids {prompt_ids!r} is not a list of ids. Write them as 1,2,3.") from error

@@ -12,10 +12,11 @@ from max_gpt2.checkpoint import LoadPlan, load_checkpoint
 from max_gpt2.config import GPT2Config
 from max_gpt2.console import numeric, stdout, table, with_clock
 from max_gpt2.errors import RequestError
-from max_gpt2.generation import check_request, encode_prompt, make_sampler
-from max_gpt2.reports import counted, explained, verdict
+from max_gpt2.generation import Request, Sampling, check_request, encode_prompt
+from max_gpt2.reports.info import counted, explained
+from max_gpt2.reports.verify import verdict
 from max_gpt2.tokenizer import GPT2Tokenizer
-from max_gpt2.verify import Comparison, compare, make_prompts, quiet_transformers
+from max_gpt2.verify import LogitsDifference, compare_logits, make_prompts, quiet_transformers
 
 #: The tutorial's model is GPT-2 as OpenAI published it: these fields must have these values.
 _PUBLISHED: dict[str, tuple[object, ...]] = {
@@ -61,10 +62,13 @@ def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed
                 f"{model} has {name} = {getattr(config, name)!r}, which the tutorial's model leaves out. "
                 f"Use: max-gpt2 verify --model {model}"
             )
-    make_sampler(temperature, 0, seed)
-    tokens = check_request(config, encode_prompt(tokenizer, prompt), max_new_tokens)
+    tokens = encode_prompt(tokenizer, prompt)
+    check_request(config, tokenizer, Request(tokens, max_new_tokens, Sampling(temperature, seed=seed)))
     quiet_transformers()
-    prompts = [Example(one.name, np.array([one.tokens])) for one in make_prompts(tokenizer, config)]
+    prompts = [
+        Example(one.name, np.array([one.tokens]))
+        for one in make_prompts(tokenizer, config.n_positions, config.vocab_size)
+    ]
     return Checked(model, checkpoint.folder, config, checkpoint.plan, tokenizer, prompts, np.array([tokens]))
 
 
@@ -85,11 +89,11 @@ def show_loaded(checked: Checked, transposed: list[str]) -> None:
     stdout.print(table(("", "left"), (checked.model, "left"), rows=rows))
 
 
-def show_logits(logits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Comparison]:
+def show_logits(logits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[LogitsDifference]:
     """Print how far MAX's and PyTorch's logits are apart on each prompt, and return the comparisons."""
-    comparisons = {name: compare(ours, reference) for name, (ours, reference) in logits.items()}
+    comparisons = {name: compare_logits(ours, reference) for name, (ours, reference) in logits.items()}
     rows = [
-        [name, str(one.positions), f"{one.max_abs_diff:.1e}", f"{one.largest_logit:.1f}", f"{one.argmax_agreement:.1%}"]
+        [name, str(one.positions), f"{one.max_abs_diff:.1e}", f"{one.largest:.1f}", f"{one.argmax_agreement:.1%}"]
         for name, one in comparisons.items()
     ]
     numbers = numeric("tokens", "max diff", "largest logit", "same argmax")
@@ -114,7 +118,7 @@ def show_texts(
     stdout.print(table(("MAX", "left"), ("PyTorch", "left"), rows=[cells, speeds], title=title))
 
 
-def conclude(comparisons: list[Comparison]) -> None:
+def conclude(comparisons: list[LogitsDifference]) -> None:
     """Print the verdict; the exit code is 1 when MAX and PyTorch are not equal."""
     print(verdict(comparisons))
     if not all(one.equal for one in comparisons):

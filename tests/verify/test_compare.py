@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from max_gpt2.verify import compare, criterion, worst
+from max_gpt2.verify import compare, compare_logits, worst
+from max_gpt2.verify.compare import agreement
 
 REFERENCE = np.random.default_rng(0).standard_normal((2, 5, 7)).astype(np.float32)
 
@@ -14,7 +15,7 @@ def moved(by: float, reference: np.ndarray = REFERENCE) -> np.ndarray:
 
 
 def test_equal_arrays() -> None:
-    comparison = compare(REFERENCE, REFERENCE)
+    comparison = compare_logits(REFERENCE, REFERENCE)
     assert comparison.equal
     assert comparison.max_abs_diff == comparison.max_rel_diff == 0
     assert comparison.argmax_agreement == 1
@@ -35,7 +36,7 @@ def test_large_logits_are_held_to_the_same_digits(by: float, equal: bool) -> Non
     comparison = compare(moved(by * 100, large), large)
     assert comparison.equal is equal
     assert comparison.max_abs_diff > 1e-4
-    assert "of the largest logit (100.0)" in comparison.criterion
+    assert "of the largest value (100.0)" in comparison.criterion
     assert comparison.criterion.startswith("not <") is not equal
 
 
@@ -52,12 +53,20 @@ def test_what_is_not_finite_is_never_equal(value: float, side: int) -> None:
 def test_argmax_agreement() -> None:
     other = REFERENCE.copy()
     other[0, :2] = -other[0, :2]
-    assert compare(other, REFERENCE).argmax_agreement == pytest.approx(0.8)
+    assert compare_logits(other, REFERENCE).argmax_agreement == pytest.approx(0.8)
 
 
 def test_several_prompts() -> None:
-    near, far = compare(moved(1e-5), REFERENCE), compare(moved(3e-4), REFERENCE)
-    assert worst([near, far]).max_abs_diff == far.max_abs_diff
-    assert worst([near, near]).positions == 20
-    assert criterion([near, far]) == far.criterion
-    assert criterion([near, near]) == near.criterion
+    near, far = compare_logits(moved(1e-5), REFERENCE), compare_logits(moved(3e-4), REFERENCE)
+    assert worst([near, far]) is far
+    other = compare_logits(-REFERENCE[0, :1], REFERENCE[0, :1])
+    assert other.argmax_agreement == 0
+    assert agreement([near, other]) == pytest.approx(10 / 11)
+
+
+def test_what_is_not_equal_is_worse_than_what_is_only_larger() -> None:
+    large = REFERENCE.astype(np.float64) * 1000
+    near, apart = compare(moved(5e-4, large), large), compare(moved(2e-4), REFERENCE)
+    assert near.equal
+    assert not apart.equal
+    assert worst([near, apart]) is apart

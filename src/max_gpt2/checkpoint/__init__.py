@@ -1,7 +1,15 @@
 """From any GPT-2 checkpoint to one canonical float32 state dict, a config and a tokenizer; refuses by name."""
 
-from max_gpt2.checkpoint.load import Checkpoint, inspect_checkpoint, load_checkpoint, read_tokenizer
+from max_gpt2.checkpoint.load import Checkpoint, inspect_checkpoint, load_checkpoint, load_weights, read_tokenizer
 from max_gpt2.checkpoint.locate import locate
 from max_gpt2.checkpoint.plan import LoadPlan
 
-__all__ = ["Checkpoint", "LoadPlan", "inspect_checkpoint", "load_checkpoint", "locate", "read_tokenizer"]
+__all__ = [
+    "Checkpoint",
+    "LoadPlan",
+    "inspect_checkpoint",
+    "load_checkpoint",
+    "load_weights",
+    "locate",
+    "read_tokenizer",
+]

@@ -5,9 +5,11 @@ from typing import Literal
 
 import numpy as np
 
+from max_gpt2.checkpoint.arrays import same_values
 from max_gpt2.checkpoint.formats import Source, StoredTensor
 from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes, is_conv1d, why_skipped
+from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, listed
 
 _REMEDY = "Nothing was loaded: correct config.json if it does not belong to these weights, or take another checkpoint."
@@ -28,6 +30,11 @@ class LoadPlan:
     skipped: dict[str, str]
     head: Head
     zero_filled: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def config(self) -> GPT2Config:
+        """The model's config."""
+        return self.origin.config
 
     @property
     def format(self) -> str:
@@ -129,7 +136,7 @@ def _with_head(
     if LM_HEAD not in sources:
         return LoadPlan(origin, sources, skipped, "tied", zeros)
     head = sources[LM_HEAD]
-    if origin.config.tie_word_embeddings and np.array_equal(head.read(), sources[WTE].read()):
+    if origin.config.tie_word_embeddings and same_values(head.read(), sources[WTE].read()):
         rest = {name: tensor for name, tensor in sources.items() if name != LM_HEAD}
         skipped = skipped | {head.name: "equal to wte"}
         return LoadPlan(origin, rest, skipped, "stored and equal to wte, so tied", zeros)

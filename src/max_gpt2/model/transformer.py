@@ -10,6 +10,9 @@ from max_gpt2.config import GPT2Config
 from max_gpt2.model.activations import FUNCTIONS
 from max_gpt2.model.attention import Attention
 
+#: What `Block.states` returns: the outputs of its four parts, named as they are, and of the block, which has no suffix.
+BLOCK_STATES = (".ln_1", ".attn", ".ln_2", ".mlp", "")
+
 
 class Table(Module[[Tensor], Tensor]):
     """Learned vectors, looked up by number."""
@@ -63,8 +66,16 @@ class Block(Module[[Tensor, Tensor], Tensor]):
 
     def forward(self, x: Tensor, scale: Tensor) -> Tensor:
         """Apply the block: [batch, seq, n_embd] and the scale of the attention scores -> [batch, seq, n_embd]."""
-        x = x + self.attn(self.ln_1(x), scale)
-        return x + self.mlp(self.ln_2(x))
+        return self.states(x, scale)[-1]
+
+    def states(self, x: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
+        """Apply the block and return all of `BLOCK_STATES`, each [batch, seq, n_embd]."""
+        normed = self.ln_1(x)
+        attended = self.attn(normed, scale)
+        x = x + attended
+        normed_again = self.ln_2(x)
+        fed = self.mlp(normed_again)
+        return normed, attended, normed_again, fed, x + fed
 
 
 class Transformer(Module[[Tensor], Tensor]):
@@ -79,14 +90,34 @@ class Transformer(Module[[Tensor], Tensor]):
         self.scales = [config.attention_scale(layer) for layer in range(config.n_layer)]
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Return the hidden states: [batch, seq] of int64 -> [batch, seq, n_embd]."""
-        seq = input_ids.shape[1]
-        positions = F.range(0, Tensor.from_dim(seq), 1, out_dim=seq, dtype=DType.int64)
-        x = self.wte(input_ids) + self.wpe(positions)  # [batch, seq, n_embd] + [seq, n_embd]
+        """Return the last hidden states: [batch, seq] of int64 -> [batch, seq, n_embd]."""
+        x = self.embed(input_ids)
         for block, scale in zip(self.h, self.scales, strict=True):
             # One subgraph serves all layers: they differ in their weights, and in a scale that is handed in.
             x = as_subgraph(block, name="block")(x, Tensor(scale, dtype=DType.float32))
         return self.ln_f(x)
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Add what each token means and where it stands: [batch, seq] of int64 -> [batch, seq, n_embd]."""
+        seq = input_ids.shape[1]
+        positions = F.range(0, Tensor.from_dim(seq), 1, out_dim=seq, dtype=DType.int64)
+        return self.wte(input_ids) + self.wpe(positions)  # [batch, seq, n_embd] + [seq, n_embd]
+
+    def states(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+        """Return every hidden state on the way, each [batch, seq, n_embd], in the order of `state_names`."""
+        x = self.embed(input_ids)
+        states = [x]
+        for layer, (block, scale) in enumerate(zip(self.h, self.scales, strict=True)):
+            whole = as_subgraph(block.states, name="block", prefix=f"transformer.h.{layer}")
+            states += whole(x, Tensor(scale, dtype=DType.float32))
+            x = states[-1]
+        return (*states, self.ln_f(x))
+
+
+def state_names(n_layer: int) -> list[str]:
+    """Return the names of all hidden states: "embeddings", "h.0.ln_1", ..., "h.0" (the block's output), ..., "ln_f"."""
+    blocks = [f"h.{layer}{part}" for layer in range(n_layer) for part in BLOCK_STATES]
+    return ["embeddings", *blocks, "ln_f"]
 
 
 class LanguageModel(Module[[Tensor, Tensor], Tensor]):

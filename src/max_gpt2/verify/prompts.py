@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from max_gpt2.config import GPT2Config
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 SENTENCE = "It was the best of times, it was the worst of times, and nobody could tell which."
@@ -17,14 +16,17 @@ class Prompt:
     tokens: list[int]
 
 
-def make_prompts(tokenizer: GPT2Tokenizer, config: GPT2Config) -> list[Prompt]:
-    """Return four prompts: one token, a sentence, one with emoji, and one that fills the context."""
+def make_prompts(tokenizer: GPT2Tokenizer, n_positions: int, vocab_size: int) -> list[Prompt]:
+    """Return four prompts: one token, a sentence, one with emoji, and one that fills the context.
+
+    The last goes on with ids from everywhere in the vocabulary, so that it looks at many rows of `wte`.
+    """
     sentence, emoji = tokenizer.encode(SENTENCE), tokenizer.encode(EMOJI)
-    repeats = config.n_positions // len(sentence + emoji) + 1
+    everywhere = [vocab_size * step // n_positions for step in range(n_positions)]
     everything = {
         "one token": sentence[:1],
         "a sentence": sentence,
         "with emoji": emoji,
-        "the full context": (sentence + emoji) * repeats,
+        "the full context": sentence + emoji + everywhere,
     }
-    return [Prompt(name, ids[: config.n_positions]) for name, ids in everything.items()]
+    return [Prompt(name, ids[:n_positions]) for name, ids in everything.items()]

@@ -1,8 +1,11 @@
 """PyTorch's side: `GPT2LMHeadModel` of transformers, in float32 on the CPU."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +13,8 @@ from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.checkpoint.layout import is_conv1d
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import MissingExtraError
+from max_gpt2.model import state_names
+from max_gpt2.verify.answer import Answer
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -53,8 +58,36 @@ class Reference:
         with torch.no_grad():
             return self._model(torch.from_numpy(input_ids)).logits.numpy()
 
-    def greedy(self, tokens: list[int], max_new_tokens: int) -> list[int]:
-        """Return the likeliest continuation as transformers' `generate` writes it; nothing ends it early."""
+    def wte(self) -> np.ndarray:
+        """Return what is looked up for every id: [vocab, n_embd]."""
+        import torch
+
+        with torch.no_grad():
+            return self._model.transformer.wte(torch.arange(self._model.config.vocab_size)).numpy()
+
+    def answer(self, tokens: list[int], max_new_tokens: int) -> Answer:
+        """Compute everything for a prompt, and continue it as transformers' `generate` does; nothing ends it early."""
+        states: dict[str, np.ndarray] = {}
+        with self._recording(states):
+            logits = self.logits(np.array([tokens]))
+        return Answer(states, logits, self._greedy(tokens, max_new_tokens) if max_new_tokens else [])
+
+    @contextmanager
+    def _recording(self, states: dict[str, np.ndarray]) -> Iterator[None]:
+        """Keep what each part of the model puts out, by our names of the hidden states."""
+        transformer = self._model.transformer
+
+        def keep(name: str, _module: object, _inputs: object, output: Any) -> None:
+            states[name] = (output[0] if isinstance(output, tuple) else output).numpy()
+
+        with ExitStack() as hooks:
+            for name in state_names(self._model.config.n_layer):
+                # Dropout does nothing in eval mode; its output is the sum of the two embeddings.
+                module = transformer.get_submodule("drop" if name == "embeddings" else name)
+                hooks.callback(module.register_forward_hook(partial(keep, name)).remove)
+            yield
+
+    def _greedy(self, tokens: list[int], max_new_tokens: int) -> list[int]:
         import torch
         from transformers import GenerationConfig
 
@@ -73,9 +106,9 @@ def _model_with(checkpoint: Checkpoint) -> "GPT2LMHeadModel":
     values = {name: getattr(checkpoint.config, name) for name in names}
     config = transformers.GPT2Config(**values, tie_word_embeddings=checkpoint.plan.tied)
     model = transformers.GPT2LMHeadModel(config)
-    weights = {
+    tensors = {
         name: torch.from_numpy(value.T.copy() if is_conv1d(name) else value)
         for name, value in checkpoint.state_dict.items()
     }
-    model.load_state_dict(weights, strict=True)
+    model.load_state_dict(tensors, strict=True)
     return model.eval()

@@ -1,0 +1,43 @@
+"""MAX's side: the model for users, and the same with its hidden states as outputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from max_gpt2.config import GPT2Config
+from max_gpt2.model import CompiledModel, TracedModel, compile_model, trace_model
+from max_gpt2.progress import COMPILING, Runner
+from max_gpt2.verify.answer import Answer
+
+LOOKING_INSIDE = "Compiling once more, with the hidden states as outputs (as long again)"
+
+
+@dataclass(frozen=True)
+class MaxSide:
+    """A checkpoint in MAX. The logits are those of the very graph that writes texts."""
+
+    compiled: CompiledModel
+    traced: TracedModel
+
+    @classmethod
+    def compile(cls, config: GPT2Config, state_dict: Mapping[str, np.ndarray], run: Runner) -> "MaxSide":
+        """Compile both."""
+        compiled = run(COMPILING, lambda: compile_model(config, state_dict))
+        return cls(compiled, run(LOOKING_INSIDE, lambda: trace_model(config, state_dict)))
+
+    def wte(self) -> np.ndarray:
+        """Return what is looked up for every id: [vocab, n_embd]."""
+        return self.traced.wte()
+
+    def answer(self, tokens: list[int], max_new_tokens: int) -> Answer:
+        """Compute everything for a prompt and continue it greedily."""
+        row = np.array([tokens])
+        return Answer(self.traced.states(row), self.compiled.logits(row), self._greedy(tokens, max_new_tokens))
+
+    def _greedy(self, tokens: list[int], max_new_tokens: int) -> list[int]:
+        written: list[int] = []
+        for _ in range(max_new_tokens):
+            row = np.array([tokens + written])
+            written.append(int(self.compiled.logits(row, first=row.shape[1] - 1)[0, -1].argmax()))
+        return written

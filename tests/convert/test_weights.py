@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from gguf import GGMLQuantizationType
 from safetensors.numpy import load_file
 
 from max_gpt2.checkpoint import inspect_checkpoint
@@ -21,7 +22,7 @@ def deep_safetensors(folder: Path) -> Path:
 
 
 def deep_gguf(folder: Path) -> Path:
-    return write_gguf(folder / "deep.gguf", linear_state(**DEEP))
+    return write_gguf(folder / "deep.gguf", linear_state(**DEEP), quantised=GGMLQuantizationType.Q8_0)
 
 
 @pytest.mark.parametrize("source", [deep_safetensors, deep_gguf])
@@ -35,4 +36,4 @@ def test_it_takes_no_more_memory_than_a_few_tensors(tmp_path: Path, source: Call
     written: Tensors = load_file(tmp_path / "weights")
     largest, total = max(value.nbytes for value in written.values()), size(stored_layout(plan))
     assert total == sum(value.nbytes for value in written.values()) > 40 * largest
-    assert largest < peak < 5 * largest
+    assert peak < 5 * largest

@@ -170,6 +170,35 @@ def verify(
     raise typer.Exit(0 if found.passed else 1)
 
 
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SRC", help='"demo", a hub id, a folder, or a file of weights.')],
+    target: Annotated[str, typer.Argument(metavar="DST", help="The folder to write, which must not exist.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace DST if it is empty or a GPT-2 checkpoint.")] = False,
+    tokenizer: Tokenizer = None,
+    allow_pickle: AllowPickle = False,
+    allow_nonfinite: AllowNonfinite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a checkpoint of any format as a Hugging Face folder, its weights bit for bit the same."""
+    from max_gpt2.console import byte_bar
+    from max_gpt2.convert import convert as run_conversion
+    from max_gpt2.reports import convert as report
+
+    with byte_bar("Writing the weights") as progress:
+        done = run_conversion(
+            source,
+            target,
+            force=force,
+            tokenizer=tokenizer,
+            allow_pickle=allow_pickle,
+            allow_nonfinite=allow_nonfinite,
+            progress=progress,
+        )
+    facts = report.conversion_facts(source, done)
+    _print_json(facts) if as_json else report.show_conversion(facts)
+
+
 def main() -> None:
     """Run the command line; whatever goes wrong becomes one sentence on standard error and an exit code."""
     sys.exit(guarded(lambda: app(standalone_mode=False)))

@@ -85,9 +85,7 @@ def _special(settings: Mapping[str, Any]) -> Iterator[AddedToken]:
 
 
 def _token(value: Any, **fixed: bool) -> AddedToken:
-    flags = (
-        {"content": value} if isinstance(value, str) else {key: flag for key, flag in value.items() if key != "__type"}
-    )
+    flags = {"content": value} if isinstance(value, str) else value
     return AddedToken(**(flags | fixed))
 
 

@@ -39,9 +39,9 @@ def show_info(facts: dict[str, Any]) -> None:
         ["format", facts["format"]],
         ["stored as", ", ".join(facts["stored_dtypes"])],
         ["head", facts["head"]],
-        ["transposed", _because(facts["transposed"], "Conv1D weights are stored [in, out]")],
+        ["transposed", because(facts["transposed"], "Conv1D weights are stored [in, out]")],
         ["skipped", explained(facts["skipped"])],
-        ["upcast", _because(facts["upcast"], "made float32, which holds each value exactly")],
+        ["upcast", because(facts["upcast"], "made float32, which holds each value exactly")],
         ["dequantised", explained(facts["dequantised"])],
         ["zero-filled", explained(facts["zero_filled"])],
     ]
@@ -60,5 +60,6 @@ def explained(reasons: Mapping[str, str]) -> str:
     return counted([f"{name} ({reason})" for name, reason in reasons.items()])
 
 
-def _because(names: list[str], reason: str) -> str:
+def because(names: list[str], reason: str) -> str:
+    """Return how many names there are and what they are, with the reason that all of them share."""
     return f"{counted(names)} ({reason})" if names else "none"

@@ -70,6 +70,11 @@ class Source:
         return self.path if self.path.is_dir() else self.path.parent
 
     @property
+    def config_json(self) -> Path | None:
+        """The file that the config is from; only Hugging Face's formats have one."""
+        return self.folder / "config.json" if self.conv1d else None
+
+    @property
     def transformers_reads_it(self) -> bool:
         """Whether transformers, which goes by names, finds the same weights in `path`."""
         names = {tensor.file.name for tensor in self.tensors}

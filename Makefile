@@ -4,7 +4,7 @@ MODEL ?= gpt2
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo huggingface test lint format verify-sizes bench bench-load train-demo lock clean
+.PHONY: demo huggingface test lint format verify-sizes zoo bench bench-load train-demo lock clean
 
 demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
 	$(BIN)/python main.py
@@ -26,6 +26,9 @@ format: $(READY)
 
 verify-sizes: $(READY)  ## verify random checkpoints of all four sizes and write docs/sizes.md (a quarter of an hour, 10 GiB of memory)
 	$(BIN)/python -m tools.verify_sizes
+
+zoo: $(READY)  ## compare MAX and PyTorch on a checkpoint of every kind and write docs/zoo.md (a quarter of an hour)
+	$(BIN)/python -m tools.zoo
 
 bench: $(READY)  ## read and write beside transformers and write docs/performance.md (five minutes)
 	$(BIN)/python -m bench.generate

@@ -100,7 +100,8 @@ class GPT2Tokenizer:
 
     def _check(self, vocab_size: int, source: str) -> None:
         """Refuse ids that a model of `vocab_size` tokens does not know, and added tokens that have got other ids."""
-        beyond = [f"{token!r} = {id_}" for token, id_ in self.vocab.items() if id_ >= vocab_size]
+        by_id = sorted(self.vocab.items(), key=lambda item: item[1])
+        beyond = [f"{token!r} = {id_}" for token, id_ in by_id if id_ >= vocab_size]
         if beyond:
             raise TokenizerError(
                 f"{source} has {len(beyond)} ids beyond the model's vocabulary of {vocab_size}, such as {beyond[0]}. "

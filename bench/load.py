@@ -47,6 +47,7 @@ def measure(side: str, folder: str) -> dict[str, float]:
     if side == SIDES[0]:
         weights = load_weights(inspect_checkpoint(folder)[2])
         loaded = time.perf_counter()
+        weights.pop("lm_head.weight")  # it is wte once more
         total = sum(float(values.sum()) for values in weights.values())
     else:
         model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32)

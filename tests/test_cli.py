@@ -78,7 +78,7 @@ def test_every_option_of_generate_arrives(cli: Cli, tiny_original: Path, monkeyp
         "seed": 7,
     }
     options = [part for name, value in numbers.items() for part in (f"--{name.replace('_', '-')}", value)]
-    rest = ["--stop", "a", "--stop", "b c", "--logprobs", 3, "--max-new-tokens", 9, "--prompt-ids", "1,2"]
+    rest = ["--stop", "a", "--stop", "b c", "--logprobs", 3, "--max-new-tokens", 9, "--prompt-ids", "1,2", "--json"]
     assert "enough" in refused(cli("generate", "--model", tiny_original, *options, *rest))
     assert seen == [Request([1, 2], 9, Sampling(**numbers), ["a", "b c"], logprobs=3)]
 
@@ -210,6 +210,9 @@ def refused(outcome: Outcome) -> str:
         (["--prompt-ids", "1,311"], "The prompt id 311 is not in 0 .. 310"),
         (["--prompt-ids", ""], "The prompt has no tokens"),
         (["--prompt-ids", "1", "and a text"], "Give only one of them"),
+        (["--logprobs", 3], "--logprobs are part of the JSON. Add --json."),
+        (["--top-p", 0], "top_p 0.0 is not above 0"),
+        (["--stop", ""], "stop string is empty"),
         (["--frobnicate"], "No such option: --frobnicate"),
         (["one", "two"], "unexpected extra argument"),
     ],

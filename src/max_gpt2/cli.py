@@ -82,6 +82,8 @@ def generate(
     from max_gpt2.generation import Request, Sampling, check_request, fresh_seed, open_model
     from max_gpt2.reports import generate as report
 
+    if logprobs is not None and not as_json:
+        raise RequestError("--logprobs are part of the JSON. Add --json.")
     opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
     sampling = Sampling(
         temperature=temperature,

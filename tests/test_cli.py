@@ -34,6 +34,14 @@ def test_info(cli: Cli, tiny_original: Path) -> None:
     assert all(text in shown.out for text in ("30,792", "transposed", "c_attn", "tied"))
 
 
+def test_info_says_which_flag_has_no_effect(cli: Cli, tiny: Path) -> None:
+    assert json.loads(cli("info", "--model", tiny, "--json").out)["no_effect"] == []
+    assert "no effect" not in cli("info", "--model", tiny).out
+    edit_config(tiny, reorder_and_upcast_attn=True)
+    assert json.loads(cli("info", "--model", tiny, "--json").out)["no_effect"] == ["reorder_and_upcast_attn"]
+    assert "reorder_and_upcast_attn has no effect" in " ".join(cli("info", "--model", tiny).out.split())
+
+
 def test_info_reads_no_weights(cli: Cli, tiny: Path) -> None:
     edit_weights(tiny, lambda tensors: tensors.update({"transformer.ln_f.bias": np.full(24, np.nan, np.float32)}))
     assert cli("info", "--model", tiny).code == 0

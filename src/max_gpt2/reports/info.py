@@ -18,6 +18,7 @@ def info_facts(model: str, folder: Path, config: GPT2Config, plan: LoadPlan) -> 
         "folder": str(folder),
         "format": plan.format,
         "config": asdict(config) | {"n_inner": config.intermediate_size},
+        "no_effect": ["reorder_and_upcast_attn"] if config.reorder_and_upcast_attn else [],
         "parameters": plan.parameters,
         "float32_bytes": 4 * plan.parameters,
         "stored_dtypes": plan.dtypes,
@@ -34,6 +35,7 @@ def info_facts(model: str, folder: Path, config: GPT2Config, plan: LoadPlan) -> 
 def show_info(facts: dict[str, Any]) -> None:
     """Print the facts of `info_facts` as a table."""
     rows = [[name, str(value)] for name, value in facts["config"].items()]
+    rows += [["", f"{name} has no effect: all is computed in float32"] for name in facts["no_effect"]]
     rows += [
         ["parameters", f"{facts['parameters']:,} ({facts['float32_bytes'] / 1e6:.0f} MB in float32)"],
         ["format", facts["format"]],

@@ -5,7 +5,7 @@ CASES ?= 100000
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo huggingface test fuzz lint format verify-sizes train-demo lock clean
+.PHONY: demo huggingface test fuzz lint format verify-sizes zoo bench bench-load train-demo lock clean
 
 demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
 	$(BIN)/python main.py
@@ -30,6 +30,15 @@ format: $(READY)
 
 verify-sizes: $(READY)  ## verify random checkpoints of all four sizes and write docs/sizes.md (a quarter of an hour, 10 GiB of memory)
 	$(BIN)/python -m tools.verify_sizes
+
+zoo: $(READY)  ## compare MAX and PyTorch on a checkpoint of every kind and write docs/zoo.md (a quarter of an hour)
+	$(BIN)/python -m tools.zoo
+
+bench: $(READY)  ## read and write beside transformers and write docs/performance.md (five minutes)
+	$(BIN)/python -m bench.generate
+
+bench-load: $(READY)  ## load gpt2-large and gpt2-xl beside transformers and write docs/loading.md (ten minutes, 10 GB of disk)
+	$(BIN)/python -m bench.load
 
 train-demo: $(READY)  ## train the checkpoint that ships anew (Debian or Ubuntu, one to two hours on two cores)
 	$(BIN)/pip install -qq --editable '.[train]'

@@ -73,6 +73,16 @@ def write_checkpoint(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+def save_sharded_pickle(folder: Path, state: dict[str, torch.Tensor]) -> None:
+    """Two shards with an index, as transformers used to save them."""
+    names = sorted(state)
+    parts = {"pytorch_model-00001-of-00002.bin": names[:7], "pytorch_model-00002-of-00002.bin": names[7:]}
+    for file, part in parts.items():
+        torch.save({name: state[name] for name in part}, folder / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, part in parts.items() for name in part}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+
+
 def edit_weights(folder: Path, edit: Callable[[dict[str, np.ndarray]], None]) -> None:
     """Change the tensors of a checkpoint in place."""
     path = folder / "model.safetensors"

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import Request, Sampling
 from max_gpt2.model import CompiledModel
 from tests.checkpoints import edit_config, edit_weights
 from tests.command_line import Cli, Outcome
@@ -29,6 +32,14 @@ def test_info(cli: Cli, tiny_original: Path) -> None:
     shown = cli("info", "--model", tiny_original)
     assert shown.code == 0
     assert all(text in shown.out for text in ("30,792", "transposed", "c_attn", "tied"))
+
+
+def test_info_says_which_flag_has_no_effect(cli: Cli, tiny: Path) -> None:
+    assert json.loads(cli("info", "--model", tiny, "--json").out)["no_effect"] == []
+    assert "no effect" not in cli("info", "--model", tiny).out
+    edit_config(tiny, reorder_and_upcast_attn=True)
+    assert json.loads(cli("info", "--model", tiny, "--json").out)["no_effect"] == ["reorder_and_upcast_attn"]
+    assert "reorder_and_upcast_attn has no effect" in " ".join(cli("info", "--model", tiny).out.split())
 
 
 def test_info_reads_no_weights(cli: Cli, tiny: Path) -> None:
@@ -54,11 +65,63 @@ def test_generate(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> N
     assert "seed 5" in shown.err
 
 
+def test_every_option_of_generate_arrives(cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Request] = []
+
+    def remember(_config: object, _tokenizer: object, request: Request) -> None:
+        seen.append(request)
+        raise RequestError("enough")
+
+    monkeypatch.setattr("max_gpt2.generation.check_request", remember)
+    numbers: dict[str, Any] = {
+        "temperature": 0.5,
+        "top_k": 4,
+        "top_p": 0.9,
+        "min_p": 0.1,
+        "repetition_penalty": 1.5,
+        "presence_penalty": 0.25,
+        "frequency_penalty": -0.5,
+        "no_repeat_ngram_size": 3,
+        "min_new_tokens": 2,
+        "seed": 7,
+    }
+    options = [part for name, value in numbers.items() for part in (f"--{name.replace('_', '-')}", value)]
+    rest = ["--stop", "a", "--stop", "b c", "--logprobs", 3, "--max-new-tokens", 9, "--prompt-ids", "1,2", "--json"]
+    assert "enough" in refused(cli("generate", "--model", tiny_original, *options, *rest))
+    assert seen == [Request([1, 2], 9, Sampling(**numbers), ["a", "b c"], logprobs=3)]
+
+
+def test_generate_stops_and_reports_logprobs(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+    del tiny_model
+    options = ("The dog", "--model", tiny_original, "--temperature", 0, "--max-new-tokens", 9)
+    whole = json.loads(cli("generate", *options, "--json").out)
+    assert whole["logprobs"] == []
+    stop = whole["text"][3:5]
+    facts = json.loads(cli("generate", *options, "--json", "--stop", stop, "--logprobs", 2).out)
+    assert facts["text"] == whole["text"][: whole["text"].index(stop)]
+    assert facts["finish_reason"] == "stop"
+    assert [one["token"] for one in facts["logprobs"]] == facts["tokens"]
+    assert max(facts["logprobs"][0]["top"].values()) == facts["logprobs"][0]["logprob"] < 0
+    assert cli("generate", *options, "--stop", stop).out == f"The dog{facts['text']}\n"
+
+
+def test_score(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+    del tiny_model
+    facts = json.loads(cli("score", "The dog, being lazy", "--model", tiny_original, "--json").out)
+    assert facts["logprobs"][0] is None
+    assert sum(facts["logprobs"][1:]) == pytest.approx(facts["logprob"])
+    assert np.log(facts["perplexity"]) == pytest.approx(-facts["logprob"] / (len(facts["tokens"]) - 1))
+    shown = cli("score", "--prompt-ids", ",".join(map(str, facts["tokens"])), "--model", tiny_original)
+    assert shown.code == 0
+    assert f"log probability {facts['logprob']:.4f}, perplexity {facts['perplexity']:.4f}" in shown.out
+    assert "only 1 tokens" in refused(cli("score", "--model", tiny_original))
+
+
 def test_an_empty_prompt_starts_from_nothing_and_says_so(cli: Cli, tiny_original: Path) -> None:
     for arguments in ([], [""]):
         outcome = cli("generate", *arguments, "--model", tiny_original, "--max-new-tokens", 2, "--json")
         assert json.loads(outcome.out)["prompt_tokens"] == [299]
-        assert "The prompt is empty: one <|endoftext|> started the text." in outcome.err
+        assert "The prompt is empty: one <|endoftext|> starts the text." in outcome.err
 
 
 def test_verify(cli: Cli, tiny_original: Path) -> None:
@@ -155,6 +218,9 @@ def refused(outcome: Outcome) -> str:
         (["--prompt-ids", "1,311"], "The prompt id 311 is not in 0 .. 310"),
         (["--prompt-ids", ""], "The prompt has no tokens"),
         (["--prompt-ids", "1", "and a text"], "Give only one of them"),
+        (["--logprobs", 3], "--logprobs are part of the JSON. Add --json."),
+        (["--top-p", 0], "top_p 0.0 is not above 0"),
+        (["--stop", ""], "stop string is empty"),
         (["--frobnicate"], "No such option: --frobnicate"),
         (["one", "two"], "unexpected extra argument"),
     ],

@@ -42,6 +42,7 @@ def test_vocab_and_merges_are_as_good_as_tokenizer_json(folder: Path, tokenizer:
     other = GPT2Tokenizer.from_folder(tmp_path, 311)
     assert other.size == tokenizer.size == 300
     assert other.end_of_text == tokenizer.end_of_text == 299
+    assert other.decode([299]) == tokenizer.decode([299]) == ""
     for text in TEXTS:
         assert other.encode(text) == tokenizer.encode(text)
 

@@ -13,8 +13,8 @@ from tests.checkpoints import END_OF_TEXT, TEXT, write_tokenizer
 
 #: transformers 5 reads `vocab.json` in a way that the library under it calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Deprecated in 0.9.0. BPE:DeprecationWarning")
-#: What somebody adds to make a chat of GPT-2: the ids follow the 300 of the vocabulary.
-ADDED = {"<speaker1>": 300, "<speaker2>": 301, "<pad>": 302, " kind": 303}
+#: What somebody adds to make a chat of GPT-2: the ids follow the 300 of the vocabulary, in any order.
+ADDED = {"<pad>": 302, "<speaker2>": 301, "<speaker1>": 300, " kind": 303}
 SPECIAL: dict[str, Any] = {
     "bos_token": {"content": END_OF_TEXT, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False},
     "eos_token": END_OF_TEXT,
@@ -70,14 +70,17 @@ def test_added_tokens_of_late_transformers_4(slow: Path) -> None:
     special = {END_OF_TEXT: 299, "<pad>": 302, "<speaker2>": 301}
     listed = {str(id_): flags(token, token in special) for token, id_ in (ADDED | special).items()}
     settings = {"added_tokens_decoder": listed, "tokenizer_class": "GPT2Tokenizer", "pad_token": "<pad>"}
+    settings |= {"bos_token": {"__type": "AddedToken"} | flags(END_OF_TEXT, True)}
     write(slow, tokenizer_config=settings | MORE_SPECIAL)
     write(slow, added_tokens={"<not this one>": 300})  # which transformers does not read either
     ours = assert_as_in_transformers(slow)
     assert ours.decode([300, 301, 302, 299, 303]) == "<speaker1> kind"
 
 
-def test_where_the_special_tokens_are_listed_does_not_matter(slow: Path) -> None:
-    write(slow, added_tokens=ADDED, special_tokens_map=SPECIAL | MORE_SPECIAL)  # transformers 5 overlooks the list here
+@pytest.mark.parametrize("name", ["special_tokens_map", "tokenizer_config"])
+@pytest.mark.parametrize("more", [MORE_SPECIAL, {"extra_special_tokens": {"other": "<speaker2>"}}])
+def test_where_the_special_tokens_are_listed_does_not_matter(slow: Path, name: str, more: dict[str, Any]) -> None:
+    write(slow, added_tokens=ADDED, **{name: SPECIAL | more})  # transformers 5 overlooks some of these
     assert GPT2Tokenizer.from_folder(slow, 311).decode([300, 301, 302]) == "<speaker1>"
 
 

@@ -8,7 +8,6 @@ weights are random, so the text is noise, but everything that reads a checkpoint
 import argparse
 import json
 import shutil
-import struct
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from max_gpt2.checkpoint.layout import LM_HEAD, canonical_shapes, is_conv1d
 from max_gpt2.checkpoint.locate import DEMO
 from max_gpt2.config import SIZES, GPT2Config
+from max_gpt2.convert.weights import header
 
 
 def stored_layout(config: GPT2Config) -> dict[str, tuple[int, ...]]:
@@ -42,24 +42,16 @@ def values(config: GPT2Config, seed: int) -> Iterator[np.ndarray]:
         yield noise + np.float32(1) if "ln_" in name and name.endswith("weight") else noise
 
 
-def header(config: GPT2Config) -> bytes:
-    """Return the start of the file, its length not a multiple of four, as the published one's is (14,291 bytes)."""
-    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, shape in stored_layout(config).items():
-        size = 4 * int(np.prod(shape))
-        entries[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [offset, offset + size]}
-        offset += size
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * ((3 - len(text)) % 4)  # the eight bytes of length keep the remainder: 3
-    return struct.pack("<Q", len(text)) + text
+def unaligned_header(config: GPT2Config) -> bytes:
+    """Return the start of the file, its length three more than a multiple of eight, as the published one's 14,291."""
+    return header({name: ("F32", shape) for name, shape in stored_layout(config).items()}, start=3)
 
 
 def write_checkpoint(config: GPT2Config, folder: Path, seed: int = 0) -> None:
     """Write `config.json`, `model.safetensors` and the demo's tokenizer into a folder, tensor by tensor."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "model.safetensors").open("wb") as file:
-        file.write(header(config))
+        file.write(unaligned_header(config))
         for array in values(config, seed):
             file.write(array.tobytes())
     fields = asdict(config)

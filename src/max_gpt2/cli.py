@@ -4,13 +4,16 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from max_gpt2 import __version__
 from max_gpt2.errors import RequestError
 from max_gpt2.guard import guarded
+
+if TYPE_CHECKING:
+    from max_gpt2.tokenizer import GPT2Tokenizer
 
 app = typer.Typer(
     help="GPT-2 on MAX: loads any pretrained checkpoint, proves it against PyTorch, and writes text.",
@@ -26,6 +29,7 @@ AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Read PyTorch's .bin and .pt too, as plain tensors (needs PyTorch).")
 ]
 AllowNonfinite = Annotated[bool, typer.Option("--allow-nonfinite", help="Load weights that are NaN or infinite.")]
+PromptIds = Annotated[str | None, typer.Option("--prompt-ids", help="The text as ids: 1,2,3.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
@@ -54,10 +58,19 @@ def info(model: Model = "demo", allow_pickle: AllowPickle = False, as_json: AsJs
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="The text to continue.")] = None,
     model: Model = "demo",
-    prompt_ids: Annotated[str | None, typer.Option(help="The prompt as ids: 1,2,3.")] = None,
+    prompt_ids: PromptIds = None,
     max_new_tokens: Annotated[int, typer.Option(help="How many tokens to write at most.")] = 50,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.8,
     top_k: Annotated[int, typer.Option(help="Choose among the K likeliest tokens; 0 among all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Choose among the likeliest tokens of this probability.")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Leave out what is less likely than this part of the likeliest.")] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1: what is in the text becomes less likely.")] = 1.0,
+    presence_penalty: Annotated[float, typer.Option(help="Subtracted once from what was written.")] = 0.0,
+    frequency_penalty: Annotated[float, typer.Option(help="Subtracted for each time that it was written.")] = 0.0,
+    no_repeat_ngram_size: Annotated[int, typer.Option(help="No sequence of so many tokens comes twice.")] = 0,
+    min_new_tokens: Annotated[int, typer.Option(help="The text does not end before so many tokens.")] = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given several times.")] = None,
+    logprobs: Annotated[int | None, typer.Option(help="With --json: probabilities, and of so many others.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed writes the same text.")] = None,
     tokenizer: Tokenizer = None,
     allow_pickle: AllowPickle = False,
@@ -66,16 +79,59 @@ def generate(
 ) -> None:
     """Continue a prompt."""
     from max_gpt2.console import with_clock
-    from max_gpt2.generation import Request, generate_once
+    from max_gpt2.generation import Request, Sampling, check_request, fresh_seed, open_model
     from max_gpt2.reports import generate as report
 
-    request = Request(prompt, _parse_ids(prompt_ids), max_new_tokens, temperature, top_k, seed)
-    shot = generate_once(
-        model, request, with_clock, tokenizer=tokenizer, allow_pickle=allow_pickle, allow_nonfinite=allow_nonfinite
+    if logprobs is not None and not as_json:
+        raise RequestError("--logprobs are part of the JSON. Add --json.")
+    opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        min_new_tokens=min_new_tokens,
+        seed=fresh_seed() if seed is None else seed,
     )
+    tokens = _prompt_tokens(opened.tokenizer, prompt, prompt_ids)
+    request = Request(tokens, max_new_tokens, sampling, stop or (), logprobs=logprobs)
+    check_request(opened.config, opened.tokenizer, request)
+    loaded = opened.load(with_clock, allow_nonfinite=allow_nonfinite)
     if not prompt and prompt_ids is None:
-        print("The prompt is empty: one <|endoftext|> started the text.", file=sys.stderr)
-    _print_json(report.generation_facts(model, shot)) if as_json else report.show_generation(shot)
+        print("The prompt is empty: one <|endoftext|> starts the text.", file=sys.stderr)
+    if as_json:
+        written = with_clock("Writing", lambda: loaded.engine.generate(request))
+        _print_json(report.generation_facts(model, loaded, written))
+    else:
+        report.show_as_it_is_written(loaded, request)
+
+
+@app.command()
+def score(
+    text: Annotated[str | None, typer.Argument(help="The text to score.")] = None,
+    model: Model = "demo",
+    prompt_ids: PromptIds = None,
+    tokenizer: Tokenizer = None,
+    allow_pickle: AllowPickle = False,
+    allow_nonfinite: AllowNonfinite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how likely the model finds each token of a text, and the text's perplexity."""
+    from max_gpt2.console import with_clock
+    from max_gpt2.generation import check_score, open_model
+    from max_gpt2.generation import score as score_tokens
+    from max_gpt2.reports import generate as report
+
+    opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
+    tokens = _prompt_tokens(opened.tokenizer, text, prompt_ids)
+    check_score(opened.config, tokens)
+    engine = opened.load(with_clock, allow_nonfinite=allow_nonfinite).engine
+    scored = with_clock("Scoring", lambda: score_tokens(engine, tokens))
+    _print_json(report.score_facts(model, scored)) if as_json else report.show_score(scored, opened.tokenizer)
 
 
 @app.command()
@@ -116,6 +172,35 @@ def verify(
     raise typer.Exit(0 if found.passed else 1)
 
 
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SRC", help='"demo", a hub id, a folder, or a file of weights.')],
+    target: Annotated[str, typer.Argument(metavar="DST", help="The folder to write, which must not exist.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace DST if it is empty or a GPT-2 checkpoint.")] = False,
+    tokenizer: Tokenizer = None,
+    allow_pickle: AllowPickle = False,
+    allow_nonfinite: AllowNonfinite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a checkpoint of any format as a Hugging Face folder, its weights bit for bit the same."""
+    from max_gpt2.console import byte_bar
+    from max_gpt2.convert import convert as run_conversion
+    from max_gpt2.reports import convert as report
+
+    with byte_bar("Writing the weights") as progress:
+        done = run_conversion(
+            source,
+            target,
+            force=force,
+            tokenizer=tokenizer,
+            allow_pickle=allow_pickle,
+            allow_nonfinite=allow_nonfinite,
+            progress=progress,
+        )
+    facts = report.conversion_facts(source, done)
+    _print_json(facts) if as_json else report.show_conversion(facts)
+
+
 def main() -> None:
     """Run the command line; whatever goes wrong becomes one sentence on standard error and an exit code."""
     sys.exit(guarded(lambda: app(standalone_mode=False)))
@@ -134,10 +219,14 @@ def _without_infinities(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _parse_ids(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
+def _prompt_tokens(tokenizer: "GPT2Tokenizer", prompt: str | None, prompt_ids: str | None) -> list[int]:
+    from max_gpt2.generation import encode_prompt
+
+    if prompt_ids is None:
+        return encode_prompt(tokenizer, prompt or "")
+    if prompt is not None:
+        raise RequestError("There is a text and there are --prompt-ids. Give only one of them.")
     try:
-        return [int(part) for part in text.split(",")] if text.strip() else []
+        return [int(part) for part in prompt_ids.split(",")] if prompt_ids.strip() else []
     except ValueError as error:
-        raise RequestError(f"--prompt-ids {text!r} is not a list of ids. Write them as 1,2,3.") from error
+        raise RequestError(f"--prompt-ids {prompt_ids!r} is not a list of ids. Write them as 1,2,3.") from error

@@ -2,10 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -42,6 +44,27 @@ def with_clock(label: str, work: Callable[[], Result], /) -> Result:
         raise failure[0]
     stderr.print(f"[dim]{label}: {time.perf_counter() - started:.1f} s[/dim]")
     return outcome[0]
+
+
+@contextmanager
+def byte_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar for work that is counted in bytes, from when it is first told how many are done, and of how many.
+
+    The work stays in the main thread, where Ctrl-C is an exception: what it has begun, it can take back.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=stderr)
+    task = bar.add_task(label, total=None)
+
+    def advance(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        bar.start()
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def table(*columns: tuple[str, Align], rows: list[list[str]], title: str | None = None) -> Table:

@@ -25,6 +25,10 @@ class RequestError(MaxGPT2Error):
     """A prompt or an option that cannot be carried out."""
 
 
+class DestinationError(MaxGPT2Error):
+    """A folder that cannot be written, or must not be."""
+
+
 class MissingExtraError(MaxGPT2Error):
     """PyTorch or transformers is needed and not installed, or too old."""
 

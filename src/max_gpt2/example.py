@@ -12,7 +12,7 @@ from max_gpt2.checkpoint import LoadPlan, load_checkpoint
 from max_gpt2.config import GPT2Config
 from max_gpt2.console import numeric, stdout, table, with_clock
 from max_gpt2.errors import RequestError
-from max_gpt2.generation import check_request, encode_prompt, make_sampler
+from max_gpt2.generation import Request, Sampling, check_request, encode_prompt
 from max_gpt2.reports.info import counted, explained
 from max_gpt2.reports.verify import verdict
 from max_gpt2.tokenizer import GPT2Tokenizer
@@ -62,8 +62,8 @@ def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed
                 f"{model} has {name} = {getattr(config, name)!r}, which the tutorial's model leaves out. "
                 f"Use: max-gpt2 verify --model {model}"
             )
-    make_sampler(temperature, 0, seed)
-    tokens = check_request(config, encode_prompt(tokenizer, prompt), max_new_tokens)
+    tokens = encode_prompt(tokenizer, prompt)
+    check_request(config, tokenizer, Request(tokens, max_new_tokens, Sampling(temperature, seed=seed)))
     quiet_transformers()
     prompts = [
         Example(one.name, np.array([one.tokens]))

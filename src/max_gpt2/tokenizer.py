@@ -69,9 +69,14 @@ class GPT2Tokenizer:
         return tokenizer
 
     @property
+    def vocab(self) -> dict[str, int]:
+        """All tokens with their ids, the added ones included."""
+        return self._tokenizer.get_vocab()
+
+    @property
     def size(self) -> int:
         """One more than the largest id, at most the model's vocabulary."""
-        return max(self._tokenizer.get_vocab().values()) + 1
+        return max(self.vocab.values()) + 1
 
     @property
     def end_of_text(self) -> int:
@@ -95,7 +100,8 @@ class GPT2Tokenizer:
 
     def _check(self, vocab_size: int, source: str) -> None:
         """Refuse ids that a model of `vocab_size` tokens does not know, and added tokens that have got other ids."""
-        beyond = [f"{token!r} = {id_}" for token, id_ in self._tokenizer.get_vocab().items() if id_ >= vocab_size]
+        by_id = sorted(self.vocab.items(), key=lambda item: item[1])
+        beyond = [f"{token!r} = {id_}" for token, id_ in by_id if id_ >= vocab_size]
         if beyond:
             raise TokenizerError(
                 f"{source} has {len(beyond)} ids beyond the model's vocabulary of {vocab_size}, such as {beyond[0]}. "

@@ -25,6 +25,9 @@ def info(model: str, hub: Hub, home: Path, *options: str, offline: str = "0") ->
 @pytest.mark.parametrize("name", ["gpt2", "openai-community/gpt2"])
 def test_a_model_is_downloaded_once_and_then_served_from_the_cache(tiny: Path, tmp_path: Path, name: str) -> None:
     (tiny / "pytorch_model.bin").write_bytes(b"not wanted")
+    of_the_tokenizer = {"added_tokens.json", "special_tokens_map.json", "tokenizer_config.json", "chat_template.jinja"}
+    for file in of_the_tokenizer:
+        (tiny / file).write_text(json.dumps({"name": file}))  # equal files would be downloaded once
     home = tmp_path / "home"
     with Hub("openai-community/gpt2", tiny) as hub:
         first = info(name, hub, home)
@@ -32,7 +35,7 @@ def test_a_model_is_downloaded_once_and_then_served_from_the_cache(tiny: Path, t
         facts = json.loads(first.stdout)
         assert facts["parameters"] == 30792
         assert facts["folder"].startswith(str(home / "hub" / "models--openai-community--gpt2"))
-        assert "model.safetensors" in hub.asked
+        assert of_the_tokenizer | {"model.safetensors", "tokenizer.json", "generation_config.json"} <= set(hub.asked)
         assert "pytorch_model.bin" not in hub.asked
         downloaded = len(hub.asked)
         assert info(name, hub, home).returncode == 0

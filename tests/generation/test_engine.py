@@ -1,20 +1,23 @@
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import GenerationConfig
 
+from max_gpt2 import GPT2
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.errors import MaxGPT2Error, RequestError
-from max_gpt2.generation import Engine, Request, encode_prompt, generate_once
+from max_gpt2.generation import Engine, Generation, Request, Sampling, Score, encode_prompt, open_model, score
 from max_gpt2.model import CompiledModel
-from max_gpt2.progress import Result
-from tests.checkpoints import reference_model
+from tests.checkpoints import random_ids, reference_logits, reference_model
 
 PROMPT = [5, 60, 200, 7]
+GREEDY = Sampling(0)
 
 
 @pytest.fixture
@@ -25,18 +28,40 @@ def engine(tiny_model: CompiledModel, tiny_checkpoint: Checkpoint) -> Engine:
 @pytest.fixture
 def endless(engine: Engine) -> Engine:
     """An engine for which no token ends a text."""
-    config = dataclasses.replace(engine.model.config, eos_token_ids=())
+    return ending_with(engine)
+
+
+def ending_with(engine: Engine, *ids: int) -> Engine:
+    config = dataclasses.replace(engine.model.config, eos_token_ids=ids)
     return dataclasses.replace(engine, model=dataclasses.replace(engine.model, config=config))
 
 
-def test_greedy_tokens_are_those_of_transformers(endless: Engine) -> None:
-    written = endless.generate(PROMPT, max_new_tokens=30, temperature=0)
+def write(engine: Engine, count: int, sampling: Sampling, prompt: Sequence[int] = PROMPT, **rest: Any) -> Generation:
+    return engine.generate(Request(prompt, count, sampling, **rest))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({}, {}),
+        ({"repetition_penalty": 1.7}, {"repetition_penalty": 1.7}),
+        ({"no_repeat_ngram_size": 2}, {"no_repeat_ngram_size": 2}),
+        ({"bad_words": [[60], [7, 5]]}, {"bad_words_ids": [[60], [7, 5]]}),
+    ],
+)
+def test_greedy_tokens_are_those_of_transformers(endless: Engine, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    written = write(endless, 30, Sampling(0, **ours))
     settings = GenerationConfig(
-        do_sample=False, max_new_tokens=30, eos_token_id=None, pad_token_id=0, suppress_tokens=list(range(300, 311))
+        do_sample=False,
+        max_new_tokens=30,
+        eos_token_id=None,
+        pad_token_id=0,
+        suppress_tokens=list(range(300, 311)),
+        **theirs,
     )
     ids = torch.tensor([PROMPT])
-    theirs = reference_model().generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
-    assert written.tokens == theirs[0, len(PROMPT) :].tolist()
+    row = reference_model().generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)[0]
+    assert written.tokens == row[len(PROMPT) :].tolist()
     assert written.prompt_tokens == PROMPT
     assert written.finish_reason == "length"
     assert written.text == endless.tokenizer.decode(written.tokens)
@@ -45,49 +70,97 @@ def test_greedy_tokens_are_those_of_transformers(endless: Engine) -> None:
 
 
 def test_an_end_of_text_token_ends_the_text(endless: Engine) -> None:
-    tokens = endless.generate(PROMPT, max_new_tokens=20, temperature=1.0, seed=1).tokens
+    sampling = Sampling(1.0, seed=1)
+    tokens = write(endless, 20, sampling).tokens
     ending = tokens[5]
-    config = dataclasses.replace(endless.model.config, eos_token_ids=(ending,))
-    engine = dataclasses.replace(endless, model=dataclasses.replace(endless.model, config=config))
-    written = engine.generate(PROMPT, max_new_tokens=20, temperature=1.0, seed=1)
+    cut = tokens[: tokens.index(ending)]
+    for written in (
+        write(ending_with(endless, ending), 20, sampling),
+        write(endless, 20, sampling, stop_ids=[ending]),
+    ):
+        assert written.finish_reason == "stop"
+        assert written.tokens == cut
+        assert written.text == endless.tokenizer.decode(cut)
+
+
+def test_min_new_tokens_writes_on(endless: Engine) -> None:
+    first = write(endless, 1, GREEDY).tokens[0]
+    engine = ending_with(endless, first)
+    assert write(engine, 9, GREEDY).tokens == []
+    assert len(write(engine, 9, Sampling(0, min_new_tokens=4)).tokens) >= 4
+
+
+def test_a_stop_string_is_cut_off(endless: Engine) -> None:
+    text = write(endless, 30, GREEDY).text
+    stop = text[10:14]
+    written = write(endless, 30, GREEDY, stop=["never", stop])
     assert written.finish_reason == "stop"
-    assert written.tokens == tokens[: tokens.index(ending)]
+    assert written.text == text[: text.index(stop)]
+    assert endless.tokenizer.decode(written.tokens).startswith(written.text + stop[:1])
+    assert len(written.tokens) < 30
+
+
+def test_the_steps_are_the_generation(endless: Engine) -> None:
+    sampling = Sampling(1.0, seed=4)
+    steps = list(endless.steps(Request(PROMPT, 25, sampling)))
+    whole = write(endless, 25, sampling)
+    assert [step.token for step in steps] == whole.tokens
+    assert "".join(step.piece for step in steps) == whole.text
+    assert [step.finish_reason for step in steps] == [None] * 24 + ["length"]
+
+
+def test_logprobs_are_those_of_the_model_whatever_the_sampling(endless: Engine) -> None:
+    written = write(endless, 5, Sampling(1.0, top_k=3, repetition_penalty=2.0, seed=2), logprobs=4)
+    row = np.array([PROMPT + written.tokens])
+    chances = torch.from_numpy(reference_logits(reference_model(), row)).log_softmax(dim=-1)[0, len(PROMPT) - 1 :]
+    assert len(written.logprobs) == 5
+    for one, expected in zip(written.logprobs, chances, strict=False):
+        assert one.logprob == pytest.approx(float(expected[one.token]), abs=1e-4)
+        likeliest = expected.topk(4)
+        assert list(one.top) == likeliest.indices.tolist()
+        assert list(one.top.values()) == pytest.approx(likeliest.values.tolist(), abs=1e-4)
+    assert write(endless, 5, GREEDY).logprobs == []
 
 
 def test_the_seed_decides_and_is_reported(endless: Engine) -> None:
-    first = endless.generate(PROMPT, max_new_tokens=12, temperature=1.5)
-    again = endless.generate(PROMPT, max_new_tokens=12, temperature=1.5, seed=first.seed)
-    other = endless.generate(PROMPT, max_new_tokens=12, temperature=1.5, seed=first.seed + 1)
+    first = write(endless, 12, Sampling(1.5))
+    again = write(endless, 12, Sampling(1.5, seed=first.seed))
+    other = write(endless, 12, Sampling(1.5, seed=first.seed + 1))
     assert again.tokens == first.tokens != other.tokens
 
 
 def test_an_id_that_the_tokenizer_does_not_have_is_never_written(endless: Engine) -> None:
-    seen = {
-        id_ for seed in range(5) for id_ in endless.generate([1], max_new_tokens=50, temperature=9, seed=seed).tokens
-    }
+    seen = {id_ for seed in range(5) for id_ in write(endless, 50, Sampling(9, seed=seed), prompt=[310]).tokens}
     assert max(seen) < endless.tokenizer.size < endless.model.config.vocab_size
     assert len(seen) > 100
 
 
 def test_the_context_can_be_filled_to_the_last_position(endless: Engine) -> None:
-    assert len(endless.generate(PROMPT, max_new_tokens=63, temperature=0).tokens) == 63
-    assert endless.generate(PROMPT * 16 + [1, 2, 3], max_new_tokens=0).tokens == []
+    assert len(write(endless, 63, GREEDY).tokens) == 63
+    full = write(endless, 0, GREEDY, prompt=PROMPT * 16 + [1, 2, 3])
+    assert (full.tokens, full.text, full.finish_reason) == ([], "", "length")
 
 
 @pytest.mark.parametrize(
-    ("prompt", "max_new_tokens", "says"),
+    ("request_", "says"),
     [
-        ([], 1, "has no tokens"),
-        ([1, 311], 1, "prompt id 311 is not in 0 .. 310"),
-        ([-1], 1, "prompt id -1"),
-        ([1], -1, "max_new_tokens -1 is negative"),
-        ([1, 2], 66, "2 tokens and max_new_tokens 66 exceed the model's context of 67"),
-        ([1] * 70, 0, "70 tokens .* ask for at most 0"),
+        (Request([], 1), "has no tokens"),
+        (Request([1, 311], 1), r"prompt id 311 is not in 0 \.\. 310"),
+        (Request([-1], 1), "prompt id -1"),
+        (Request([1], -1), "max_new_tokens -1 is negative"),
+        (Request([1, 2], 66), "2 tokens and max_new_tokens 66 exceed the model's context of 67"),
+        (Request([1] * 70, 0), "70 tokens .* ask for at most 0"),
+        (Request([1], 1, stop_ids=[400]), "stop id 400"),
+        (Request([1], 1, stop=[""]), "stop string is empty"),
+        (Request([1], 1, logprobs=400), r"logprobs 400 is not in 0 \.\. 311"),
+        (Request([1], 1, Sampling(bad_words=[[305]])), r"the id 305, which is not in 0 \.\. 299"),
     ],
 )
-def test_impossible_requests_are_refused(engine: Engine, prompt: list[int], max_new_tokens: int, says: str) -> None:
+def test_impossible_requests_are_refused_at_once(engine: Engine, request_: Request, says: str) -> None:
     with pytest.raises(RequestError, match=says):
-        engine.generate(prompt, max_new_tokens=max_new_tokens)
+        engine.steps(request_)
+    with pytest.raises(RequestError, match=says):
+        engine.generate(request_)
 
 
 def test_an_empty_prompt_is_one_end_of_text(tiny_checkpoint: Checkpoint) -> None:
@@ -95,26 +168,47 @@ def test_an_empty_prompt_is_one_end_of_text(tiny_checkpoint: Checkpoint) -> None
     assert encode_prompt(tiny_checkpoint.tokenizer, "a") == tiny_checkpoint.tokenizer.encode("a")
 
 
-def test_everything_is_checked_before_anything_is_loaded_or_compiled(tiny_original: Path) -> None:
-    def forbidden(label: str, _work: Callable[[], Result], /) -> Result:
-        raise AssertionError(label)
-
-    for request in (
-        Request("x" * 80, None, 1, 0.8, 0, None),
-        Request("a", [1], 1, 0.8, 0, None),
-        Request("a", None, 1, -0.8, 0, None),
-        Request("a", None, 1, 0.8, -1, None),
-        Request("a", None, -1, 0.8, 0, None),
-        Request(None, [], 1, 0.8, 0, None),
-    ):
-        with pytest.raises(MaxGPT2Error):
-            generate_once(str(tiny_original), request, forbidden)
+def test_a_score_is_that_of_transformers(engine: Engine) -> None:
+    ids = random_ids(1, 20)
+    scored = score(engine, ids[0].tolist())
+    with torch.no_grad():
+        loss = reference_model()(torch.from_numpy(ids), labels=torch.from_numpy(ids)).loss
+    assert scored.logprobs[0] is None
+    assert len(scored.logprobs) == len(scored.tokens) == 20
+    assert scored.logprob == pytest.approx(-19 * float(loss), rel=1e-5)
+    assert scored.perplexity == pytest.approx(math.exp(float(loss)), rel=1e-5)
 
 
-def test_generate_once_is_the_whole_way(tiny_original: Path, endless: Engine, tiny_model: CompiledModel) -> None:
-    shot = generate_once(str(tiny_original), Request("The dog", None, 8, 0, 0, None))
-    prompt = endless.tokenizer.encode("The dog")
-    assert shot.prompt == "The dog"
-    assert shot.generation.prompt_tokens == prompt
-    row = np.array([prompt])
-    assert shot.generation.tokens[0] == tiny_model.logits(row)[0, -1, :300].argmax()
+@pytest.mark.parametrize(
+    ("tokens", "says"), [([], "only 0 tokens"), ([5], "only 1 tokens"), ([1] * 68, "context of 67")]
+)
+def test_what_cannot_be_scored_is_refused(engine: Engine, tokens: list[int], says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        score(engine, tokens)
+
+
+def test_a_checkpoint_is_opened_before_it_is_loaded(tiny: Path) -> None:
+    opened = open_model(tiny)
+    assert opened.config.n_layer == 3
+    assert opened.tokenizer.encode("The dog")
+    (tiny / "model.safetensors").unlink()
+    with pytest.raises(MaxGPT2Error, match=r"model\.safetensors cannot be read any more"):
+        opened.load()
+
+
+def test_gpt2_in_python(tiny_original: Path, endless: Engine) -> None:
+    gpt2 = GPT2.from_pretrained(tiny_original)
+    prompt = gpt2.tokenizer.encode("The dog")
+    written = gpt2.generate("The dog", max_new_tokens=8, temperature=0)
+    assert written.prompt_tokens == prompt
+    assert written.tokens == gpt2.generate(prompt, max_new_tokens=8, temperature=0).tokens
+    assert written.tokens == write(ending_with(endless, 299), 8, GREEDY, prompt=prompt).tokens
+    pieces = list(gpt2.stream("The dog", max_new_tokens=8, temperature=0))
+    assert "".join(pieces) == written.text
+    assert all(pieces)
+    assert isinstance(gpt2.score("The dog"), Score)
+    assert gpt2.config.n_positions == 67
+    with pytest.raises(RequestError, match="top_p 0 is not above 0"):
+        gpt2.stream("The dog", top_p=0)
+    with pytest.raises(TypeError, match="topp"):
+        gpt2.generate("The dog", topp=0.5)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from max_gpt2.checkpoint.arrays import count_nonfinite, float32_copy
 from max_gpt2.checkpoint.formats import read_source
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes
 from max_gpt2.checkpoint.locate import locate
 from max_gpt2.checkpoint.plan import LoadPlan, make_plan
-from max_gpt2.checkpoint.values import damage_of, refuse_damaged, transposed
+from max_gpt2.checkpoint.values import refuse_damaged
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import TokenizerError
 from max_gpt2.tokenizer import GPT2Tokenizer
@@ -78,19 +79,20 @@ def load_checkpoint(
 def load_weights(plan: LoadPlan, *, allow_nonfinite: bool = False) -> dict[str, np.ndarray]:
     """Read the weights as `Checkpoint.state_dict` has them; raises CheckpointError that names what is not finite."""
     state_dict: dict[str, np.ndarray] = {}
+    damaged: dict[str, int] = {}
 
-    def load(name: str) -> str:
-        stored = plan.sources[name]
-        values = stored.read()
-        with np.errstate(invalid="ignore"):  # a NaN may change its bits, and is a NaN
-            state_dict[name] = transposed(values) if plan.is_transposed(name) else values.astype(np.float32, copy=False)
-        damage = "" if allow_nonfinite else damage_of(values)
-        return damage and f"{stored.name} {damage}"
+    def load(name: str) -> None:
+        values = plan.sources[name].read()
+        state_dict[name], finite = float32_copy(values, turn=plan.is_transposed(name))
+        if not (finite or allow_nonfinite):
+            damaged[name] = count_nonfinite(values)
 
     # The largest first, so that no thread is left alone with a large one; numpy lets the others run while it copies.
     names = sorted(plan.sources, key=lambda name: prod(plan.sources[name].shape), reverse=True)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        refuse_damaged(plan, sorted(filter(None, threads.map(load, names))))
+        for _ in threads.map(load, names):
+            pass  # what went wrong in a thread is raised here
+    refuse_damaged(plan, damaged)
     shapes = canonical_shapes(plan.config)
     state_dict |= {name: np.zeros(shapes[name], np.float32) for name in plan.zero_filled}
     state_dict.setdefault(LM_HEAD, state_dict[WTE])

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from max_gpt2.checkpoint.arrays import same_values
 from max_gpt2.checkpoint.formats import Source, StoredTensor
 from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes, is_conv1d, why_skipped
@@ -135,7 +136,7 @@ def _with_head(
     if LM_HEAD not in sources:
         return LoadPlan(origin, sources, skipped, "tied", zeros)
     head = sources[LM_HEAD]
-    if origin.config.tie_word_embeddings and np.array_equal(head.read(), sources[WTE].read()):
+    if origin.config.tie_word_embeddings and same_values(head.read(), sources[WTE].read()):
         rest = {name: tensor for name, tensor in sources.items() if name != LM_HEAD}
         skipped = skipped | {head.name: "equal to wte"}
         return LoadPlan(origin, rest, skipped, "stored and equal to wte, so tied", zeros)

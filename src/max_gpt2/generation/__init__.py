@@ -1,17 +1,28 @@
 """From logits to text."""
 
-from max_gpt2.generation.engine import Engine, Generation, check_request, encode_prompt
-from max_gpt2.generation.oneshot import OneShot, Request, generate_once
-from max_gpt2.generation.sampling import Sampler, make_sampler
+from max_gpt2.generation.engine import Engine, Generation, Step, fresh_seed
+from max_gpt2.generation.logprobs import TokenLogprob
+from max_gpt2.generation.opened import Loaded, OpenedModel, open_model
+from max_gpt2.generation.request import Request, check_prompt, check_request, encode_prompt
+from max_gpt2.generation.sampling import Sampling, make_sampler
+from max_gpt2.generation.score import Score, check_score, score
 
 __all__ = [
     "Engine",
     "Generation",
-    "OneShot",
+    "Loaded",
+    "OpenedModel",
     "Request",
-    "Sampler",
+    "Sampling",
+    "Score",
+    "Step",
+    "TokenLogprob",
+    "check_prompt",
     "check_request",
+    "check_score",
     "encode_prompt",
-    "generate_once",
+    "fresh_seed",
     "make_sampler",
+    "open_model",
+    "score",
 ]

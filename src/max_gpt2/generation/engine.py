@@ -2,28 +2,49 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from max_gpt2.config import GPT2Config
-from max_gpt2.errors import RequestError
+from max_gpt2.generation.history import History
+from max_gpt2.generation.logprobs import TokenLogprob, token_logprob
+from max_gpt2.generation.request import Request, check_request
 from max_gpt2.generation.sampling import make_sampler
+from max_gpt2.generation.text_stream import TextStream
 from max_gpt2.model import CompiledModel
 from max_gpt2.tokenizer import GPT2Tokenizer
+
+FinishReason = Literal["length", "stop"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One id that was written, the text that can be shown since the last, and how likely it was if that was asked.
+
+    The last step has a `finish_reason`; it has no token when the text ended with one that is not part of it.
+    """
+
+    token: int | None
+    piece: str
+    logprob: TokenLogprob | None = None
+    finish_reason: FinishReason | None = None
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What was written: `text` is the continuation of the prompt, `tokens` its ids; times are in seconds."""
+    """What was written: `text` is the continuation of the prompt, `tokens` its ids; times are in seconds.
+
+    The text is cut before a stop string; `tokens` are all that were written. `logprobs` is empty unless asked for.
+    """
 
     prompt_tokens: list[int]
     tokens: list[int]
     text: str
-    finish_reason: Literal["length", "stop"]
+    finish_reason: FinishReason
     seed: int
+    logprobs: list[TokenLogprob]
     prefill_s: float
     decode_tokens_per_s: float | None
 
@@ -35,64 +56,62 @@ class Engine:
     model: CompiledModel
     tokenizer: GPT2Tokenizer
 
-    def generate(
-        self,
-        prompt_tokens: Sequence[int],
-        *,
-        max_new_tokens: int,
-        temperature: float = 0.8,
-        top_k: int = 0,
-        seed: int | None = None,
-    ) -> Generation:
-        """Continue a prompt until an end-of-text token ("stop") or `max_new_tokens` ("length").
+    def steps(self, request: Request) -> Iterator[Step]:
+        """Yield the ids as they are written: one step at least, the last of which says why it is the last.
 
-        Without a seed one is drawn and reported. An id that the tokenizer does not have is never produced. Raises
-        RequestError for an impossible option, and when prompt and new tokens together exceed the context.
+        An id that the tokenizer does not have is never written; an engine never repeats itself without a seed. Raises
+        RequestError at once when the request cannot be carried out.
         """
-        prompt = check_request(self.model.config, prompt_tokens, max_new_tokens)
-        seed = secrets.randbelow(2**31) if seed is None else seed
-        sample = make_sampler(temperature, top_k, seed)
-        tokens: list[int] = []
-        stamps = [time.perf_counter()]  # the start, then after each token; the first of these is the prefill
-        finish_reason: Literal["length", "stop"] = "length"
-        while len(tokens) < max_new_tokens:
-            row = np.array([prompt + tokens])
-            logits = self.model.logits(row, first=row.shape[1] - 1)[0, -1]  # [vocab]
-            token = sample(logits[: self.tokenizer.size])
+        check_request(self.model.config, self.tokenizer, request)
+        return self._steps(request)
+
+    def _steps(self, request: Request) -> Iterator[Step]:
+        endings = {*self.model.config.eos_token_ids, *request.stop_ids}
+        seed = request.sampling.seed
+        sample = make_sampler(
+            request.sampling, fresh_seed() if seed is None else seed, self.tokenizer.size, sorted(endings)
+        )
+        history, stream = History(list(request.prompt_tokens)), TextStream(self.tokenizer, request.stop)
+        if request.max_new_tokens == 0:
+            yield Step(None, "", finish_reason="length")
+        session = self.model.session(1, len(history.prompt) + request.max_new_tokens)
+        new = history.prompt
+        while len(history.written) < request.max_new_tokens:
+            logits = session.extend(np.array([new]), first=len(new) - 1)[0, -1]  # [vocab]
+            token = sample(logits, history)
+            if token in endings:
+                yield Step(None, stream.end(), finish_reason="stop")
+                return
+            history.written.append(token)
+            new = [token]
+            piece = stream.add(token)
+            logprob = None if request.logprobs is None else token_logprob(logits, token, request.logprobs)
+            if stream.stopped:
+                yield Step(token, piece, logprob, "stop")
+                return
+            last = len(history.written) == request.max_new_tokens
+            yield Step(token, piece + (stream.end() if last else ""), logprob, "length" if last else None)
+
+    def generate(self, request: Request) -> Generation:
+        """Carry a request out to its end; without a seed one is drawn and reported. Raises as `steps` does."""
+        seed = fresh_seed() if request.sampling.seed is None else request.sampling.seed
+        stamps = [time.perf_counter()]  # the start, then after each step; the first of these is the prefill
+        steps = []
+        for step in self.steps(request.with_seed(seed)):
+            steps.append(step)
             stamps.append(time.perf_counter())
-            if token in self.model.config.eos_token_ids:
-                finish_reason = "stop"
-                break
-            tokens.append(token)
-        prefilled = stamps[1] if len(stamps) > 1 else stamps[0]
         return Generation(
-            prompt_tokens=prompt,
-            tokens=tokens,
-            text=self.tokenizer.decode(tokens),
-            finish_reason=finish_reason,
+            prompt_tokens=list(request.prompt_tokens),
+            tokens=[step.token for step in steps if step.token is not None],
+            text="".join(step.piece for step in steps),
+            finish_reason=steps[-1].finish_reason or "length",
             seed=seed,
-            prefill_s=prefilled - stamps[0],
-            decode_tokens_per_s=(len(stamps) - 2) / (stamps[-1] - prefilled) if len(stamps) > 2 else None,
+            logprobs=[step.logprob for step in steps if step.logprob],
+            prefill_s=stamps[1] - stamps[0],
+            decode_tokens_per_s=(len(stamps) - 2) / (stamps[-1] - stamps[1]) if len(stamps) > 2 else None,
         )
 
 
-def encode_prompt(tokenizer: GPT2Tokenizer, prompt: str) -> list[int]:
-    """Return a prompt's ids; an empty prompt is one end-of-text token, with which GPT-2 starts a text."""
-    return tokenizer.encode(prompt) or [tokenizer.end_of_text]
-
-
-def check_request(config: GPT2Config, prompt_tokens: Sequence[int], max_new_tokens: int) -> list[int]:
-    """Return the prompt as a list, or raise RequestError: no ids, ids out of range, or no room in the context."""
-    prompt = list(prompt_tokens)
-    if not prompt:
-        raise RequestError("The prompt has no tokens. Give at least one id, or an empty text to start from nothing.")
-    if strangers := [id_ for id_ in prompt if not 0 <= id_ < config.vocab_size]:
-        raise RequestError(f"The prompt id {strangers[0]} is not in 0 .. {config.vocab_size - 1}. Remove it.")
-    if max_new_tokens < 0:
-        raise RequestError(f"max_new_tokens {max_new_tokens} is negative. Use a number from 0 on.")
-    if len(prompt) + max_new_tokens > config.n_positions:
-        raise RequestError(
-            f"The prompt's {len(prompt)} tokens and max_new_tokens {max_new_tokens} exceed the model's context of "
-            f"{config.n_positions}. Shorten the prompt, or ask for at most {max(0, config.n_positions - len(prompt))}."
-        )
-    return prompt
+def fresh_seed() -> int:
+    """Draw a seed."""
+    return secrets.randbelow(2**31)

@@ -1,5 +1,7 @@
 """The transformer: embeddings, blocks, and the head on the positions that are asked for."""
 
+from collections.abc import Sequence
+
 from max.dtype import DType
 from max.experimental import functional as F
 from max.experimental.nn import Linear, Module, Sequential, as_subgraph
@@ -9,6 +11,7 @@ from max.graph import TensorValue
 from max_gpt2.config import GPT2Config
 from max_gpt2.model.activations import FUNCTIONS
 from max_gpt2.model.attention import Attention
+from max_gpt2.model.cache import LayerCache
 
 #: What `Block.states` returns: the outputs of its four parts, named as they are, and of the block, which has no suffix.
 BLOCK_STATES = (".ln_1", ".attn", ".ln_2", ".mlp", "")
@@ -54,7 +57,7 @@ class MLP(Module[[Tensor], Tensor]):
         return self.c_proj(FUNCTIONS[self.activation_function](self.c_fc(x)))
 
 
-class Block(Module[[Tensor, Tensor], Tensor]):
+class Block(Module[..., Tensor]):
     """A pre-norm transformer block: Radford et al. 2019, section 2.3."""
 
     def __init__(self, config: GPT2Config) -> None:
@@ -64,21 +67,21 @@ class Block(Module[[Tensor, Tensor], Tensor]):
         self.ln_2 = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
-        """Apply the block: [batch, seq, n_embd] and the scale of the attention scores -> [batch, seq, n_embd]."""
-        return self.states(x, scale)[-1]
+    def forward(self, x: Tensor, *attending: Tensor) -> Tensor:
+        """Apply the block: [batch, seq, n_embd] -> [batch, seq, n_embd]; `attending` is what `Attention` wants."""
+        return self.states(x, *attending)[-1]
 
-    def states(self, x: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
+    def states(self, x: Tensor, *attending: Tensor) -> tuple[Tensor, ...]:
         """Apply the block and return all of `BLOCK_STATES`, each [batch, seq, n_embd]."""
         normed = self.ln_1(x)
-        attended = self.attn(normed, scale)
+        attended = self.attn(normed, *attending)
         x = x + attended
         normed_again = self.ln_2(x)
         fed = self.mlp(normed_again)
         return normed, attended, normed_again, fed, x + fed
 
 
-class Transformer(Module[[Tensor], Tensor]):
+class Transformer(Module[..., Tensor]):
     """Token ids to the last hidden states."""
 
     def __init__(self, config: GPT2Config) -> None:
@@ -89,29 +92,33 @@ class Transformer(Module[[Tensor], Tensor]):
         self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.scales = [config.attention_scale(layer) for layer in range(config.n_layer)]
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """Return the last hidden states: [batch, seq] of int64 -> [batch, seq, n_embd]."""
-        x = self.embed(input_ids)
-        for block, scale in zip(self.h, self.scales, strict=True):
-            # One subgraph serves all layers: they differ in their weights, and in a scale that is handed in.
-            x = as_subgraph(block, name="block")(x, Tensor(scale, dtype=DType.float32))
+    def forward(self, input_ids: Tensor, positions: Tensor, mask: Tensor, cache: Sequence[LayerCache]) -> Tensor:
+        """Return the last hidden states: [batch, seq] of int64, twice -> [batch, seq, n_embd].
+
+        `mask` [batch, 1, seq, total] is added to the attention scores; `cache` has an entry for each layer.
+        """
+        x = self.embed(input_ids, positions)
+        for block, scale, layer in zip(self.h, self._scales(), cache, strict=True):
+            # One subgraph serves all layers: they differ in their weights, and in what is handed in.
+            x = as_subgraph(block, name="block")(x, scale, mask, *layer)
         return self.ln_f(x)
 
-    def embed(self, input_ids: Tensor) -> Tensor:
-        """Add what each token means and where it stands: [batch, seq] of int64 -> [batch, seq, n_embd]."""
-        seq = input_ids.shape[1]
-        positions = F.range(0, Tensor.from_dim(seq), 1, out_dim=seq, dtype=DType.int64)
-        return self.wte(input_ids) + self.wpe(positions)  # [batch, seq, n_embd] + [seq, n_embd]
+    def embed(self, input_ids: Tensor, positions: Tensor) -> Tensor:
+        """Add what each token means and where it stands: [batch, seq] of int64, twice -> [batch, seq, n_embd]."""
+        return self.wte(input_ids) + self.wpe(positions)
 
-    def states(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+    def states(self, input_ids: Tensor, positions: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Return every hidden state on the way, each [batch, seq, n_embd], in the order of `state_names`."""
-        x = self.embed(input_ids)
+        x = self.embed(input_ids, positions)
         states = [x]
-        for layer, (block, scale) in enumerate(zip(self.h, self.scales, strict=True)):
+        for layer, (block, scale) in enumerate(zip(self.h, self._scales(), strict=True)):
             whole = as_subgraph(block.states, name="block", prefix=f"transformer.h.{layer}")
-            states += whole(x, Tensor(scale, dtype=DType.float32))
+            states += whole(x, scale, mask)
             x = states[-1]
         return (*states, self.ln_f(x))
+
+    def _scales(self) -> list[Tensor]:
+        return [Tensor(scale, dtype=DType.float32) for scale in self.scales]
 
 
 def state_names(n_layer: int) -> list[str]:
@@ -120,7 +127,7 @@ def state_names(n_layer: int) -> list[str]:
     return ["embeddings", *blocks, "ln_f"]
 
 
-class LanguageModel(Module[[Tensor, Tensor], Tensor]):
+class LanguageModel(Module[..., Tensor]):
     """The transformer with its head."""
 
     def __init__(self, config: GPT2Config) -> None:
@@ -128,8 +135,15 @@ class LanguageModel(Module[[Tensor, Tensor], Tensor]):
         self.transformer = Transformer(config)
         self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
 
-    def forward(self, input_ids: Tensor, first: Tensor) -> Tensor:
-        """Return the logits from position `first` on: [batch, seq] and a scalar, int64 -> [batch, kept, vocab]."""
-        x = self.transformer(input_ids)
+    def forward(
+        self, input_ids: Tensor, positions: Tensor, mask: Tensor, first: Tensor, start: Tensor, *buffers: Tensor
+    ) -> Tensor:
+        """Return the logits from position `first` of the new tokens on, [batch, kept, vocab].
+
+        `buffers` are the keys of every layer and then the values, with `start` tokens in them.
+        """
+        n_layer = len(buffers) // 2
+        cache = [LayerCache(*pair, start) for pair in zip(buffers[:n_layer], buffers[n_layer:], strict=True)]
+        x = self.transformer(input_ids, positions, mask, cache)
         x = x[:, (slice(TensorValue(first), None), "kept")]
         return self.lm_head(x)

@@ -1,14 +1,16 @@
-"""What `max-gpt2 generate` shows."""
+"""What `max-gpt2 generate` and `max-gpt2 score` show."""
 
+import time
+from dataclasses import asdict
 from typing import Any
 
-from max_gpt2.console import stderr
-from max_gpt2.generation import OneShot
+from max_gpt2.console import stderr, stdout, table
+from max_gpt2.generation import Generation, Loaded, Request, Score
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 
-def generation_facts(model: str, shot: OneShot) -> dict[str, Any]:
+def generation_facts(model: str, loaded: Loaded, written: Generation) -> dict[str, Any]:
     """Return what `max-gpt2 generate` says, as JSON values."""
-    written = shot.generation
     return {
         "model": model,
         "prompt_tokens": written.prompt_tokens,
@@ -16,19 +18,47 @@ def generation_facts(model: str, shot: OneShot) -> dict[str, Any]:
         "text": written.text,
         "finish_reason": written.finish_reason,
         "seed": written.seed,
+        "logprobs": [asdict(one) for one in written.logprobs],
         "timing": {
-            "load_s": shot.load_s,
-            "compile_s": shot.compile_s,
+            "load_s": loaded.load_s,
+            "compile_s": loaded.compile_s,
             "prefill_s": written.prefill_s,
             "decode_tokens_per_s": written.decode_tokens_per_s,
         },
     }
 
 
-def show_generation(shot: OneShot) -> None:
-    """Print the prompt and its continuation, and on standard error how it went."""
-    written = shot.generation
-    print(shot.prompt + written.text)
-    speed = f", {written.decode_tokens_per_s:.1f} tokens/s" if written.decode_tokens_per_s else ""
-    end = "the text ended" if written.finish_reason == "stop" else "as many as asked for"
-    stderr.print(f"[dim]{len(written.tokens)} tokens ({end}), seed {written.seed}{speed}[/dim]")
+def show_as_it_is_written(loaded: Loaded, request: Request) -> None:
+    """Print the prompt and its continuation, each piece as soon as it is there, and on standard error how it went."""
+    print(loaded.engine.tokenizer.decode(request.prompt_tokens), end="", flush=True)
+    stamps, count, reason = [], 0, "length"
+    for step in loaded.engine.steps(request):
+        print(step.piece, end="", flush=True)
+        stamps.append(time.perf_counter())
+        count += step.token is not None
+        reason = step.finish_reason or reason
+    print()
+    speed = f", {(len(stamps) - 1) / (stamps[-1] - stamps[0]):.1f} tokens/s" if len(stamps) > 1 else ""
+    end = "the text ended" if reason == "stop" else "as many as asked for"
+    stderr.print(f"[dim]{count} tokens ({end}), seed {request.sampling.seed}{speed}[/dim]")
+
+
+def score_facts(model: str, scored: Score) -> dict[str, Any]:
+    """Return what `max-gpt2 score` says, as JSON values."""
+    return {
+        "model": model,
+        "tokens": scored.tokens,
+        "logprobs": scored.logprobs,
+        "logprob": scored.logprob,
+        "perplexity": scored.perplexity,
+    }
+
+
+def show_score(scored: Score, tokenizer: GPT2Tokenizer) -> None:
+    """Print each token with its logarithm, and the whole."""
+    rows = [
+        [str(id_), repr(tokenizer.decode([id_])), "" if logprob is None else f"{logprob:.4f}"]
+        for id_, logprob in zip(scored.tokens, scored.logprobs, strict=True)
+    ]
+    stdout.print(table(("id", "right"), ("token", "left"), ("log probability", "right"), rows=rows))
+    print(f"log probability {scored.logprob:.4f}, perplexity {scored.perplexity:.4f}")

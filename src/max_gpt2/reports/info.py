@@ -18,6 +18,7 @@ def info_facts(model: str, folder: Path, config: GPT2Config, plan: LoadPlan) -> 
         "folder": str(folder),
         "format": plan.format,
         "config": asdict(config) | {"n_inner": config.intermediate_size},
+        "no_effect": ["reorder_and_upcast_attn"] if config.reorder_and_upcast_attn else [],
         "parameters": plan.parameters,
         "float32_bytes": 4 * plan.parameters,
         "stored_dtypes": plan.dtypes,
@@ -34,14 +35,15 @@ def info_facts(model: str, folder: Path, config: GPT2Config, plan: LoadPlan) -> 
 def show_info(facts: dict[str, Any]) -> None:
     """Print the facts of `info_facts` as a table."""
     rows = [[name, str(value)] for name, value in facts["config"].items()]
+    rows += [["", f"{name} has no effect: all is computed in float32"] for name in facts["no_effect"]]
     rows += [
         ["parameters", f"{facts['parameters']:,} ({facts['float32_bytes'] / 1e6:.0f} MB in float32)"],
         ["format", facts["format"]],
         ["stored as", ", ".join(facts["stored_dtypes"])],
         ["head", facts["head"]],
-        ["transposed", _because(facts["transposed"], "Conv1D weights are stored [in, out]")],
+        ["transposed", because(facts["transposed"], "Conv1D weights are stored [in, out]")],
         ["skipped", explained(facts["skipped"])],
-        ["upcast", _because(facts["upcast"], "made float32, which holds each value exactly")],
+        ["upcast", because(facts["upcast"], "made float32, which holds each value exactly")],
         ["dequantised", explained(facts["dequantised"])],
         ["zero-filled", explained(facts["zero_filled"])],
     ]
@@ -60,5 +62,6 @@ def explained(reasons: Mapping[str, str]) -> str:
     return counted([f"{name} ({reason})" for name, reason in reasons.items()])
 
 
-def _because(names: list[str], reason: str) -> str:
+def because(names: list[str], reason: str) -> str:
+    """Return how many names there are and what they are, with the reason that all of them share."""
     return f"{counted(names)} ({reason})" if names else "none"

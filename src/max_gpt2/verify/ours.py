@@ -36,8 +36,11 @@ class MaxSide:
         return Answer(self.traced.states(row), self.compiled.logits(row), self._greedy(tokens, max_new_tokens))
 
     def _greedy(self, tokens: list[int], max_new_tokens: int) -> list[int]:
+        session = self.compiled.session(1, len(tokens) + max_new_tokens)
         written: list[int] = []
-        for _ in range(max_new_tokens):
-            row = np.array([tokens + written])
-            written.append(int(self.compiled.logits(row, first=row.shape[1] - 1)[0, -1].argmax()))
+        new = tokens
+        while len(written) < max_new_tokens:
+            logits = session.extend(np.array([new]), first=len(new) - 1)
+            new = [int(logits[0, -1].argmax())]
+            written += new
         return written

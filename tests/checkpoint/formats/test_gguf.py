@@ -198,6 +198,19 @@ class TestTokenizer:
         else:  # without merges each byte is a token
             assert len(load_checkpoint(file).tokenizer.encode("the dog")) == 7
 
+    def test_tokens_of_other_types(self, tmp_path: Path, weights: Tensors) -> None:
+        class Typed(gguf.GGUFWriter):
+            def add_token_types(self, types: Sequence[int]) -> None:
+                changed = list(types)
+                changed[297], changed[298] = gguf.TokenType.USER_DEFINED, gguf.TokenType.CONTROL
+                super().add_token_types(changed)
+
+        ours = load_checkpoint(write_gguf(tmp_path / "gpt2.gguf", weights, writer_type=Typed)).tokenizer
+        user_defined, control = (next(token for token, id_ in ours.vocab.items() if id_ == one) for one in (297, 298))
+        assert ours.encode(f"a{user_defined}b") == [*ours.encode("a"), 297, *ours.encode("b")]
+        assert 298 not in ours.encode(control)
+        assert ours.decode([298]) == ""
+
     @pytest.mark.parametrize("name", ["tokens", "merges"])
     def test_numbers_are_no_tokens(self, tmp_path: Path, weights: Tensors, name: str) -> None:
         class Numbers(gguf.GGUFWriter):

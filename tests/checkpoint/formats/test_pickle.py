@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from max_gpt2.checkpoint import Checkpoint, inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import CheckpointError, MaxGPT2Error, MissingExtraError
-from tests.checkpoints import assert_same, linear_weights, reference_model
+from tests.checkpoints import assert_same, linear_weights, reference_model, save_sharded_pickle
 
 State = dict[str, torch.Tensor]
 WTE = "transformer.wte.weight"
@@ -36,16 +36,6 @@ def refusal(path: Path, **options: Any) -> str:
     return str(caught.value)
 
 
-def save_sharded(folder: Path, state: State) -> None:
-    """Two shards with an index, as transformers used to save them."""
-    names = sorted(state)
-    parts = {"pytorch_model-00001-of-00002.bin": names[:7], "pytorch_model-00002-of-00002.bin": names[7:]}
-    for file, part in parts.items():
-        torch.save({name: state[name] for name in part}, folder / file)
-    index = {"metadata": {}, "weight_map": {name: file for file, part in parts.items() for name in part}}
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-
-
 def save_legacy(folder: Path, state: State) -> None:
     torch.save(state, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
 
@@ -59,7 +49,7 @@ def save_new(folder: Path, state: State) -> None:
     [
         (save_new, "Hugging Face pickle"),
         (save_legacy, "Hugging Face pickle"),
-        (save_sharded, "Hugging Face pickle, 2 shards"),
+        (save_sharded_pickle, "Hugging Face pickle, 2 shards"),
     ],
 )
 def test_it_is_what_transformers_computes(
@@ -241,7 +231,7 @@ def test_a_pytorch_that_is_not_safe_is_not_used(tiny: Path, state: State, monkey
 class TestShards:
     @pytest.fixture
     def sharded(self, tiny: Path, state: State) -> Path:
-        save_sharded(tiny, state)
+        save_sharded_pickle(tiny, state)
         return tiny
 
     def test_a_missing_shard(self, sharded: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from max_gpt2.checkpoint.formats.detect import AGAIN
 from max_gpt2.checkpoint.formats.gguf_header import Header, TensorInfo, check_places, elements, read_header
+from max_gpt2.checkpoint.formats.mapped import map_values
 from max_gpt2.checkpoint.formats.source import EXACT, Source, StoredTensor
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE
 from max_gpt2.config import GPT2Config
@@ -85,9 +86,14 @@ def _tensors(header: Header, file: Path) -> list[StoredTensor]:
         except ValueError as error:
             problems.append(str(error))
         else:
-            read = partial(_read, file, info, sizes[info.name])
+            exact = EXACT.get(dtype)
+            read = (
+                partial(_dequantised, file, info, sizes[info.name])
+                if exact is None
+                else partial(map_values, file, exact, info.offset, info.shape)
+            )
             place = _place(info.name)
-            tensors.append(StoredTensor(info.name, dtype, info.shape, file, read, place, quantised=dtype not in EXACT))
+            tensors.append(StoredTensor(info.name, dtype, info.shape, file, read, place, quantised=exact is None))
     if problems:
         raise CheckpointError(listed(f"{file} cannot be read exactly", problems, _REMEDY))
     check_places(file, header, sizes)
@@ -118,20 +124,13 @@ def _place(name: str) -> str:
     return _PLACES.get(name, name)
 
 
-def _read(file: Path, info: TensorInfo, size: int) -> np.ndarray:
-    """Return the values in memory of their own, as float32 when they are quantised."""
+def _dequantised(file: Path, info: TensorInfo, size: int) -> np.ndarray:
+    """Return the values as float32."""
     import gguf
 
-    try:
-        content = np.array(np.memmap(file, np.uint8, "r", info.offset, (size,)))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read any more ({error}). {AGAIN}") from error
-    kind = gguf.GGMLQuantizationType(info.type_number)
-    if kind.name in EXACT:
-        return content.view(EXACT[kind.name]).reshape(info.shape)
-    rows = content.reshape(*info.shape[:-1], -1)
+    rows = map_values(file, np.dtype(np.uint8), info.offset, (size,)).reshape(*info.shape[:-1], -1)
     with np.errstate(all="ignore"):  # a scale that is infinite is found later, with the tensor's name
-        return gguf.quants.dequantize(rows, kind).reshape(info.shape)
+        return gguf.quants.dequantize(rows, gguf.GGMLQuantizationType(info.type_number)).reshape(info.shape)
 
 
 def _tokenizer(file: Path, metadata: dict[str, Any], vocab_size: int) -> GPT2Tokenizer:

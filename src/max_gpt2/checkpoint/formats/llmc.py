@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from max_gpt2.checkpoint.formats.detect import AGAIN
+from max_gpt2.checkpoint.formats.mapped import map_values
 from max_gpt2.checkpoint.formats.source import EXACT, Source, StoredTensor
 from max_gpt2.checkpoint.layout import WTE
 from max_gpt2.config import GPT2Config
@@ -58,7 +59,7 @@ def read_llmc(path: Path, file: Path) -> Source:
             place = kind.place.format(layer)
             # The rows that pad the vocabulary are wte's last.
             shape = (sizes.vocab_size, sizes.n_embd) if place == WTE else kind.shape
-            read = partial(_read, file, dtype, offset, shape)
+            read = partial(map_values, file, dtype, offset, shape)
             tensors.append(StoredTensor(name, dtype_name, shape, file, read, place))
             offset += prod(kind.shape) * dtype.itemsize
     padding = {f"wte[{sizes.vocab_size}:{padded}]": "rows that pad the vocabulary"}
@@ -111,10 +112,3 @@ def _kinds(sizes: _Sizes) -> list[_Kind]:
         _Kind("lnfw", "transformer.ln_f.weight", (n_embd,)),
         _Kind("lnfb", "transformer.ln_f.bias", (n_embd,)),
     ]
-
-
-def _read(file: Path, dtype: np.dtype, offset: int, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        return np.array(np.memmap(file, dtype, "r", offset, shape))  # a copy: the file may change later
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read any more ({error}). {AGAIN}") from error

@@ -94,11 +94,11 @@ def pickled_tensors(state_dict: Mapping[Any, Any], path: Path) -> list[StoredTen
 
 
 def _read(tensor: "torch.Tensor") -> np.ndarray:
-    """Return the values in memory of their own, by way of integers: numpy has no bfloat16 that PyTorch knows."""
+    """Return the values by way of integers: numpy has no bfloat16 that PyTorch knows."""
     import torch
 
     integers = torch.int32 if tensor.element_size() == 4 else torch.int16
-    return np.array(tensor.detach().view(integers).numpy(), order="C").view(EXACT[_dtype(tensor)])
+    return tensor.detach().view(integers).numpy().view(EXACT[_dtype(tensor)])
 
 
 def _dtype(tensor: "torch.Tensor") -> str:

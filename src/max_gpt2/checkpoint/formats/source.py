@@ -20,8 +20,9 @@ EXACT = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dty
 class StoredTensor:
     """A tensor as a file has it: its name there, the name of its dtype ("F16", "Q8_0"), its shape, its file.
 
-    `read` returns the values, bit for bit, in an array of their own, which outlives the file; those of a quantised
-    tensor are float32. `place` is the canonical name, when it is not what `canonical_name` makes of `name`.
+    `read` returns the values, bit for bit, mapped from the file where that is possible, so that who keeps them has to
+    copy them; those of a quantised tensor are float32. `place` is the canonical name, when it is not what
+    `canonical_name` makes of `name`.
     """
 
     name: str
@@ -67,6 +68,11 @@ class Source:
     def folder(self) -> Path:
         """The folder of the checkpoint, in which its tokenizer may be."""
         return self.path if self.path.is_dir() else self.path.parent
+
+    @property
+    def config_json(self) -> Path | None:
+        """The file that the config is from; only Hugging Face's formats have one."""
+        return self.folder / "config.json" if self.conv1d else None
 
     @property
     def transformers_reads_it(self) -> bool:

@@ -1,0 +1,16 @@
+"""Values mapped from a file: they take no memory until they are looked at, and none after."""
+
+from pathlib import Path
+
+import numpy as np
+
+from max_gpt2.checkpoint.formats.detect import AGAIN
+from max_gpt2.errors import CheckpointError
+
+
+def map_values(file: Path, dtype: np.dtype, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the values that start at byte `offset`, read-only; raises CheckpointError when the file has gone."""
+    try:
+        return np.memmap(file, dtype, "r", offset, shape)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read any more ({error}). {AGAIN}") from error

@@ -1,0 +1,380 @@
+"""The folder is there whole or not at all, and nothing else is touched."""
+
+import errno
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+
+from max_gpt2.checkpoint import load_checkpoint
+from max_gpt2.convert import convert, run
+from max_gpt2.errors import CheckpointError, DestinationError, MaxGPT2Error
+from tests.checkpoints import Tensors, edit_config, edit_weights
+from tests.convert.sources import contents, llmc
+
+FILES = {
+    "config.json",
+    "generation_config.json",
+    "merges.txt",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+}
+
+
+def refusal(source: Path, target: Path | str, force: bool = False) -> str:
+    """Return why nothing was written; what was in the folder above is in it still, and nothing new."""
+    above = Path(os.path.realpath(target)).parent
+    before = sorted(path.name for path in above.iterdir()) if above.is_dir() else []
+    with pytest.raises(DestinationError) as caught:
+        convert(source, target, force=force)
+    assert (sorted(path.name for path in above.iterdir()) if above.is_dir() else []) == before
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def fail_at(error: BaseException, share: float) -> Callable[[int, int], None]:
+    """Return a callback that raises once a share of the bytes is written."""
+
+    def progress(done: int, total: int) -> None:
+        if done >= share * total:
+            raise error
+
+    return progress
+
+
+def test_it_is_an_ordinary_folder(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "file").touch()
+    new = convert(tiny, tmp_path / "new").folder
+    assert {path.name for path in new.iterdir()} == FILES
+    assert new.stat().st_mode == (tmp_path / "made").stat().st_mode
+    assert {path.stat().st_mode for path in new.iterdir()} == {(tmp_path / "made" / "file").stat().st_mode}
+
+
+@pytest.mark.parametrize("folders_can", [True, False])
+def test_it_takes_its_name_when_all_of_it_is_on_the_disk(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders_can: bool
+) -> None:
+    synced: list[tuple[str, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((path.name, (tmp_path / "new").exists()))
+        if path.is_dir() and not folders_can:  # as on some file systems
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    convert(tiny, tmp_path / "new")
+    files, (partial, _), above = synced[:-2], synced[-2], synced[-1]
+    assert {name for name, _ in files} == FILES
+    assert (files[0][0], files[-1][0]) == ("model.safetensors", "config.json")
+    assert partial.startswith(".new.partial-")
+    assert not any(named for _, named in synced[:-1])
+    assert above == (tmp_path.name, True)
+
+
+def test_progress_is_told_in_bytes(tiny: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    done = convert(tiny, tmp_path / "new", progress=lambda done, total: told.append((done, total)))
+    assert len(told) == done.tensors == 40
+    assert told == sorted(told)
+    assert {total for _, total in told} == {4 * 30792} == {told[-1][0]}
+
+
+class TestInterrupted:
+    @pytest.mark.parametrize("share", [0, 0.5, 1])
+    @pytest.mark.parametrize("error", [ZeroDivisionError("oh"), KeyboardInterrupt(), MemoryError()])
+    def test_an_exception_leaves_nothing(self, tiny: Path, tmp_path: Path, error: BaseException, share: float) -> None:
+        with pytest.raises(type(error)):
+            convert(tiny, tmp_path / "new", progress=fail_at(error, share))
+        assert list(tmp_path.iterdir()) == [tiny]
+
+    @pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])
+    def test_an_exception_after_the_weights(
+        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        write = run.write_synced
+
+        def stop(path: Path, chunks: list[bytes]) -> None:
+            write(path, chunks)
+            if path.name == name:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(run, "write_synced", stop)
+        with pytest.raises(KeyboardInterrupt):
+            convert(tiny, tmp_path / "new")
+        assert list(tmp_path.iterdir()) == [tiny]
+
+    def test_damaged_weights_leave_nothing(self, tiny: Path, tmp_path: Path) -> None:
+        def spoil(tensors: Tensors) -> None:
+            tensors["transformer.h.1.mlp.c_fc.bias"][5] = np.nan
+
+        edit_weights(tiny, spoil)
+        with pytest.raises(CheckpointError, match=r"c_fc\.bias has 1 values that are NaN"):
+            convert(tiny, tmp_path / "new")
+        assert list(tmp_path.iterdir()) == [tiny]
+
+    KILLED = """
+import os, signal, sys
+from pathlib import Path
+from max_gpt2.convert import convert, run
+
+source, target, when = sys.argv[1:]
+write = run.write_synced
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def write_synced(path, chunks):
+    path.name == when and kill()
+    write(path, chunks)
+
+run.write_synced = write_synced
+convert(source, target, force=True, progress=lambda done, total: when.isdigit() and done >= int(when) and kill())
+"""
+
+    def kill(self, source: Path, target: Path, when: object) -> Path:
+        """Convert in a process that is killed; return the folder that it leaves behind."""
+        command = [sys.executable, "-c", self.KILLED, str(source), str(target), str(when)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+        assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, "", "")
+        (left,) = target.parent.glob(".*")
+        return left
+
+    @pytest.mark.parametrize("when", [1, 70_000, 4 * 30792, "tokenizer.json", "config.json"])
+    def test_a_kill_leaves_nothing_that_looks_finished(self, tiny: Path, tmp_path: Path, when: object) -> None:
+        left = self.kill(tiny, tmp_path / "new", when)
+        assert left.name.startswith(".new.partial-")
+        assert not (tmp_path / "new").exists()
+        assert not (left / "config.json").exists()
+        with pytest.raises(MaxGPT2Error):
+            load_checkpoint(left)
+        if when == "config.json":
+            assert {path.name for path in left.iterdir()} == FILES - {"config.json"}
+        convert(tiny, tmp_path / "new")
+        load_checkpoint(tmp_path / "new")
+
+    def test_a_kill_leaves_the_old_folder_as_it_was(self, tiny: Path, tmp_path: Path) -> None:
+        old = shutil.copytree(tiny, tmp_path / "new")
+        before = contents(old)
+        self.kill(tiny, old, "config.json")
+        assert contents(old) == before
+
+
+class TestForce:
+    def test_without_it_whatever_is_there_is_kept(self, tiny: Path, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "file").write_text("precious")
+        (tmp_path / "nowhere").symlink_to(tmp_path / "nowhere")
+        shutil.copytree(tiny, tmp_path / "other")
+        for name in ("empty", "file", "other", "nowhere"):
+            assert f"{name} exists" in refusal(tiny, tmp_path / name)
+        assert (tmp_path / "file").read_text() == "precious"
+
+    def test_an_empty_folder_and_a_checkpoint_are_replaced(self, tiny: Path, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        other = shutil.copytree(tiny, tmp_path / "other")
+        (other / "extra.bin").touch()
+        for name in ("empty", "other"):
+            new = convert(tiny, tmp_path / name, force=True).folder
+            assert {path.name for path in new.iterdir()} == FILES
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "other", "tiny"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda folder: (folder / "config.json").unlink(),
+            lambda folder: (folder / "config.json").write_text("no JSON"),
+            lambda folder: edit_config(folder, model_type="llama"),
+            lambda folder: (folder / "logs").mkdir(),
+            lambda folder: (folder / "logs").symlink_to(folder.parent),
+        ],
+    )
+    def test_anything_else_is_kept(self, tiny: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
+        other = shutil.copytree(tiny, tmp_path / "other")
+        change(other)
+        before = sorted(path.name for path in other.iterdir())
+        assert "neither empty nor a GPT-2 checkpoint" in refusal(tiny, other, force=True)
+        assert sorted(path.name for path in other.iterdir()) == before
+
+    def test_a_file_and_a_home_are_kept(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "home" / "work").mkdir(parents=True)
+        (tmp_path / "file").write_text("precious")
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        for target in ("~", tmp_path / "file", "/"):
+            assert "neither empty nor" in refusal(tiny, target, force=True)
+
+    def test_a_failure_keeps_what_was_there(self, tiny: Path, tmp_path: Path) -> None:
+        old = shutil.copytree(tiny, tmp_path / "new")
+        (old / "extra.bin").touch()
+        before = contents(old)
+        with pytest.raises(ZeroDivisionError):
+            convert(tiny, old, force=True, progress=fail_at(ZeroDivisionError(), 0.5))
+        assert contents(old) == before
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "tiny"]
+
+    @pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "Permission denied"), KeyboardInterrupt()])
+    def test_the_old_folder_comes_back(
+        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    ) -> None:
+        old = shutil.copytree(tiny, tmp_path / "new")
+        (old / "extra.bin").touch()
+        before = contents(old)
+        rename = Path.rename
+
+        def fail(path: Path, target: Path) -> Path:
+            if ".new.partial-" in path.name:
+                assert not old.exists()  # it has stepped aside
+                raise error
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", fail)
+        with pytest.raises(DestinationError if isinstance(error, OSError) else KeyboardInterrupt):
+            convert(tiny, old, force=True)
+        assert contents(old) == before
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "tiny"]
+
+    def test_what_cannot_be_deleted_is_named(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shutil.copytree(tiny, tmp_path / "new")
+        remove = shutil.rmtree
+
+        def fail(path: Path, ignore_errors: bool = False) -> None:
+            if ".new.replaced-" in path.name:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            remove(path, ignore_errors)
+
+        monkeypatch.setattr(shutil, "rmtree", fail)
+        with pytest.raises(
+            DestinationError, match=r"new is written, but what it replaces is left in .*\.new\.replaced-"
+        ):
+            convert(tiny, tmp_path / "new", force=True)
+        load_checkpoint(tmp_path / "new")
+
+    @pytest.mark.parametrize("force", [True, False])
+    def test_what_comes_up_meanwhile_is_kept(self, tiny: Path, tmp_path: Path, force: bool) -> None:
+        def meddle(_done: int, _total: int) -> None:
+            (tmp_path / "new").mkdir(exist_ok=True)
+            (tmp_path / "new" / "theirs").touch()
+
+        with pytest.raises(DestinationError, match="neither empty nor" if force else "exists"):
+            convert(tiny, tmp_path / "new", force=force, progress=meddle)
+        assert contents(tmp_path / "new") == {"theirs": b""}
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "tiny"]
+
+
+class TestOverlap:
+    def test_the_source_itself(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tiny)
+        (tmp_path / "link").symlink_to(tiny)
+        before = contents(tiny)
+        for target in (tiny, ".", "../tiny", tmp_path / "link", tiny / "." / ".." / "tiny"):
+            assert "holds tiny, which is read" in refusal(tiny, target, force=True)
+        assert "holds tiny, which is read" in refusal(tmp_path / "link", tiny, force=True)
+        assert "holds model.safetensors, which is read" in refusal(tiny / "model.safetensors", tiny, force=True)
+        assert contents(tiny) == before
+
+    def test_within_the_source(self, tiny: Path, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to(tiny)
+        for target in (tiny / "new", tmp_path / "link" / "new"):
+            for source in (tiny, tmp_path / "link"):
+                assert "lies inside" in refusal(source, target)
+
+    def test_beside_a_file_that_is_read(self, tiny: Path) -> None:
+        new = convert(tiny / "model.safetensors", tiny / "new").folder
+        assert {path.name for path in new.iterdir()} == FILES
+
+    def test_what_a_link_in_the_source_leads_to(self, tiny: Path, tmp_path: Path) -> None:
+        """As in the cache of the hub, whose snapshots are links."""
+        other = shutil.copytree(tiny, tmp_path / "other")
+        (tiny / "model.safetensors").unlink()
+        (tiny / "model.safetensors").symlink_to(other / "model.safetensors")
+        assert "holds model.safetensors, which is read" in refusal(tiny, other, force=True)
+        assert "model.safetensors" in contents(other)
+
+    def test_the_folder_of_the_tokenizer(self, tiny: Path, tmp_path: Path) -> None:
+        source = llmc(tmp_path).path
+        for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+            (tmp_path / name).unlink()
+        with pytest.raises(DestinationError, match="holds tiny, which is read"):
+            convert(source, tiny, tokenizer=tiny, force=True)
+        assert {path.name for path in convert(source, tiny / "new", tokenizer=tiny).folder.iterdir()} >= {"vocab.json"}
+
+
+class TestPlace:
+    def test_a_folder_above_that_is_missing(self, tiny: Path, tmp_path: Path) -> None:
+        assert f"There is no folder {tmp_path}/a to write b into" in refusal(tiny, tmp_path / "a" / "b")
+        assert "There is no folder" in refusal(tiny, tiny / "config.json" / "b")
+        assert "There is no folder" in refusal(tiny, "~nobody-here/b")
+
+    def test_a_link_is_followed(self, tiny: Path, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "new")
+        assert convert(tiny, tmp_path / "link").folder == tmp_path / "elsewhere" / "new"
+        assert convert(tiny, tmp_path / "link", force=True).folder == tmp_path / "elsewhere" / "new"
+        assert (tmp_path / "link").is_symlink()
+        assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["new"]
+
+    def test_a_relative_path(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert convert("tiny", "new").folder == tmp_path / "new"
+
+    def test_no_room(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        needed = sum(convert(tiny, tmp_path / "whole").files.values())
+        usage = namedtuple("usage", "free")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(needed - 1))
+        monkeypatch.setattr(run, "written_whole", None)  # nothing is begun
+        assert "needs 0.1 MB, and its disk has 0.1 MB free" in refusal(tiny, tmp_path / "new")
+        monkeypatch.undo()
+        monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(needed))
+        convert(tiny, tmp_path / "new")
+
+    def test_a_disk_that_runs_full(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(_descriptor: int) -> NoReturn:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        message = refusal(tiny, tmp_path / "new")
+        assert message == (
+            f"{tmp_path / 'new'} was not written (No space left on device). "
+            "Free some space, or give a folder elsewhere."
+        )
+
+    def test_a_file_that_may_not_grow(self, tiny: Path, tmp_path: Path) -> None:
+        """The system itself stops the writing in the middle."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+        try:
+            assert "was not written (File too large)" in refusal(tiny, tmp_path / "new")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    def test_a_folder_that_may_not_be_written(
+        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def denied(_path: Path) -> NoReturn:  # root may write everywhere
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(Path, "mkdir", denied)
+        assert "was not written (Permission denied). Check its permissions" in refusal(tiny, tmp_path / "new")
+
+    def test_a_name_that_is_too_long(self, tiny: Path, tmp_path: Path) -> None:
+        assert "was not written (File name too long)" in refusal(tiny, tmp_path / ("a" * 250))
+
+
+def test_nothing_is_written_for_a_source_that_is_refused(tiny: Path, tmp_path: Path) -> None:
+    (tiny / "tokenizer.json").unlink()
+    (tiny / "vocab.json").unlink()
+    with pytest.raises(MaxGPT2Error, match="has no tokenizer"):
+        convert(tiny, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == [tiny]

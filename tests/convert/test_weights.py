@@ -1,0 +1,39 @@
+"""The weights' file is written tensor by tensor."""
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from gguf import GGMLQuantizationType
+from safetensors.numpy import load_file
+
+from max_gpt2.checkpoint import inspect_checkpoint
+from max_gpt2.convert.weights import size, stored_layout, write_weights
+from tests.checkpoints import Tensors, write_checkpoint
+from tests.other_formats import linear_state, write_gguf
+
+#: Many layers, none of them large.
+DEEP = {"n_layer": 16, "n_embd": 96}
+
+
+def deep_safetensors(folder: Path) -> Path:
+    return write_checkpoint(folder / "deep", **DEEP)
+
+
+def deep_gguf(folder: Path) -> Path:
+    return write_gguf(folder / "deep.gguf", linear_state(**DEEP), quantised=GGMLQuantizationType.Q8_0)
+
+
+@pytest.mark.parametrize("source", [deep_safetensors, deep_gguf])
+def test_it_takes_no_more_memory_than_a_few_tensors(tmp_path: Path, source: Callable[[Path], Path]) -> None:
+    _, _, plan = inspect_checkpoint(source(tmp_path))
+    write_weights(plan, tmp_path / "first", lambda _done, _total: None)  # what Python keeps, it has now
+    tracemalloc.start()
+    write_weights(plan, tmp_path / "weights", lambda _done, _total: None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    written: Tensors = load_file(tmp_path / "weights")
+    largest, total = max(value.nbytes for value in written.values()), size(stored_layout(plan))
+    assert total == sum(value.nbytes for value in written.values()) > 40 * largest
+    assert peak < 5 * largest

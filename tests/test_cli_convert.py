@@ -1,0 +1,141 @@
+"""`max-gpt2 convert` as it is typed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from max_gpt2.checkpoint import load_checkpoint
+from tests.checkpoints import edit_weights
+from tests.command_line import Cli, Outcome
+from tests.convert.sources import gguf_quantised, nanogpt_without_biases
+from tests.hub import fill_cache
+
+
+def refused(outcome: Outcome) -> str:
+    """Return the one complaint of a refused command."""
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+    return outcome.err
+
+
+def test_it_says_what_it_did(cli: Cli, tmp_path: Path) -> None:
+    made = nanogpt_without_biases(tmp_path)
+    outcome = cli("convert", made.path, tmp_path / "new", "--allow-pickle", "--json")
+    assert outcome.code == 0
+    facts = json.loads(outcome.out)
+    files = {path.name: path.stat().st_size for path in (tmp_path / "new").iterdir()}
+    assert facts["files"] == files
+    assert facts["bytes"] == sum(files.values())
+    assert (facts["model"], facts["folder"], facts["format"]) == (str(made.path), str(tmp_path / "new"), "nanoGPT")
+    assert (facts["tensors"], facts["dtypes"], facts["head"]) == (40, ["F32"], "stored and equal to wte, so tied")
+    assert facts["skipped"] == {"lm_head.weight": "equal to wte"}
+    assert len(facts["transposed"]) == 12
+    assert set(facts["zero_filled"].values()) == {"model_args has bias=False"}
+    assert facts["dequantised"] == {}
+    shown = cli("convert", made.path, tmp_path / "other", "--allow-pickle")
+    assert all(
+        text in shown.out for text in ("nanoGPT", "40, F32", "transposed", "12: ", "19: ", f"{facts['bytes']:,}")
+    )
+    assert "Writing the weights" in shown.err
+
+
+def test_what_was_dequantised_is_named(cli: Cli, tmp_path: Path) -> None:
+    made = gguf_quantised(tmp_path)
+    facts = json.loads(cli("convert", made.path, tmp_path / "new", "--json").out)
+    assert facts["dequantised"]["token_embd.weight"] == "Q8_0, dequantised to float32"
+    assert facts["dtypes"] == ["F32"]
+
+
+def test_the_demo_and_a_hub_id(tiny_original: Path, tmp_path: Path) -> None:
+    fill_cache(tmp_path / "hub", "openai-community/gpt2", tiny_original)
+    command = [sys.executable, "-m", "max_gpt2", "convert", "gpt2", "new", "--json"]
+    environment = os.environ | {"HF_HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["folder"] == str(tmp_path / "new")
+    assert load_checkpoint(tmp_path / "new").config == load_checkpoint(tiny_original).config
+
+
+def test_its_options(cli: Cli, tmp_path: Path, tiny: Path) -> None:
+    made = nanogpt_without_biases(tmp_path)
+    new = tmp_path / "new"
+    assert "--allow-pickle" in refused(cli("convert", made.path, new))
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        (tmp_path / name).unlink()
+    assert "--tokenizer FOLDER" in refused(cli("convert", made.path, new, "--allow-pickle"))
+    assert cli("convert", made.path, new, "--allow-pickle", "--tokenizer", tiny).code == 0
+    assert "add --force" in refused(cli("convert", tiny, new))
+    assert cli("convert", tiny, new, "--force").code == 0
+    edit_weights(tiny, lambda tensors: tensors.update({"transformer.ln_f.bias": np.full(24, np.inf, np.float32)}))
+    assert "--allow-nonfinite" in cli("convert", tiny, tmp_path / "other").err
+    assert cli("convert", tiny, tmp_path / "other", "--allow-nonfinite").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "Missing argument 'SRC'"),
+        (["demo"], "Missing argument 'DST'"),
+        (["demo", "a", "b"], "unexpected extra argument"),
+        (["demo", "no/such/place"], "Make it first"),
+        (["./nothing", "new"], 'There is no folder "./nothing"'),
+    ],
+)
+def test_bad_arguments(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert says in refused(cli("convert", *arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+SLOW = """
+import sys, time
+from rich.progress import Progress
+
+def update(*_arguments, completed, total):
+    if completed > total / 2:
+        print("half", file=sys.stderr, flush=True)
+        time.sleep(60)
+
+Progress.update = update
+from max_gpt2.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_ctrl_c_in_the_middle(tmp_path: Path, tiny: Path, force: bool) -> None:
+    arguments = [str(tiny), "new", *(["--force"] if force else [])]
+    if force:
+        (tmp_path / "new").mkdir()
+    command = [sys.executable, "-c", SLOW, "convert", *arguments]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    ) as process:
+        assert process.stderr is not None
+        assert next(line for line in iter(process.stderr.readline, "") if "half" in line)
+        (partial,) = tmp_path.glob(".new.partial-*")
+        assert (partial / "model.safetensors").exists()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (2, "")
+    assert "Stopped by Ctrl-C. Nothing was kept" in err
+    assert "Traceback" not in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == (["new", "tiny"] if force else ["tiny"])
+    assert not force or list((tmp_path / "new").iterdir()) == []
+
+
+def test_it_needs_no_pytorch(tiny_original: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; from max_gpt2.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "convert", str(tiny_original), str(tmp_path / "new")]
+    subprocess.run(command, check=True, capture_output=True, env=dict(os.environ))
+    load_checkpoint(tmp_path / "new")

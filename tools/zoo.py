@@ -1,0 +1,84 @@
+"""Build every checkpoint of the zoo, compare MAX with the model that it was made from, and write docs/zoo.md."""
+
+import argparse
+import datetime
+import os
+import platform
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from max_gpt2.model import compile_model
+from max_gpt2.verify import compare_logits
+from tests.checkpoints import random_ids
+from tests.zoo import ZOO, Fixture, Group
+
+PAGE = Path(__file__).parent.parent / "docs" / "zoo.md"
+INTRODUCTION = """# The zoo
+
+`make zoo` makes a tiny checkpoint of every kind that is known to occur, with transformers, PyTorch and gguf themselves
+(`tests/zoo/`), loads it, and compares the logits that MAX computes with those of the PyTorch model that it was made
+from: transformers' GPT-2, or a model of nanoGPT's and llm.c's own definition. *Equal* comes with the largest difference
+of all logits of 50 tokens. What has to be refused is refused with this text, in which FOLDER stands for the
+checkpoint's. `make test` does the same with PyTorch in the place of MAX, which would compile for a minute for each kind
+of config.
+"""
+IDS = random_ids(1, 50, vocab=300)
+
+
+def outcome(fixture: Fixture) -> str:
+    """Build one, and return what became of it, as the table has it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        logits = fixture.build(folder)
+        if logits is None:
+            return refused(fixture.refusal(folder))
+        checkpoint = fixture.load(folder)
+        found = compile_model(checkpoint.config, checkpoint.state_dict).logits(IDS)
+        difference = compare_logits(found, logits(IDS))
+        return f"{'equal' if difference.equal else 'NOT EQUAL'}: {difference.max_abs_diff:.1e}"
+
+
+def refused(text: str) -> str:
+    """Return a refusal as the table has it: as code, also when there is code in it."""
+    return f"refused: `` {text} ``" if "`" in text else f"refused: `{text}`"
+
+
+def write_page(outcomes: dict[str, str]) -> str:
+    """Return the page: a table for each group of fixtures."""
+    parts = [INTRODUCTION]
+    for group in Group:
+        fixtures = [one for one in ZOO.values() if one.group is group]
+        lines = [f"| {one.row} | {outcomes[one.row].replace('|', '&#124;')} |" for one in fixtures]
+        parts.append("\n".join([f"## {group.value}\n", "| checkpoint | outcome |", "|---|---|", *lines]) + "\n")
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    parts.append(
+        f"Measured on {datetime.datetime.now(tz=datetime.UTC).date()}: {machine}, MAX 26.7.0, PyTorch 2.13.0.\n"
+    )
+    return "\n".join(parts)
+
+
+def read_rows(page: str) -> dict[str, str]:
+    """Return the outcomes on a page, by row."""
+    rows = re.findall(r"^\| (.*?) \| (.*) \|$", page, re.MULTILINE)
+    return {row: text.replace("&#124;", "|") for row, text in rows if row != "checkpoint"}
+
+
+def main() -> None:
+    """Go through the rows that are asked for, print each, and write the page when these are all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="row", help="parts of the names of rows")
+    parts: list[str] = parser.parse_args().rows
+    chosen = [one for one in ZOO.values() if not parts or any(part in one.row for part in parts)]
+    outcomes = {}
+    for fixture in chosen:
+        outcomes[fixture.row] = outcome(fixture)
+        print(f"{fixture.row}: {outcomes[fixture.row]}", flush=True)
+    if len(chosen) == len(ZOO):
+        PAGE.write_text(write_page(outcomes))
+    sys.exit(0 if not any(text.startswith("NOT") for text in outcomes.values()) else 1)
+
+
+if __name__ == "__main__":
+    main()

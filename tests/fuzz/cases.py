@@ -53,7 +53,8 @@ def structural(seed: Seed) -> Iterator[Case]:
                 yield Case(seed.name, file, STRUCTURAL, what, (Edit(0, stop, header),))
         if not file.endswith((".json", ".txt")):
             for field in fields_of(seed.folder / file):
-                for what, edit in _of_opcode(field) if field.opcode else _of_field(field, content):
+                padded = content.startswith(b"PK")
+                for what, edit in _of_opcode(field, padded) if field.opcode else _of_field(field, content):
                     yield Case(seed.name, file, STRUCTURAL, f"{field.name} is {what}", (edit,))
 
 
@@ -72,12 +73,12 @@ def _of_field(field: Field, content: bytes) -> Iterator[tuple[str, Edit]]:
             yield f"{width} bytes {byte}", Edit(field.start, field.stop, bytes([byte]) * width)
 
 
-def _of_opcode(field: Field) -> Iterator[tuple[str, Edit]]:
-    """Yield the opcode replaced by others of the same length, which a zip file's counts demand, padded with MARKs."""
+def _of_opcode(field: Field, padded: bool) -> Iterator[tuple[str, Edit]]:
+    """Yield the opcode replaced by others, padded with MARKs where a zip file's counts demand the same length."""
     width = field.stop - field.start
     for name, new in _OPCODES.items():
-        if len(new) <= width:
-            yield name, Edit(field.start, field.stop, new + b"(" * (width - len(new)))
+        if not padded or len(new) <= width:
+            yield name, Edit(field.start, field.stop, new + b"(" * (width - len(new)) * padded)
             if 0 < len(new) < width:
                 yield f"{name} and the old argument", Edit(field.start, field.start + len(new), new)
 

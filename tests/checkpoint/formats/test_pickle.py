@@ -1,6 +1,8 @@
+import io
 import json
 import os
 import pickle
+import pickletools
 import shutil
 import sys
 import tracemalloc
@@ -170,6 +172,30 @@ def test_a_huge_text_takes_no_memory(tiny: Path, state: State) -> None:
         assert tracemalloc.get_traced_memory()[1] < 2**28
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("count", [2**31 - 1, 20_000])
+def test_more_numbers_than_there_are(tiny: Path, state: State, count: int) -> None:
+    save_legacy(tiny, state)
+    path = tiny / "pytorch_model.bin"
+    there = pickle.dumps(state[WTE].numel(), protocol=2)[2:-1]
+    assert there.startswith(b"M")
+    path.write_bytes(path.read_bytes().replace(there, b"J" + count.to_bytes(4, "little"), 1))
+    assert "pytorch_model.bin is cut off or damaged (it promises more numbers than it has)" in refusal(tiny)
+
+
+def test_numbers_that_are_not_there_are_not_made_up(tiny: Path, state: State) -> None:
+    """PyTorch leaves them as they happen to be in the memory."""
+    save_legacy(tiny, state)
+    path = tiny / "pytorch_model.bin"
+    with path.open("rb") as file:
+        for _ in range(4):
+            pickletools.dis(file, out=io.StringIO())
+        start = file.tell()
+        keys = pickle.load(file)
+        rest = file.read()
+    path.write_bytes(path.read_bytes()[:start] + pickle.dumps(keys[:-1], protocol=2) + rest)
+    assert "values that are NaN or infinite" in refusal(tiny)
 
 
 def test_pytorch_warns_of_nothing(tiny: Path, state: State) -> None:

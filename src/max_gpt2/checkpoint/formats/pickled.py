@@ -1,7 +1,5 @@
 """What PyTorch saves (`.bin`, `.pt`): pickles, which are read only when asked for, and only as plain tensors."""
 
-import io
-import os
 import pickle
 import re
 import warnings
@@ -14,6 +12,7 @@ import numpy as np
 
 from max_gpt2.checkpoint.formats.detect import AGAIN
 from max_gpt2.checkpoint.formats.source import EXACT, StoredTensor
+from max_gpt2.checkpoint.formats.unzipped import load_unzipped
 from max_gpt2.checkpoint.formats.zipped import check_zip
 from max_gpt2.errors import CheckpointError, MissingExtraError, listed
 
@@ -58,22 +57,14 @@ def load_pickle(path: Path, allow_pickle: bool) -> Any:
 def _load(path: Path) -> Any:
     import torch
 
-    with _Bounded(io.FileIO(path)) as file:
-        zipped = file.read(2) == b"PK"  # what torch.save wrote before version 1.6 cannot be mapped
-        if zipped:
-            check_zip(path)
-        if zipped and path.suffix != ".safetensors":  # a name by which PyTorch goes, whatever is in the file
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return load_unzipped(path)
+        check_zip(path)
+        if path.suffix != ".safetensors":  # a name by which PyTorch goes, whatever is in the file
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         file.seek(0)
         return torch.load(file, map_location="cpu", weights_only=True)
-
-
-class _Bounded(io.BufferedReader):
-    """A file that is asked for no more than it has: Python takes the memory for all that is asked for first."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
-        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def pickled_tensors(state_dict: Mapping[Any, Any], path: Path) -> list[StoredTensor]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
+    from torch.types import Storage
 
 _NAN = 0xFF  # a number that has all bits set is NaN, whatever its dtype
 
@@ -32,14 +32,17 @@ class _Bounded(io.BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
-def _storages(left: int) -> "Callable[[torch.UntypedStorage, str], torch.UntypedStorage]":
+def _storages(left: int) -> "Callable[[Storage, str], Storage]":
     """Return what PyTorch calls for each storage before it reads the numbers into it."""
+    import torch
 
-    def take(storage: "torch.UntypedStorage", _: str) -> "torch.UntypedStorage":
+    def take(storage: "Storage", _: str) -> "Storage":
         nonlocal left
         left -= storage.nbytes()
         if left < 0:
             raise ValueError("it promises more numbers than it has")
-        return storage.fill_(_NAN)  # what is not read must not be what happened to be in the memory
+        # What is not read then must not be what happened to be in the memory.
+        torch.empty(0, dtype=torch.uint8).set_(storage).fill_(_NAN)
+        return storage
 
     return take

@@ -90,6 +90,22 @@ fixture(Group.BROKEN, "a missing tensor")(weights(lambda tensors: tensors.pop(LN
 fixture(Group.BROKEN, "a tensor too many")(weights(lambda tensors: tensors.update({"extra": np.zeros(2, np.float32)})))
 
 
+fixture(Group.BROKEN, "the head of a task that GPT-2 has no name for")(
+    weights(lambda tensors: tensors.update({"v_head.summary.weight": np.zeros((1, 24), np.float32)}))
+)
+
+
+@fixture(Group.BROKEN, "three faults at once")
+def several(folder: Path) -> None:
+    def spoil(tensors: dict[str, np.ndarray]) -> None:
+        del tensors[LN_F]
+        tensors["transformer.h.3.ln_1.bias"] = np.zeros(24, np.float32)
+        tensors["transformer.wpe.weight"] = np.zeros((66, 24), np.float32)
+
+    saved(folder)
+    edit_weights(folder, spoil)
+
+
 @fixture(Group.BROKEN, "no tokenizer")
 def no_tokenizer(folder: Path) -> None:
     saved(folder)

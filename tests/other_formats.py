@@ -75,19 +75,20 @@ class NanoBlock(nn.Module):
 class NanoGPT(nn.Module):
     """A GPT-2 as nanoGPT computes it, each of its parameters random; with `gelu="tanh"` as llm.c does."""
 
-    def __init__(self, bias: bool, gelu: str = "none") -> None:
+    def __init__(self, bias: bool, gelu: str = "none", **changes: Any) -> None:
         super().__init__()
         torch.manual_seed(2)
-        width, heads = MODEL_ARGS["n_embd"], MODEL_ARGS["n_head"]
+        self.arguments = MODEL_ARGS | changes
+        width, heads = self.arguments["n_embd"], self.arguments["n_head"]
         self.transformer = nn.ModuleDict(
             {
-                "wte": nn.Embedding(MODEL_ARGS["vocab_size"], width),
-                "wpe": nn.Embedding(MODEL_ARGS["block_size"], width),
-                "h": nn.ModuleList(NanoBlock(width, heads, bias, gelu) for _ in range(MODEL_ARGS["n_layer"])),
+                "wte": nn.Embedding(self.arguments["vocab_size"], width),
+                "wpe": nn.Embedding(self.arguments["block_size"], width),
+                "h": nn.ModuleList(NanoBlock(width, heads, bias, gelu) for _ in range(self.arguments["n_layer"])),
                 "ln_f": NanoLayerNorm(width, bias),
             }
         )
-        self.lm_head = nn.Linear(width, MODEL_ARGS["vocab_size"], bias=False)
+        self.lm_head = nn.Linear(width, self.arguments["vocab_size"], bias=False)
         self.lm_head.weight = self.transformer.get_submodule("wte").get_parameter("weight")
         with torch.no_grad():
             for parameter in self.parameters():
@@ -108,7 +109,7 @@ def nanogpt_content(model: NanoGPT, bias: bool, prefix: str = "") -> dict[str, A
     return {
         "model": {prefix + name: value for name, value in model.state_dict().items()},
         "optimizer": optimizer.state_dict(),
-        "model_args": MODEL_ARGS | {"bias": bias},
+        "model_args": model.arguments | {"bias": bias},
         "iter_num": 7,
         "best_val_loss": torch.tensor(1e9),
         "config": {"out_dir": "out", "learning_rate": 6e-4, "compile": True},

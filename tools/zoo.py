@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from max_gpt2.model import compile_model
-from max_gpt2.verify import compare_logits
+from max_gpt2.verify import compare_logits, quiet_transformers
 from tests.zoo import ZOO, Fixture, Group
 from tests.zoo.fixture import LAST, answer, question
 
@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="row", help="parts of the names of rows")
     parts: list[str] = parser.parse_args().rows
     chosen = [one for one in ZOO.values() if not parts or any(part in one.row for part in parts)]
+    quiet_transformers()
     outcomes = {}
     for fixture in chosen:
         outcomes[fixture.row] = outcome(fixture)

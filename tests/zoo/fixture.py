@@ -25,6 +25,7 @@ class Group(Enum):
     FLAGS = "Fields of the config"
     FORMATS = "Other formats"
     BROKEN = "Hostile and broken files"
+    PROMPTS = "Prompts"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Fixture:
     """A kind of checkpoint.
 
     `build` writes one into an empty folder and returns the PyTorch model that has its weights, or None when it has to
-    be refused. `loads` is what its plan says when it is not.
+    be refused. `loads` is what its plan says when it is not. `tokenizer` is the folder in it to name with --tokenizer,
+    and `ask` does with the loaded checkpoint what has to be refused, when it is not the checkpoint itself.
     """
 
     group: Group
@@ -63,10 +65,16 @@ class Fixture:
     loads: Loads = field(default_factory=Loads)
     file: str = ""
     allow_pickle: bool = False
+    tokenizer: str | None = None
+    ask: Callable[[Checkpoint], object] | None = None
 
     def load(self, folder: Path) -> Checkpoint:
         """Load it as a user would."""
-        return load_checkpoint(folder / self.file, allow_pickle=self.allow_pickle)
+        tokenizer = None if self.tokenizer is None else folder / self.tokenizer
+        checkpoint = load_checkpoint(folder / self.file, tokenizer=tokenizer, allow_pickle=self.allow_pickle)
+        if self.ask:
+            self.ask(checkpoint)
+        return checkpoint
 
     def refusal(self, folder: Path) -> str:
         """Return what is said when it is loaded, on one line, the folder's name taken out; "" when it loads."""

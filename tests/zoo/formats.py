@@ -1,24 +1,15 @@
-"""Other programs' formats."""
+"""Other programs' formats but GGUF."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import gguf
 import torch
 from torch import nn
 
-from tests.checkpoints import reference_model, save_sharded_pickle, write_tokenizer
-from tests.other_formats import (
-    EPSILON,
-    NanoGPT,
-    conv1d_weights,
-    linear_layout,
-    nanogpt_content,
-    write_gguf,
-    write_llmc,
-)
+from tests.checkpoints import save_sharded_pickle, write_tokenizer
+from tests.other_formats import NanoGPT, linear_layout, nanogpt_content, write_llmc
 from tests.zoo.fixture import Build, Group, Loads, fixture, saved
 from tests.zoo.layouts import EQUAL
 
@@ -37,11 +28,14 @@ fixture(Group.FORMATS, "pytorch_model.bin", loads=EQUAL, allow_pickle=True)(
     pickled(lambda folder, state: torch.save(state, folder / "pytorch_model.bin"))
 )
 fixture(Group.FORMATS, "pytorch_model.bin in shards", loads=EQUAL, allow_pickle=True)(pickled(save_sharded_pickle))
+fixture(Group.FORMATS, "pytorch_model.bin of a PyTorch before 1.6", loads=EQUAL, allow_pickle=True)(
+    pickled(lambda folder, state: torch.save(state, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False))
+)
 
 
-def nanogpt(bias: bool, prefix: str = "") -> Build:
+def nanogpt(bias: bool, prefix: str = "", **changes: Any) -> Build:
     def build(folder: Path) -> nn.Module:
-        model = NanoGPT(bias)
+        model = NanoGPT(bias, **changes)
         torch.save(nanogpt_content(model, bias, prefix), folder / "ckpt.pt")
         write_tokenizer(folder)
         return model
@@ -53,16 +47,20 @@ NANOGPT = replace(EQUAL, by_transformers=False)
 NO_BIASES = replace(NANOGPT, zeros=3 * 6 + 1)
 fixture(Group.FORMATS, "nanoGPT with biases", loads=NANOGPT, allow_pickle=True)(nanogpt(bias=True))
 fixture(Group.FORMATS, "nanoGPT without biases", loads=NO_BIASES, allow_pickle=True)(nanogpt(bias=False))
+fixture(Group.FORMATS, "nanoGPT from scratch: no biases, vocabulary 50304", loads=NO_BIASES, allow_pickle=True)(
+    nanogpt(bias=False, vocab_size=50304)
+)
 fixture(Group.FORMATS, "nanoGPT saved compiled: _orig_mod.", loads=NANOGPT, allow_pickle=True)(
     nanogpt(True, "_orig_mod.")
 )
 
 
-def llmc(version: int, dtype: torch.dtype) -> Build:
+def llmc(version: int, dtype: torch.dtype, tokenizer: str = "") -> Build:
     def build(folder: Path) -> nn.Module:
         model = NanoGPT(bias=True, gelu="tanh").to(dtype).float()
         write_llmc(folder / "gpt2.bin", linear_layout(model), version)
-        write_tokenizer(folder)
+        (folder / tokenizer).mkdir(exist_ok=True)
+        write_tokenizer(folder / tokenizer)
         return model
 
     return build
@@ -72,27 +70,14 @@ PADDING = Loads(skipped={"rows that pad the vocabulary": 1}, by_transformers=Fal
 HALF = replace(PADDING, dtypes=("BF16",))
 fixture(Group.FORMATS, "llm.c, version 3 (float32)", loads=PADDING)(llmc(3, torch.float32))
 fixture(Group.FORMATS, "llm.c, version 5 (bfloat16)", loads=HALF)(llmc(5, torch.bfloat16))
+fixture(Group.FORMATS, "llm.c, and --tokenizer with a folder", loads=PADDING, tokenizer="other")(
+    llmc(3, torch.float32, "other")
+)
 
 
-def gguf_of(kind: gguf.GGMLQuantizationType, **changes: Any) -> Build:
-    def build(folder: Path) -> nn.Module:
-        """Write transformers' model, and give it the values that the gguf package makes of the stored ones."""
-        model = reference_model(layer_norm_epsilon=EPSILON, **changes)
-        weights, conv1d = linear_layout(model), conv1d_weights(model)
-        write_gguf(folder / "gpt2.gguf", weights, n_head=model.config.n_head, quantised=kind)
-        for name, value in weights.items():
-            if value.ndim == 2 and name != "lm_head.weight":  # which is wte
-                stored = torch.from_numpy(gguf.quants.dequantize(gguf.quants.quantize(value, kind), kind).copy())
-                model.state_dict()[name].copy_(stored.T if name in conv1d else stored)
-        return model
-
-    return build
-
-
-for name in ("F32", "F16", "BF16", "Q8_0", "Q4_0"):
-    changes = {"n_embd": 32, "n_head": 4} if name.startswith("Q") else {}  # quantised rows are multiples of 32
-    loads = Loads(dtypes=tuple(sorted({"F32", name})), by_transformers=False)
-    fixture(Group.FORMATS, f"GGUF, {name}", loads=loads)(gguf_of(gguf.GGMLQuantizationType[name], **changes))
+@fixture(Group.FORMATS, "llm.c, version 1")
+def old_llmc(folder: Path) -> None:
+    llmc(1, torch.float32)(folder)
 
 
 def foreign(name: str, content: bytes) -> Build:

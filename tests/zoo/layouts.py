@@ -223,6 +223,21 @@ for name in ("../model.safetensors", "/etc/model.safetensors"):
     fixture(Group.LAYOUT, f"a shard named {name}")(shard_named(name))
 
 
+@fixture(Group.LAYOUT, "a shard that is missing")
+def missing_shard(folder: Path) -> None:
+    sharded(folder)
+    next(folder.glob("model-00002-of-*.safetensors")).unlink()
+
+
+@fixture(Group.LAYOUT, "an index that leaves a tensor out")
+def short_index(folder: Path) -> None:
+    sharded(folder)
+    index = folder / "model.safetensors.index.json"
+    values = json.loads(index.read_text())
+    del values["weight_map"]["transformer.h.1.attn.c_proj.weight"]
+    index.write_text(json.dumps(values))
+
+
 @fixture(Group.LAYOUT, "a vocabulary of 311 for a tokenizer of 300")
 def padded_vocabulary(folder: Path) -> nn.Module:
     return saved(folder)
@@ -246,6 +261,12 @@ def disagreeing_context(folder: Path) -> nn.Module:
     model = saved(folder)
     edit_config(folder, n_ctx=5)
     return model
+
+
+@fixture(Group.LAYOUT, "an n_positions that disagrees with wpe")
+def disagreeing_positions(folder: Path) -> None:
+    saved(folder)
+    edit_config(folder, n_positions=64)
 
 
 @fixture(Group.LAYOUT, "a c_proj that was transposed by somebody, not square")

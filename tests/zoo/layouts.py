@@ -1,6 +1,5 @@
-"""How the same weights are stored: prefixes, buffers, heads, dtypes, shards."""
+"""How the same weights are stored in one file: prefixes, buffers, heads, dtypes, sizes."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle
@@ -196,46 +195,6 @@ for architecture, tensors in (
 ):
     row = f"the head of a {architecture.__name__}"
     fixture(Group.LAYOUT, row, loads=Loads(skipped={"head of another task": tensors}))(other_head_of(architecture))
-
-
-@fixture(Group.LAYOUT, "sharded")
-def sharded(folder: Path) -> nn.Module:
-    model = reference_model()
-    saved(folder, model)
-    (folder / "model.safetensors").unlink()
-    model.save_pretrained(folder, max_shard_size="40KB")
-    assert len(list(folder.glob("model-*-of-*.safetensors"))) > 1
-    return model
-
-
-def shard_named(name: str) -> Build:
-    def build(folder: Path) -> None:
-        sharded(folder)
-        index = folder / "model.safetensors.index.json"
-        values = json.loads(index.read_text())
-        values["weight_map"]["transformer.wpe.weight"] = name
-        index.write_text(json.dumps(values))
-
-    return build
-
-
-for name in ("../model.safetensors", "/etc/model.safetensors"):
-    fixture(Group.LAYOUT, f"a shard named {name}")(shard_named(name))
-
-
-@fixture(Group.LAYOUT, "a shard that is missing")
-def missing_shard(folder: Path) -> None:
-    sharded(folder)
-    next(folder.glob("model-00002-of-*.safetensors")).unlink()
-
-
-@fixture(Group.LAYOUT, "an index that leaves a tensor out")
-def short_index(folder: Path) -> None:
-    sharded(folder)
-    index = folder / "model.safetensors.index.json"
-    values = json.loads(index.read_text())
-    del values["weight_map"]["transformer.h.1.attn.c_proj.weight"]
-    index.write_text(json.dumps(values))
 
 
 @fixture(Group.LAYOUT, "a vocabulary of 311 for a tokenizer of 300")

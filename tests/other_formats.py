@@ -51,20 +51,21 @@ class NanoAttention(nn.Module):
 
 
 class NanoMLP(nn.Module):
-    def __init__(self, width: int, bias: bool) -> None:
+    def __init__(self, width: int, bias: bool, gelu: str) -> None:
         super().__init__()
+        self.gelu = gelu
         self.c_fc = nn.Linear(width, 4 * width, bias=bias)
         self.c_proj = nn.Linear(4 * width, width, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.c_proj(F.gelu(self.c_fc(x)))
+        return self.c_proj(F.gelu(self.c_fc(x), approximate=self.gelu))
 
 
 class NanoBlock(nn.Module):
-    def __init__(self, width: int, heads: int, bias: bool) -> None:
+    def __init__(self, width: int, heads: int, bias: bool, gelu: str) -> None:
         super().__init__()
         self.ln_1, self.attn = NanoLayerNorm(width, bias), NanoAttention(width, heads, bias)
-        self.ln_2, self.mlp = NanoLayerNorm(width, bias), NanoMLP(width, bias)
+        self.ln_2, self.mlp = NanoLayerNorm(width, bias), NanoMLP(width, bias, gelu)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attn(self.ln_1(x))
@@ -72,21 +73,22 @@ class NanoBlock(nn.Module):
 
 
 class NanoGPT(nn.Module):
-    """A GPT-2 as nanoGPT computes it, each of its parameters random."""
+    """A GPT-2 as nanoGPT computes it, each of its parameters random; with `gelu="tanh"` as llm.c does."""
 
-    def __init__(self, bias: bool) -> None:
+    def __init__(self, bias: bool, gelu: str = "none", **changes: Any) -> None:
         super().__init__()
         torch.manual_seed(2)
-        width, heads = MODEL_ARGS["n_embd"], MODEL_ARGS["n_head"]
+        self.arguments = MODEL_ARGS | changes
+        width, heads = self.arguments["n_embd"], self.arguments["n_head"]
         self.transformer = nn.ModuleDict(
             {
-                "wte": nn.Embedding(MODEL_ARGS["vocab_size"], width),
-                "wpe": nn.Embedding(MODEL_ARGS["block_size"], width),
-                "h": nn.ModuleList(NanoBlock(width, heads, bias) for _ in range(MODEL_ARGS["n_layer"])),
+                "wte": nn.Embedding(self.arguments["vocab_size"], width),
+                "wpe": nn.Embedding(self.arguments["block_size"], width),
+                "h": nn.ModuleList(NanoBlock(width, heads, bias, gelu) for _ in range(self.arguments["n_layer"])),
                 "ln_f": NanoLayerNorm(width, bias),
             }
         )
-        self.lm_head = nn.Linear(width, MODEL_ARGS["vocab_size"], bias=False)
+        self.lm_head = nn.Linear(width, self.arguments["vocab_size"], bias=False)
         self.lm_head.weight = self.transformer.get_submodule("wte").get_parameter("weight")
         with torch.no_grad():
             for parameter in self.parameters():
@@ -107,24 +109,32 @@ def nanogpt_content(model: NanoGPT, bias: bool, prefix: str = "") -> dict[str, A
     return {
         "model": {prefix + name: value for name, value in model.state_dict().items()},
         "optimizer": optimizer.state_dict(),
-        "model_args": MODEL_ARGS | {"bias": bias},
+        "model_args": model.arguments | {"bias": bias},
         "iter_num": 7,
         "best_val_loss": torch.tensor(1e9),
         "config": {"out_dir": "out", "learning_rate": 6e-4, "compile": True},
     }
 
 
-def linear_state(**changes: Any) -> Tensors:
-    """Return the reference model's state dict with its four kinds of Conv1D weights as `[out, in]`."""
+def conv1d_weights(model: nn.Module) -> set[str]:
+    """Return the names of the weights that a model keeps as `[in, out]`, by the type of their layers."""
     from transformers.pytorch_utils import Conv1D
 
-    model = reference_model(layer_norm_epsilon=EPSILON, **changes)
-    conv1d = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Conv1D)}
-    assert len(conv1d) == 4 * model.config.n_layer
+    return {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Conv1D)}
+
+
+def linear_layout(model: nn.Module) -> Tensors:
+    """Return a model's state dict with its Conv1D weights, if it has any, as `[out, in]`."""
+    conv1d = conv1d_weights(model)
     return {
         name: np.ascontiguousarray(value.numpy().T if name in conv1d else value.numpy())
         for name, value in model.state_dict().items()
     }
+
+
+def linear_state(**changes: Any) -> Tensors:
+    """Return the reference model's state dict with its four kinds of Conv1D weights as `[out, in]`."""
+    return linear_layout(reference_model(layer_norm_epsilon=EPSILON, **changes))
 
 
 LLMC_LAYERS = (

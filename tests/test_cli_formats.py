@@ -168,5 +168,5 @@ def test_the_example_reads_hugging_face_alone(tmp_path: Path) -> None:
 
     write_tokenizer(tmp_path)
     write_llmc(tmp_path / "gpt2.bin", linear_state())
-    with pytest.raises(MaxGPT2Error, match=r"is no folder of Hugging Face.*max-gpt2 verify --model"):
+    with pytest.raises(MaxGPT2Error, match=r"is not as transformers saves it.*max-gpt2 verify --model"):
         example.check(str(tmp_path), "", 3, 1.0, 0)

@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 from max_gpt2.model import compile_model
-from max_gpt2.verify import compare_logits
-from tests.checkpoints import random_ids
+from max_gpt2.verify import compare_logits, quiet_transformers
 from tests.zoo import ZOO, Fixture, Group
+from tests.zoo.fixture import LAST, answer, question
 
 PAGE = Path(__file__).parent.parent / "docs" / "zoo.md"
 INTRODUCTION = """# The zoo
@@ -20,23 +20,25 @@ INTRODUCTION = """# The zoo
 `make zoo` makes a tiny checkpoint of every kind that is known to occur, with transformers, PyTorch and gguf themselves
 (`tests/zoo/`), loads it, and compares the logits that MAX computes with those of the PyTorch model that it was made
 from: transformers' GPT-2, or a model of nanoGPT's and llm.c's own definition. *Equal* comes with the largest difference
-of all logits of 50 tokens. What has to be refused is refused with this text, in which FOLDER stands for the
-checkpoint's. `make test` does the same with PyTorch in the place of MAX, which would compile for a minute for each kind
-of config.
+of all logits after the last tokens, a hundred at most, of a text that fills the context. What has to be refused is
+refused with this text, in which FOLDER stands for the checkpoint's. `make test` does the same with PyTorch in the place
+of MAX, which would compile for a minute for each kind of config; and there each weight is compared bit for bit.
 """
-IDS = random_ids(1, 50, vocab=300)
 
 
 def outcome(fixture: Fixture) -> str:
     """Build one, and return what became of it, as the table has it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        logits = fixture.build(folder)
-        if logits is None:
-            return refused(fixture.refusal(folder))
+        model, refusal = fixture.build(folder), fixture.refusal(folder)
+        if model is None:
+            return refused(refusal) if refusal else "NOT REFUSED"
+        if refusal:
+            return f"NOT LOADED: {refusal}"
         checkpoint = fixture.load(folder)
-        found = compile_model(checkpoint.config, checkpoint.state_dict).logits(IDS)
-        difference = compare_logits(found, logits(IDS))
+        ids = question(checkpoint)
+        found = compile_model(checkpoint.config, checkpoint.state_dict).logits(ids, first=max(0, ids.shape[1] - LAST))
+        difference = compare_logits(found, answer(model, ids))
         return f"{'equal' if difference.equal else 'NOT EQUAL'}: {difference.max_abs_diff:.1e}"
 
 
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="row", help="parts of the names of rows")
     parts: list[str] = parser.parse_args().rows
     chosen = [one for one in ZOO.values() if not parts or any(part in one.row for part in parts)]
+    quiet_transformers()
     outcomes = {}
     for fixture in chosen:
         outcomes[fixture.row] = outcome(fixture)

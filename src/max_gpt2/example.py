@@ -53,7 +53,7 @@ def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     if not checkpoint.plan.origin.transformers_reads_it:
         raise RequestError(
-            f"{model} is no folder of Hugging Face, which is what this example reads ({checkpoint.plan.format}). "
+            f"{model} is not as transformers saves it, which is what this example reads ({checkpoint.plan.format}). "
             f"Use: max-gpt2 verify --model {model}"
         )
     for name, published in _PUBLISHED.items():

@@ -40,6 +40,12 @@ def pickle_not_allowed(folder: Path) -> None:
     torch.save(reference_model().state_dict(), folder / "pytorch_model.bin")
 
 
+@fixture(Group.BROKEN, "a pickle that is cut off, and --allow-pickle", allow_pickle=True)
+def pickle_cut_off(folder: Path) -> None:
+    pickle_not_allowed(folder)
+    os.truncate(folder / "pytorch_model.bin", 50_000)
+
+
 class Code:
     """What a pickle may hold: a call of any function there is."""
 
@@ -89,6 +95,24 @@ fixture(Group.BROKEN, "a wrong shape")(weights(lambda tensors: tensors.update({L
 fixture(Group.BROKEN, "a missing tensor")(weights(lambda tensors: tensors.pop(LN_F)))
 fixture(Group.BROKEN, "a tensor too many")(weights(lambda tensors: tensors.update({"extra": np.zeros(2, np.float32)})))
 
+fixture(Group.BROKEN, "a tensor twice, with a prefix and without")(
+    weights(lambda tensors: tensors.update({LN_F.removeprefix("transformer."): tensors[LN_F]}))
+)
+fixture(Group.BROKEN, "the head of a task that GPT-2 has no name for")(
+    weights(lambda tensors: tensors.update({"v_head.summary.weight": np.zeros((1, 24), np.float32)}))
+)
+
+
+@fixture(Group.BROKEN, "three faults at once")
+def several(folder: Path) -> None:
+    def spoil(tensors: dict[str, np.ndarray]) -> None:
+        del tensors[LN_F]
+        tensors["transformer.h.3.ln_1.bias"] = np.zeros(24, np.float32)
+        tensors["transformer.wpe.weight"] = np.zeros((66, 24), np.float32)
+
+    saved(folder)
+    edit_weights(folder, spoil)
+
 
 @fixture(Group.BROKEN, "no tokenizer")
 def no_tokenizer(folder: Path) -> None:
@@ -109,3 +133,11 @@ def large_tokenizer(folder: Path) -> None:
 def no_config(folder: Path) -> None:
     saved(folder)
     (folder / "config.json").unlink()
+
+
+fixture(Group.BROKEN, "a config.json that is no JSON")(
+    damaged(lambda folder: (folder / "config.json").write_text("<html>Not found</html>"))
+)
+fixture(Group.BROKEN, "a tokenizer.json that is no tokenizer")(
+    damaged(lambda folder: (folder / "tokenizer.json").write_text("<html>Not found</html>"))
+)

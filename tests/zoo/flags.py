@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from tests.checkpoints import edit_config, reference_model
-from tests.zoo.fixture import Build, Group, Logits, fixture, saved
+from tests.zoo.fixture import Build, Group, fixture, saved
 
 
 def with_config(**changes: Any) -> Build:
-    def build(folder: Path) -> Logits:
+    def build(folder: Path) -> nn.Module:
         return saved(folder, reference_model(**changes))
 
     return build
@@ -21,6 +23,11 @@ for name in (
     fixture(Group.FLAGS, f"activation_function {name}")(with_config(activation_function=name))
 fixture(Group.FLAGS, "n_inner 56")(with_config(n_inner=56))
 fixture(Group.FLAGS, "scale_attn_weights false")(with_config(scale_attn_weights=False))
+fixture(Group.FLAGS, "scale_attn_by_inverse_layer_idx")(with_config(scale_attn_by_inverse_layer_idx=True))
+fixture(Group.FLAGS, "scale_attn_weights false, scale_attn_by_inverse_layer_idx")(
+    with_config(scale_attn_weights=False, scale_attn_by_inverse_layer_idx=True)
+)
+fixture(Group.FLAGS, "reorder_and_upcast_attn")(with_config(reorder_and_upcast_attn=True))
 fixture(Group.FLAGS, "vocab_size 50304")(with_config(vocab_size=50304))
 
 

@@ -80,4 +80,7 @@ class Source:
         names = {tensor.file.name for tensor in self.tensors}
         usual = names <= set(NAMES) or any((self.folder / name).exists() for name in NAMES if name.endswith(".json"))
         ending = ".bin" if self.pickled else ".safetensors"
-        return self.conv1d and self.path.is_dir() and usual and all(name.endswith(ending) for name in names)
+        endings = all(name.endswith(ending) for name in names)
+        # It knows one prefix of its own; a tensor with another it leaves out, and computes with random numbers.
+        prefixes = all(one.canonical in (one.name, f"transformer.{one.name}") for one in self.tensors)
+        return self.conv1d and self.path.is_dir() and usual and endings and prefixes

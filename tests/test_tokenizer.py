@@ -111,3 +111,22 @@ def test_without_an_end_of_text_token_a_text_cannot_start_from_nothing(tmp_path:
     assert tokenizer.encode("ab") == [2]
     with pytest.raises(TokenizerError, match="Give a prompt"):
         _ = tokenizer.end_of_text
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("truncation", {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}),
+        (
+            "padding",
+            {"strategy": {"Fixed": 500}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "!"}
+            | {"pad_to_multiple_of": None},
+        ),
+    ],
+)
+def test_a_text_is_neither_cut_nor_padded(
+    folder: Path, tokenizer: GPT2Tokenizer, tmp_path: Path, setting: str, value: object
+) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content | {setting: value}))
+    assert GPT2Tokenizer.from_folder(tmp_path, 311).encode(TEXT) == tokenizer.encode(TEXT)

@@ -1,8 +1,17 @@
 """The errors that max-gpt2 raises on purpose. Each message names what is wrong and says what to do next."""
 
+_LONGEST_LINE = 1000
+
 
 class MaxGPT2Error(Exception):
-    """The base of all of them: catch it to catch every refusal."""
+    """The base of all of them: catch it to catch every refusal.
+
+    What a message quotes from a file is made fit to be read: a terminal would obey its control characters.
+    """
+
+    def __init__(self, message: str) -> None:
+        """Take the message, several lines of which are several problems."""
+        super().__init__("\n".join(_readable(line) for line in message.split("\n")))
 
 
 class ModelNotFoundError(MaxGPT2Error):
@@ -38,3 +47,9 @@ def listed(headline: str, problems: list[str], remedy: str) -> str:
     if len(problems) == 1:
         return f"{headline}: {problems[0]}. {remedy}"
     return "\n".join([f"{headline}, {len(problems)} problems:", *(f"  - {problem}" for problem in problems), remedy])
+
+
+def _readable(line: str) -> str:
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)

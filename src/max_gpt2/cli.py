@@ -1,19 +1,29 @@
 """The command line: one short function a command, which imports only what it needs."""
 
-import json
-import math
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from max_gpt2 import __version__
+from max_gpt2.cli_options import (
+    AllowNonfinite,
+    AllowPickle,
+    AsJson,
+    Force,
+    Input,
+    Model,
+    Output,
+    PromptIds,
+    Tokenizer,
+    check_files,
+    prompt_tokens,
+)
 from max_gpt2.errors import RequestError
 from max_gpt2.guard import guarded
-
-if TYPE_CHECKING:
-    from max_gpt2.tokenizer import GPT2Tokenizer
 
 app = typer.Typer(
     help="GPT-2 on MAX: loads any pretrained checkpoint, proves it against PyTorch, and writes text.",
@@ -21,16 +31,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-Model = Annotated[str, typer.Option("--model", help='"demo", a hub id such as gpt2, a folder, or a file of weights.')]
-Tokenizer = Annotated[
-    str | None, typer.Option("--tokenizer", metavar="FOLDER", help="Whose tokenizer to use, for weights without one.")
-]
-AllowPickle = Annotated[
-    bool, typer.Option("--allow-pickle", help="Read PyTorch's .bin and .pt too, as plain tensors (needs PyTorch).")
-]
-AllowNonfinite = Annotated[bool, typer.Option("--allow-nonfinite", help="Load weights that are NaN or infinite.")]
-PromptIds = Annotated[str | None, typer.Option("--prompt-ids", help="The text as ids: 1,2,3.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -72,17 +72,21 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given several times.")] = None,
     logprobs: Annotated[int | None, typer.Option(help="With --json: probabilities, and of so many others.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed writes the same text.")] = None,
+    input_file: Input = None,
+    output_file: Output = None,
+    force: Force = False,
     tokenizer: Tokenizer = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Continue a prompt."""
+    """Continue a prompt, or with --input each line of a file."""
     from max_gpt2.console import with_clock
     from max_gpt2.generation import Request, Sampling, check_request, fresh_seed, open_model
     from max_gpt2.reports import generate as report
 
-    if logprobs is not None and not as_json:
+    check_files(prompt, prompt_ids, input_file, output_file, force)
+    if logprobs is not None and not as_json and not input_file:
         raise RequestError("--logprobs are part of the JSON. Add --json.")
     opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
     sampling = Sampling(
@@ -95,10 +99,20 @@ def generate(
         frequency_penalty=frequency_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
         min_new_tokens=min_new_tokens,
-        seed=fresh_seed() if seed is None else seed,
+        seed=seed,
     )
-    tokens = _prompt_tokens(opened.tokenizer, prompt, prompt_ids)
-    request = Request(tokens, max_new_tokens, sampling, stop or (), logprobs=logprobs)
+    options = Request((), max_new_tokens, sampling, stop or (), logprobs=logprobs)
+    if input_file:
+        if not output_file:
+            raise RequestError("--input needs a file to write the texts into. Add --output FILE.")
+        from max_gpt2.reports import batch
+
+        load = partial(opened.load, with_clock, allow_nonfinite=allow_nonfinite)
+        facts = batch.generate_lines(model, opened, options, batch.Files(input_file, output_file, force), load)
+        _print_json(facts) if as_json else batch.show_generated(facts)
+        raise typer.Exit(1 if facts["errors"] else 0)
+    tokens = prompt_tokens(opened.tokenizer, prompt, prompt_ids)
+    request = replace(options, prompt_tokens=tokens).with_seed(fresh_seed() if seed is None else seed)
     check_request(opened.config, opened.tokenizer, request)
     loaded = opened.load(with_clock, allow_nonfinite=allow_nonfinite)
     if not prompt and prompt_ids is None:
@@ -127,7 +141,7 @@ def score(
     from max_gpt2.reports import generate as report
 
     opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
-    tokens = _prompt_tokens(opened.tokenizer, text, prompt_ids)
+    tokens = prompt_tokens(opened.tokenizer, text, prompt_ids)
     check_score(opened.config, tokens)
     engine = opened.load(with_clock, allow_nonfinite=allow_nonfinite).engine
     scored = with_clock("Scoring", lambda: score_tokens(engine, tokens))
@@ -207,26 +221,6 @@ def main() -> None:
 
 
 def _print_json(facts: dict[str, Any]) -> None:
-    print(json.dumps(_without_infinities(facts), ensure_ascii=False))
+    from max_gpt2.json_text import json_text
 
-
-def _without_infinities(value: Any) -> Any:
-    """JSON has no word for what is not finite: null stands for it."""
-    if isinstance(value, dict):
-        return {name: _without_infinities(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_without_infinities(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _prompt_tokens(tokenizer: "GPT2Tokenizer", prompt: str | None, prompt_ids: str | None) -> list[int]:
-    from max_gpt2.generation import encode_prompt
-
-    if prompt_ids is None:
-        return encode_prompt(tokenizer, prompt or "")
-    if prompt is not None:
-        raise RequestError("There is a text and there are --prompt-ids. Give only one of them.")
-    try:
-        return [int(part) for part in prompt_ids.split(",")] if prompt_ids.strip() else []
-    except ValueError as error:
-        raise RequestError(f"--prompt-ids {prompt_ids!r} is not a list of ids. Write them as 1,2,3.") from error
+    print(json_text(facts))

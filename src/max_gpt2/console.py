@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -65,6 +65,15 @@ def byte_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+@contextmanager
+def line_bar(label: str, total: int, done: int) -> Iterator[Callable[[str], None]]:
+    """Show a bar for `total` lines, `done` of which are done already; it is told of each line, and how fast it is."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[speed]}"), console=stderr) as bar:
+        task = bar.add_task(label, total=total, completed=done, speed="")
+        yield lambda speed: bar.update(task, advance=1, speed=speed)
 
 
 def table(*columns: tuple[str, Align], rows: list[list[str]], title: str | None = None) -> Table:

@@ -42,6 +42,10 @@ class MissingExtraError(MaxGPT2Error):
     """PyTorch or transformers is needed and not installed, or too old."""
 
 
+class StoppedError(MaxGPT2Error):
+    """Ctrl-C, where what was done until then is kept; the message says where it is and how to go on."""
+
+
 def listed(headline: str, problems: list[str], remedy: str) -> str:
     """Return one message for several problems: a headline, a line for each, and what to do next."""
     if len(problems) == 1:

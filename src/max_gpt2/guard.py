@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from max_gpt2.errors import MaxGPT2Error
+from max_gpt2.errors import MaxGPT2Error, StoppedError
 
 REFUSED = 2
 BROKEN = 70
@@ -24,6 +24,8 @@ def guarded(program: Callable[[], object]) -> int:
     """Run a program and return its exit code: 2 for anything that its user can put right, Ctrl-C included."""
     try:
         code = program()
+    except StoppedError as error:
+        return _stopped(str(error))
     except MaxGPT2Error as error:
         return _complain(str(error))
     except typer.TyperException as error:
@@ -53,8 +55,8 @@ def guarded(program: Callable[[], object]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _stopped() -> int:
-    _complain("Stopped by Ctrl-C. Nothing was kept; run the command again to start over.")
+def _stopped(message: str = "Stopped by Ctrl-C. Nothing was kept; run the command again to start over.") -> int:
+    _complain(message)
     sys.stderr.flush()
     os._exit(REFUSED)  # MAX may be compiling in a thread of its own, which an ordinary exit would wait for
 

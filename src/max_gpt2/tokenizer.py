@@ -22,7 +22,7 @@ class GPT2Tokenizer:
         self._added_tokens = added_tokens(text)
         self._tokenizer = Tokenizer.from_str(text)
         self._tokenizer.encode_special_tokens = True
-        self._tokenizer.no_padding()  # which a fine-tune's file may ask for, as it does for the lengths it was trained on
+        self._tokenizer.no_padding()  # which a fine-tune's file may ask for, as its training did
         self._tokenizer.no_truncation()
 
     @classmethod

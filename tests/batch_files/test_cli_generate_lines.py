@@ -1,0 +1,209 @@
+"""`max-gpt2 generate --input ... --output ...`."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from max_gpt2.generation import Engine
+from tests.command_line import Cli, Outcome
+
+PROMPTS = [
+    '{"prompt": "The dog", "id": "a"}',
+    '{"prompt_ids": [1, 2, 3], "seed": 3, "max_new_tokens": 4}',
+    '{"prompt": "The dog", "temperature": 0, "logprobs": 1, "id": 7}',
+    '{"prompt": "The dog", "stop": "e"}',
+]
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(PROMPTS))
+    return path
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def refused(outcome: Outcome) -> str:
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.count("error: ") == 1
+    return outcome.err
+
+
+def test_each_line_is_what_its_own_options_say(cli: Cli, prompts: Path, tiny_original: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    arguments = ["generate", "--model", tiny_original, "--max-new-tokens", 6]
+    done = cli(*arguments, "--input", prompts, "--output", out, "--seed", 5)
+    assert done.code == 0
+    assert done.out == f"{out}: 4 lines, no errors, {sum(len(one['tokens']) for one in records(out))} tokens, seed 5.\n"
+    assert "4/4" in done.err
+    first, second, third, fourth = records(out)
+    assert [(one["line"], one.get("id")) for one in records(out)] == [(1, "a"), (2, None), (3, 7), (4, None)]
+    assert len({one["seed"] for one in records(out)}) == 4
+    alone = json.loads(cli(*arguments, "The dog", "--seed", first["seed"], "--json").out)
+    assert {name: alone[name] for name in ("prompt_tokens", "tokens", "text", "seed")}.items() <= first.items()
+    alone = json.loads(cli(*arguments, "--prompt-ids", "1,2,3", "--seed", 3, "--max-new-tokens", 4, "--json").out)
+    assert (second["text"], len(second["tokens"]), second["seed"]) == (alone["text"], 4, 3)
+    assert "prompt" not in second
+    greedy = json.loads(cli(*arguments, "The dog", "--temperature", 0, "--logprobs", 1, "--json").out)
+    assert (third["text"], third["logprobs"]) == (greedy["text"], greedy["logprobs"])
+    assert "logprobs" not in fourth
+    assert "e" not in fourth["text"]
+
+
+def test_a_broken_line_is_named_and_the_others_go_on(cli: Cli, prompts: Path, tiny_original: Path) -> None:
+    out = prompts.with_name("out.jsonl")
+    prompts.write_text("\n".join([PROMPTS[0], "{broken", '{"id": 9, "prompt_ids": [999]}', PROMPTS[1]]))
+    arguments = ["generate", "--model", tiny_original, "--input", prompts, "--output", out, "--max-new-tokens", 5]
+    done = cli(*arguments, "--json")
+    assert done.code == 1
+    facts = json.loads(done.out)
+    assert (facts["lines"], facts["kept"], facts["errors"], facts["output"]) == (4, 0, 2, str(out))
+    assert f"error: {prompts}, line 2: It is not JSON" in done.err
+    assert f"error: {prompts}, line 3: The prompt id 999 is not in 0 .. 310" in done.err
+    first, second, third, fourth = records(out)
+    assert second.keys() == {"line", "error"}
+    assert third == {"line": 3, "id": 9, "error": "The prompt id 999 is not in 0 .. 310. Remove it."}
+    assert first["text"]
+    assert fourth["text"]
+    content = out.read_bytes()
+    again = cli(*arguments)
+    assert again.code == 1
+    assert "4 lines, finished already, 2 errors" in again.out
+    assert "Compiling" not in again.err
+    assert out.read_bytes() == content
+
+
+def test_an_output_of_another_run_is_refused(cli: Cli, prompts: Path, tiny: Path, tiny_original: Path) -> None:
+    out = prompts.with_name("out.jsonl")
+    arguments = ["generate", "--input", prompts, "--output", out, "--max-new-tokens", 3]
+    assert cli(*arguments, "--model", tiny_original).code == 0
+    content = out.read_bytes()
+    assert "finished already" in cli(*arguments, "--model", tiny).out  # a copy of the same model
+    assert "another temperature (0.8, now 0.5)" in refused(cli(*arguments, "--model", tiny, "--temperature", 0.5))
+    weights = tiny / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert "another model" in refused(cli(*arguments, "--model", tiny))
+    prompts.write_text("\n".join(PROMPTS[:3]))
+    assert "another input" in refused(cli(*arguments, "--model", tiny_original))
+    assert out.read_bytes() == content
+    assert cli(*arguments, "--model", tiny_original, "--force").code == 0
+    assert len(records(out)) == 3
+
+
+MANY = 120
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    path = tmp_path / "many.txt"
+    path.write_text("".join(f"The dog {number}\n" for number in range(MANY)))
+    return path
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
+    cli: Cli, many: Path, tiny_original: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    out, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
+    options = ["--model", str(tiny_original), "--input", str(many), "--max-new-tokens", "30"]
+    command = [sys.executable, "-m", "max_gpt2", "generate", *options, "--output", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+        while process.poll() is None and not (out.exists() and out.read_bytes().count(b"\n") > 5):
+            time.sleep(0.01)
+        process.send_signal(how)
+        _, err = process.communicate(timeout=30)
+    kept = len(out.read_text().splitlines())
+    assert 5 < kept < MANY
+    assert "Traceback" not in err
+    if how is signal.SIGINT:
+        assert process.returncode == 2
+        assert f"Stopped by Ctrl-C after {kept} of {MANY} lines. They are in {out}" in err
+    seed = json.loads((tmp_path / "out.jsonl.run.json").read_text())["seed"]
+    done = cli("generate", *options, "--output", out, "--json")
+    assert json.loads(done.out)["kept"] in (kept, kept - 1)  # the last line may be half a line
+    assert json.loads(done.out)["seed"] == seed
+    assert cli("generate", *options, "--output", whole, "--seed", seed).code == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert len(records(out)) == MANY
+
+
+def test_a_full_disk_ends_in_one_sentence(
+    cli: Cli, prompts: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = prompts.with_name("out.jsonl")
+    arguments = ["generate", "--model", tiny_original, "--input", prompts, "--output", out, "--max-new-tokens", 3]
+    written, real = [0], os.write
+
+    def write(file: int, content: bytes) -> int:
+        written[0] += 1
+        if written[0] == 3:
+            return real(file, content[:9])
+        if written[0] == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, content)
+
+    monkeypatch.setattr(os, "write", write)
+    refusal = refused(cli(*arguments))
+    assert f"{out} cannot be written (No space left on device). It has the first 2 lines, whole" in refusal
+    monkeypatch.undo()
+    assert [one["line"] for one in records(out)] == [1, 2]
+    assert "2 of them from before" in cli(*arguments).out
+    assert [one["line"] for one in records(out)] == [1, 2, 3, 4]
+
+
+def test_ctrl_c_before_the_first_line_keeps_what_was_there(
+    cli: Cli, prompts: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = prompts.with_name("out.jsonl")
+    left: list[int] = []
+    monkeypatch.setattr(os, "_exit", left.append)
+
+    def interrupt(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "generate", interrupt)
+    arguments = ["generate", "--model", tiny_original, "--input", prompts, "--output", out]
+    assert f"Stopped by Ctrl-C after 0 of 4 lines. They are in {out}" in cli(*arguments).err
+    assert left == [2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--input", "in.txt", "--output", "out", "A text"], "There is a text and there is --input"),
+        (["--input", "in.txt", "--output", "out", "--prompt-ids", "1"], "There is --prompt-ids and there is --input"),
+        (["--input", "in.txt"], "--input needs a file to write the texts into. Add --output FILE."),
+        (["--output", "out"], "--output is for the texts of an --input"),
+        (["--force"], "--force replaces an --output, and there is none"),
+        (["--input", "in.txt", "--output", "in.txt"], "--input and --output are the same file"),
+        (["--input", "in.txt", "--output", "./link.txt"], "--input and --output are the same file"),
+        (["--input", "no.txt", "--output", "out"], "There is no file no.txt for --input"),
+        (["--input", "in.csv", "--output", "out"], "neither .jsonl"),
+        (["--input", "in.txt", "--output", "no/out"], "There is no folder no to write out into"),
+        (["--input", "in.txt", "--output", "."], ". is a folder"),
+        (["--input", "in.txt", "--output", "/dev/full"], "/dev/full is not an ordinary file"),
+        (["--input", "in.txt", "--output", "out", "--top-p", "0"], "top_p 0.0 is not above 0"),
+        (["--input", "in.txt", "--output", "out", "--max-new-tokens", "67"], "exceed the model's context of 67"),
+        (["--input", "in.txt", "--output", "out", "--seed", "-1"], "seed -1"),
+    ],
+)
+def test_bad_arguments(
+    cli: Cli, tiny_original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.txt").write_text("The dog\n")
+    (tmp_path / "link.txt").symlink_to("in.txt")
+    assert says in refused(cli("generate", "--model", tiny_original, *arguments))
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["in.txt", "link.txt"]
+    assert (tmp_path / "in.txt").read_text() == "The dog\n"

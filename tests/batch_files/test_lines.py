@@ -1,0 +1,127 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from max_gpt2.batch_files import InputFile, Line
+from max_gpt2.batch_files.fields import OPTIONS, check_fields, request_of, seed_of_line
+from max_gpt2.checkpoint import Checkpoint
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import Request, Sampling
+
+
+def lines_of(path: Path, content: bytes) -> list[Line]:
+    path.write_bytes(content)
+    return list(InputFile.look_at(path, "prompt").lines())
+
+
+def test_plain_text_has_a_prompt_a_line(tmp_path: Path) -> None:
+    found = lines_of(tmp_path / "a.TXT", b"\xef\xbb\xbfone\r\n\n  two \n{}\xe2\x80\xa8x")
+    assert found == [
+        Line(1, {"prompt": "one"}),
+        Line(3, {"prompt": "  two "}),
+        Line(4, {"prompt": "{}\u2028x"}),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson"])
+def test_json_lines(tmp_path: Path, name: str) -> None:
+    found = lines_of(tmp_path / name, b'\xef\xbb\xbf{"prompt": "a\\nb", "seed": 3}\r\n \t\n{"id": 1}')
+    assert found == [Line(1, {"prompt": "a\nb", "seed": 3}), Line(3, {"id": 1})]
+    assert [line.number for line in InputFile.look_at(tmp_path / name, "prompt").lines(after=1)] == [3]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b"{", "It is not JSON"),
+        (b"[1]", "JSON, but not an object"),
+        (b'{"a": 1, "a": 2}', "a name is there twice"),
+        (b'{"temperature": NaN}', "NaN is no number of JSON"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "It is not JSON"),
+        (b'{"prompt": ' * 100_000, "nested too deep"),
+        (b'{"prompt": "\xff"}', "not UTF-8 at byte 13"),
+    ],
+)
+def test_a_broken_line_says_what_is_wrong_and_the_others_go_on(tmp_path: Path, line: bytes, says: str) -> None:
+    first, broken, last = lines_of(tmp_path / "a.jsonl", b'{"prompt": "1"}\n' + line + b'\n{"prompt": "3"}\n')
+    assert (first.problem, broken.fields, last.fields) == (None, {}, {"prompt": "3"})
+    assert says in str(broken.problem)
+
+
+def test_what_is_no_file_of_lines_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "blank.txt").write_text("\n \n")
+    (tmp_path / "device.txt").symlink_to("/dev/null")
+    for name, says in {
+        "a.csv": "neither .jsonl",
+        "nothing.txt": "There is no file",
+        "device.txt": "not an ordinary file",
+        "blank.txt": "no lines but blank ones",
+    }.items():
+        with pytest.raises(RequestError, match=says):
+            InputFile.look_at(tmp_path / name, "prompt")
+
+
+def test_the_options_of_a_line_come_before_those_of_the_run(tiny_checkpoint: Checkpoint) -> None:
+    tokenizer = tiny_checkpoint.tokenizer
+    defaults = Request((), 9, Sampling(temperature=0.5, top_k=4), ["x"], logprobs=1)
+    request = request_of({"prompt_ids": [1, 2], "id": "a"}, defaults, tokenizer, 77)
+    assert request == Request([1, 2], 9, Sampling(temperature=0.5, top_k=4, seed=77), ["x"], logprobs=1)
+    own: dict[str, Any] = {
+        "max_new_tokens": 3,
+        "temperature": 1,
+        "top_k": 5,
+        "top_p": 0.9,
+        "min_p": 0.1,
+        "repetition_penalty": 1.5,
+        "presence_penalty": 0.25,
+        "frequency_penalty": -0.5,
+        "no_repeat_ngram_size": 3,
+        "min_new_tokens": 2,
+        "seed": 7,
+    }
+    assert own.keys() | {"stop", "logprobs"} == OPTIONS.keys()
+    request = request_of({"prompt": "dog", "stop": "ab", "logprobs": None} | own, defaults, tokenizer, 77)
+    length = own.pop("max_new_tokens")
+    assert request == Request(tokenizer.encode("dog"), length, Sampling(**own), ["ab"], logprobs=None)
+    assert request_of({"prompt": "dog", "stop": ["a", "b"]}, defaults, tokenizer, 1).stop == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"prompt": 1}, '"prompt" is not a text'),
+        ({"prompt_ids": [1, 2.5]}, '"prompt_ids" is not a list of ids'),
+        ({"prompt_ids": [True]}, '"prompt_ids" is not a list of ids'),
+        ({"id": 1.5}, '"id" is not a text or a whole number'),
+        ({"temperature": "hot"}, '"temperature" is not a number'),
+        ({"temperature": True}, '"temperature" is not a number'),
+        ({"temperature": 10**400}, '"temperature" is not a number'),
+        ({"top_k": 4.0}, '"top_k" is not a whole number'),
+        ({"stop": ["a", 1]}, '"stop" is not a text or a list of texts'),
+        ({"temprature": 1}, 'there is no field "temprature" (did you mean "temperature"?)'),
+        ({"a": 1, "top_p": "x"}, 'there is no field "a"; "top_p" is not a number'),
+        ({}, 'It has neither of "prompt" and "prompt_ids"'),
+        ({"prompt": "a", "prompt_ids": [1]}, 'It has both of "prompt" and "prompt_ids"'),
+        ({"prompt": "\ud800"}, "not valid Unicode"),
+        ({"prompt": "a", "top_p": 0}, "top_p 0 is not above 0"),
+    ],
+)
+def test_bad_fields(tiny_checkpoint: Checkpoint, fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(RequestError) as refusal:
+        request_of(fields, Request(()), tiny_checkpoint.tokenizer, 0)
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_a_command_does_not_know_is_refused() -> None:
+    check_fields({"text": "a", "id": 1}, "text", {})
+    with pytest.raises(RequestError, match='no field "seed"'):
+        check_fields({"text": "a", "seed": 1}, "text", {})
+
+
+def test_each_line_has_a_seed_of_its_own_and_always_the_same() -> None:
+    seeds = {seed_of_line(seed, number) for seed in range(3) for number in range(1, 1000)}
+    assert len(seeds) == 3 * 999
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert [seed_of_line(5, 1), seed_of_line(5, 2)] == [212330081, 1959725605]

@@ -1,0 +1,165 @@
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from max_gpt2.batch_files import InputFile, OutputFile, Record
+from max_gpt2.errors import RequestError
+
+RUN: dict[str, Any] = {"command": "generate", "input": "1", "model": "2", "options": {"top_k": 1}}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> InputFile:
+    path = tmp_path / "in.txt"
+    path.write_text("a\nb\n\nc\nd\n")
+    return InputFile.look_at(path, "prompt")
+
+
+def write(path: Path, source: InputFile, count: int, **options: Any) -> list[Record]:
+    """Write so many lines; return what was there before."""
+    kept: list[Record] = []
+    with OutputFile(path, RUN, **options) as output:
+        output.keep(source, kept.append)
+        output.begin()
+        for number in source.numbers[output.done :][:count]:
+            output.write({"line": number, "text": "ä" * number, "seed": output.seed})
+    return kept
+
+
+def test_a_second_run_goes_on_with_the_seed_of_the_first(tmp_path: Path, source: InputFile) -> None:
+    whole, path = tmp_path / "whole", tmp_path / "out"
+    write(whole, source, 4, seed=5)
+    assert write(path, source, 1, seed=5) == []
+    assert [one["line"] for one in write(path, source, 2)] == [1]
+    assert [one["line"] for one in write(path, source, 9, seed=5)] == [1, 2, 4]
+    assert path.read_bytes() == whole.read_bytes()
+    assert path.read_bytes().count(b"\n") == 4
+
+
+def test_half_a_line_is_dropped(tmp_path: Path, source: InputFile) -> None:
+    path = tmp_path / "out"
+    write(path, source, 3, seed=5)
+    content = path.read_bytes()
+    path.write_bytes(content[:-4])
+    assert len(write(path, source, 1)) == 2
+    assert path.read_bytes() == content
+
+
+def test_an_output_of_another_run_is_refused_and_kept(
+    tmp_path: Path, source: InputFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out"
+    write(path, source, 2, seed=5)
+    content = path.read_bytes()
+    for name, says in (("input", "another input"), ("model", "another model"), ("command", "another command")):
+        monkeypatch.setitem(RUN, name, "9")
+        with pytest.raises(RequestError, match=f"{says}.*--force"):
+            write(path, source, 1)
+        monkeypatch.undo()
+    monkeypatch.setitem(RUN, "options", {"top_k": 2})
+    with pytest.raises(RequestError, match=r"another top_k \(1, now 2\)"):
+        write(path, source, 1)
+    assert path.read_bytes() == content
+    assert write(path, source, 9, force=True, seed=5) == []
+    monkeypatch.undo()
+    with pytest.raises(RequestError, match=r"another top_k \(2, now 1\)"):
+        write(path, source, 1)
+
+
+def test_another_seed_and_an_output_that_nobody_knows_are_refused(tmp_path: Path, source: InputFile) -> None:
+    path = tmp_path / "out"
+    write(path, source, 2, seed=5)
+    with pytest.raises(RequestError, match=r"another seed \(5, now 6\)"):
+        write(path, source, 1, seed=6)
+    beside = tmp_path / "out.run.json"
+    for damage in ("[", "[]", "{}", '{"seed": "x"}'):
+        beside.write_text(damage)
+        with pytest.raises(RequestError, match="is damaged"):
+            write(path, source, 1)
+    beside.unlink()
+    with pytest.raises(RequestError, match=r"no out\.run\.json says what it is of"):
+        write(path, source, 1)
+
+
+@pytest.mark.parametrize("damage", [b"{}\n", b"nonsense\n", b'{"line": 3}\n', b'[{"line": 2}]\n'])
+def test_a_changed_line_is_refused_and_nothing_is_cut_off(tmp_path: Path, source: InputFile, damage: bytes) -> None:
+    path = tmp_path / "out"
+    write(path, source, 3)
+    first, _, third = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + damage + third)
+    with pytest.raises(RequestError, match="line 2, is not what was written there"):
+        write(path, source, 1)
+    assert path.read_bytes() == first + damage + third
+
+
+def test_more_lines_than_the_input_has_are_refused(tmp_path: Path, source: InputFile) -> None:
+    path = tmp_path / "out"
+    write(path, source, 4)
+    with path.open("ab") as file:
+        file.write(b'{"line": 6}\n')
+    with pytest.raises(RequestError, match="line 5, is not what was written there"):
+        write(path, source, 1)
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """No file can grow beyond a size, as on a disk that is full; the last write is cut off there."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, source: InputFile) -> None:
+    whole, path = tmp_path / "whole", tmp_path / "out"
+    write(whole, source, 4, seed=5)
+    lines = whole.read_bytes().splitlines(keepends=True)
+    write(path, source, 1, seed=5)
+    with (
+        at_most(len(lines[0] + lines[1]) + 7),
+        pytest.raises(RequestError, match=r"cannot be written \(File too large\)\. It has the first 2 lines, whole"),
+    ):
+        write(path, source, 3)
+    assert path.read_bytes() == lines[0] + lines[1]
+    write(path, source, 3)
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_two_runs_cannot_write_one_output(tmp_path: Path, source: InputFile) -> None:
+    path = tmp_path / "out"
+    with OutputFile(path, RUN) as output:
+        output.begin()
+        with pytest.raises(RequestError, match="Another run is writing"):
+            write(path, source, 1)
+
+
+def test_where_nothing_was_begun_nothing_is_left(tmp_path: Path, source: InputFile) -> None:
+    path = tmp_path / "out"
+    with OutputFile(path, RUN):
+        assert path.exists()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["in.txt"]
+    write(path, source, 2, seed=5)
+    content = path.read_bytes()
+    with OutputFile(path, RUN, force=True):
+        pass
+    assert path.read_bytes() == content
+
+
+def test_what_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    for path, says in ((tmp_path / "full", "not an ordinary file"), (tmp_path, "is a folder")):
+        with pytest.raises(RequestError, match=says):
+            OutputFile(path, RUN)
+
+    def denied(*_arguments: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.open", denied)
+    with pytest.raises(RequestError, match=r"out cannot be written \(Permission denied\)"):
+        OutputFile(tmp_path / "out", RUN)

@@ -103,8 +103,6 @@ def generate(
     )
     options = Request((), max_new_tokens, sampling, stop or (), logprobs=logprobs)
     if input_file:
-        if not output_file:
-            raise RequestError("--input needs a file to write the texts into. Add --output FILE.")
         from max_gpt2.reports import batch
 
         load = partial(opened.load, with_clock, allow_nonfinite=allow_nonfinite)
@@ -129,18 +127,29 @@ def score(
     text: Annotated[str | None, typer.Argument(help="The text to score.")] = None,
     model: Model = "demo",
     prompt_ids: PromptIds = None,
+    input_file: Input = None,
+    output_file: Output = None,
+    force: Force = False,
     tokenizer: Tokenizer = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show how likely the model finds each token of a text, and the text's perplexity."""
+    """Show how likely the model finds each token of a text, and its perplexity; with --input of each line of a file."""
     from max_gpt2.console import with_clock
     from max_gpt2.generation import check_score, open_model
     from max_gpt2.generation import score as score_tokens
     from max_gpt2.reports import generate as report
 
+    check_files(text, prompt_ids, input_file, output_file, force)
     opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
+    if input_file:
+        from max_gpt2.reports import batch
+
+        load = partial(opened.load, with_clock, allow_nonfinite=allow_nonfinite)
+        facts = batch.score_lines(model, opened, batch.Files(input_file, output_file, force), load)
+        _print_json(facts) if as_json else batch.show_scored(facts)
+        raise typer.Exit(1 if facts["errors"] else 0)
     tokens = prompt_tokens(opened.tokenizer, text, prompt_ids)
     check_score(opened.config, tokens)
     engine = opened.load(with_clock, allow_nonfinite=allow_nonfinite).engine

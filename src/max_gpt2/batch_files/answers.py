@@ -1,13 +1,14 @@
 """What becomes of one line, and of all of them together."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from max_gpt2.batch_files.fields import request_of, seed_of_line
+from max_gpt2.batch_files.fields import check_fields, request_of, seed_of_line, tokens_of
 from max_gpt2.batch_files.lines import Line
 from max_gpt2.batch_files.output import Record
 from max_gpt2.batch_files.run import Answer
-from max_gpt2.generation import Engine, OpenedModel, Request, check_request
+from max_gpt2.generation import Engine, OpenedModel, Request, check_request, perplexity, score
 
 
 def check_defaults(opened: OpenedModel, defaults: Request) -> None:
@@ -43,16 +44,46 @@ def generation_answer(engine: Engine, defaults: Request, seed: int) -> Answer:
     return answer
 
 
+def score_answer(engine: Engine) -> Answer:
+    """Return what scores the text of a line."""
+
+    def answer(line: Line) -> Record:
+        check_fields(line.fields, "text", {})
+        scored = score(engine, tokens_of(line.fields, "text", engine.tokenizer))
+        return {
+            **({"text": line.fields["text"]} if "text" in line.fields else {}),
+            "tokens": scored.tokens,
+            "logprobs": scored.logprobs,
+            "logprob": scored.logprob,
+            "perplexity": scored.perplexity,
+        }
+
+    return answer
+
+
 @dataclass
 class Tally:
-    """What all records come to: those that are errors, and the tokens of the others."""
+    """What all records come to: those that are errors, and the tokens of the others.
+
+    Of scores also the logarithm of the probability of all texts, and how many tokens it is of.
+    """
 
     errors: int = 0
     tokens: int = 0
+    logprob: float = 0.0
+    counted: int = 0
 
     def add(self, record: Record) -> None:
         """Count one."""
         if "error" in record:
             self.errors += 1
-        else:
-            self.tokens += len(record["tokens"])
+            return
+        self.tokens += len(record["tokens"])
+        if "logprob" in record:
+            self.logprob += math.nan if record["logprob"] is None else record["logprob"]  # null, as JSON has it
+            self.counted += len(record["tokens"]) - 1
+
+    @property
+    def perplexity(self) -> float | None:
+        """The perplexity of all texts together, each token of which counts alike; None when there are none."""
+        return perplexity(self.logprob, self.counted) if self.counted else None

@@ -5,7 +5,7 @@ from max_gpt2.generation.logprobs import TokenLogprob
 from max_gpt2.generation.opened import Loaded, OpenedModel, open_model
 from max_gpt2.generation.request import Request, check_prompt, check_request, encode_prompt
 from max_gpt2.generation.sampling import Sampling, make_sampler
-from max_gpt2.generation.score import Score, check_score, score
+from max_gpt2.generation.score import Score, check_score, perplexity, score
 
 __all__ = [
     "Engine",
@@ -24,5 +24,6 @@ __all__ = [
     "fresh_seed",
     "make_sampler",
     "open_model",
+    "perplexity",
     "score",
 ]

@@ -32,7 +32,15 @@ class Score:
     @property
     def perplexity(self) -> float:
         """How many equally likely ids the model hesitated between, on average."""
-        return math.exp(-self.logprob / (len(self.tokens) - 1))
+        return perplexity(self.logprob, len(self.tokens) - 1)
+
+
+def perplexity(logprob: float, count: int) -> float:
+    """Return exp(-logprob / count), which is infinite where a float has no room for it."""
+    try:
+        return math.exp(-logprob / count)
+    except OverflowError:
+        return math.inf
 
 
 def check_score(config: GPT2Config, tokens: Sequence[int]) -> None:

@@ -1,0 +1,109 @@
+"""`max-gpt2 score --input ...`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from max_gpt2.batch_files import Tally
+from max_gpt2.generation import perplexity
+from tests.command_line import Cli, Outcome
+
+TEXTS = ['{"text": "The dog, being lazy", "id": "a"}', '{"prompt_ids": [1, 2, 3]}', '{"text": "Was it the best?"}']
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("\n".join(TEXTS))
+    return path
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def refused(outcome: Outcome) -> str:
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.count("error: ") == 1
+    return outcome.err
+
+
+def test_each_line_and_all_of_them_together(cli: Cli, texts: Path, tiny_original: Path) -> None:
+    out = texts.with_name("out.jsonl")
+    done = cli("score", "--model", tiny_original, "--input", texts, "--output", out, "--json")
+    assert done.code == 0
+    alone = json.loads(cli("score", "--model", tiny_original, "The dog, being lazy", "--json").out)
+    first, second, third = found = records(out)
+    assert {name: first[name] for name in alone if name != "model"} == {
+        name: value for name, value in alone.items() if name != "model"
+    }
+    assert (first["id"], first["text"], second["tokens"]) == ("a", "The dog, being lazy", [1, 2, 3])
+    facts = json.loads(done.out)
+    assert facts["logprob"] == pytest.approx(sum(one["logprob"] for one in found))
+    counted = sum(len(one["tokens"]) - 1 for one in found)
+    assert np.log(facts["perplexity"]) == pytest.approx(-facts["logprob"] / counted)
+    assert (facts["lines"], facts["kept"], facts["errors"], facts["tokens"]) == (3, 0, 0, counted + 3)
+    out.write_bytes(out.read_bytes()[:-9])  # as if it had been stopped in the middle of the last line
+    shown = cli("score", "--model", tiny_original, "--input", texts, "--output", out)
+    assert records(out) == [first, second, third]
+    assert "3 lines, 2 of them from before, no errors" in shown.out
+    total = f"All together: log probability {facts['logprob']:.4f}, perplexity {facts['perplexity']:.4f}\n"
+    assert shown.out.endswith(total)
+    again = cli("score", "--model", tiny_original, "--input", texts, "--output", out)
+    assert "finished already" in again.out
+    assert again.out.endswith(total)
+
+
+def test_without_an_output_the_scores_are_shown(cli: Cli, texts: Path, tiny_original: Path) -> None:
+    texts.write_text("\n".join([*TEXTS[:2], '{"text": "T"}', '{"text": "ab", "seed": 3}']))
+    outcome = cli("score", "--model", tiny_original, "--input", texts, "--json")
+    assert outcome.code == 1
+    facts = json.loads(outcome.out)
+    assert [one["line"] for one in facts["texts"]] == [1, 2, 3, 4]
+    assert "only 1 tokens" in facts["texts"][2]["error"]
+    assert 'no field "seed"' in facts["texts"][3]["error"]
+    assert (facts["errors"], facts["output"]) == (2, None)
+    assert f"error: {texts}, line 3: The text has only 1 tokens" in outcome.err
+    shown = cli("score", "--model", tiny_original, "--input", texts)
+    assert shown.code == 1
+    for one in facts["texts"][:2]:
+        assert all(text in shown.out for text in (f"{one['logprob']:.4f}", f"{one['perplexity']:.4f}"))
+    assert f"All together: log probability {facts['logprob']:.4f}" in shown.out
+    assert sorted(path.name for path in texts.parent.iterdir()) == ["texts.jsonl"]
+
+
+def test_when_no_line_can_be_scored_there_is_no_perplexity(cli: Cli, texts: Path, tiny_original: Path) -> None:
+    texts.write_text("{}\n")
+    outcome = cli("score", "--model", tiny_original, "--input", texts)
+    assert outcome.code == 1
+    assert "1 lines, 1 errors" in outcome.out
+    assert "perplexity" not in outcome.out.splitlines()[-1]
+
+
+def test_a_perplexity_that_no_float_can_hold() -> None:
+    assert perplexity(-1e6, 2) == float("inf")
+    tally = Tally()
+    tally.add({"tokens": [1, 2], "logprob": None})
+    assert str(tally.perplexity) == "nan"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--input", "in.txt", "A text"], "There is a text and there is --input"),
+        (["--output", "out"], "--output is for the texts of an --input"),
+        (["--input", "in.txt", "--output", "in.txt"], "--input and --output are the same file"),
+        (["--input", "in.txt", "--output", "old"], "old exists, and no old.run.json says what it is of"),
+    ],
+)
+def test_bad_arguments(
+    cli: Cli, tiny_original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.txt").write_text("The dog\n")
+    (tmp_path / "old").write_text("mine\n")
+    assert says in refused(cli("score", "--model", tiny_original, *arguments))
+    assert (tmp_path / "old").read_text() == "mine\n"

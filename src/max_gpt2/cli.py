@@ -80,10 +80,11 @@ def generate(
     allow_nonfinite: AllowNonfinite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Continue a prompt, or with --input each line of a file."""
+    """Continue a prompt, or with --input each line of a file; without a prompt on a terminal, ask for one."""
     from max_gpt2.console import with_clock
     from max_gpt2.generation import Request, Sampling, check_request, fresh_seed, open_model
     from max_gpt2.reports import generate as report
+    from max_gpt2.standard_input import at_a_terminal, piped_text
 
     check_files(prompt, prompt_ids, input_file, output_file, force)
     if logprobs is not None and not as_json and not input_file:
@@ -109,6 +110,14 @@ def generate(
         facts = batch.generate_lines(model, opened, options, batch.Files(input_file, output_file, force), load)
         _print_json(facts) if as_json else batch.show_generated(facts)
         raise typer.Exit(1 if facts["errors"] else 0)
+    if prompt is None and prompt_ids is None:
+        if at_a_terminal() and not as_json:
+            from max_gpt2.prompt_loop import PromptLoop
+
+            check_request(opened.config, opened.tokenizer, replace(options, prompt_tokens=[0]))
+            PromptLoop(opened.load(with_clock, allow_nonfinite=allow_nonfinite), options).run()
+            return
+        prompt = piped_text()
     tokens = prompt_tokens(opened.tokenizer, prompt, prompt_ids)
     request = replace(options, prompt_tokens=tokens).with_seed(fresh_seed() if seed is None else seed)
     check_request(opened.config, opened.tokenizer, request)

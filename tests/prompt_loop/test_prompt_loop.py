@@ -1,0 +1,180 @@
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from max_gpt2.checkpoint import Checkpoint
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import Engine, Loaded, Request, Sampling
+from max_gpt2.model import CompiledModel
+from max_gpt2.prompt_loop import PromptLoop
+from max_gpt2.prompt_loop.history import MOST_LINES, History, history_file
+from max_gpt2.prompt_loop.settings import SETTINGS, change, shown
+
+OPTIONS = Request((), 9, Sampling(temperature=0.5), ["x"])
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("max_new_tokens 3", "max_new_tokens", 3),
+        ("temperature 0", "temperature", 0.0),
+        ("--top-k  40", "top_k", 40),
+        ("top_p .9", "top_p", 0.9),
+        ("seed 7", "seed", 7),
+        ("seed none", "seed", None),
+        ("stop the end", "stop", ["the end"]),
+        ('stop "\\n"', "stop", ["\n"]),
+        ("stop none", "stop", []),
+    ],
+)
+def test_a_setting_is_changed_and_nothing_else(line: str, name: str, value: object) -> None:
+    found, options = change(OPTIONS, line)
+    assert found == name
+    changed = options if name in ("max_new_tokens", "stop") else options.sampling
+    assert getattr(changed, name) == value
+    before, after = shown(OPTIONS), shown(options)
+    assert {one.split()[0] for one in set(before) ^ set(after)} <= {name}
+    assert len(after) == len(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("temprature 1", 'no setting "temprature". Did you mean temperature?'),
+        ("colour red", "There are max_new_tokens, temperature"),
+        ("temperature", 'temperature "" is not a number. Write /set temperature and one, such as 0.5'),
+        ("temperature hot", 'temperature "hot" is not a number'),
+        ("temperature -1", "temperature -1.0 is not a number from 0 on"),
+        ("top_k 1.5", 'top_k "1.5" is not a whole number'),
+        ('stop "a', "is not a text"),
+        ("seed x", "is not a whole number or none"),
+    ],
+)
+def test_a_bad_setting_says_what_to_do(line: str, says: str) -> None:
+    with pytest.raises(RequestError) as refusal:
+        change(OPTIONS, line)
+    assert says in str(refusal.value)
+
+
+def test_where_the_history_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert history_file() == tmp_path / "max-gpt2" / "history"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for nothing in ("", "relative"):
+        monkeypatch.setenv("XDG_STATE_HOME", nothing)
+        assert history_file() == tmp_path / ".local" / "state" / "max-gpt2" / "history"
+
+
+def test_the_history_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "state" / "max-gpt2" / "history"
+    first = History(file)
+    for line in ("The dog", "  ", "/help", "Ünïcode"):
+        first.add(line)
+    assert first.problem == ""
+    assert file.read_text().splitlines() == ["The dog", "/help", "Ünïcode"]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    History(file).add("more")
+    assert file.read_text().splitlines() == ["The dog", "/help", "Ünïcode", "more"]
+    file.write_text("".join(f"{number}\n" for number in range(MOST_LINES + 50)))
+    History(file)
+    assert file.read_text().splitlines() == [str(number) for number in range(50, MOST_LINES + 50)]
+
+
+def test_a_history_that_cannot_be_kept_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state").write_text("a file")
+    history = History(tmp_path / "state" / "history")
+    assert str(tmp_path / "state" / "history") in history.problem
+    history.add("The dog")
+    monkeypatch.setattr("max_gpt2.prompt_loop.history._readline", lambda: None)
+    history = History(tmp_path / "history")
+    assert "no readline" in history.problem
+    history.add("The dog")
+    assert not (tmp_path / "history").exists()
+
+
+@pytest.fixture
+def loaded(
+    tiny_model: CompiledModel, tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Loaded:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    return Loaded(Engine(tiny_model, tiny_checkpoint.tokenizer), 0, 0)
+
+
+def run(loaded: Loaded, *lines: str | type[BaseException]) -> PromptLoop:
+    """Type the lines, and then Ctrl-D."""
+    typed: Iterator[str | type[BaseException]] = iter([*lines, EOFError])
+
+    def read(_prompt: str) -> str:
+        line = next(typed)
+        if isinstance(line, str):
+            return line
+        raise line
+
+    loop = PromptLoop(loaded, Request((), 5, Sampling(seed=3)), read)
+    loop.run()
+    return loop
+
+
+def test_prompts_are_continued_with_the_settings(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
+    def written(prompt: str, length: int, sampling: Sampling) -> str:
+        tokens = loaded.engine.tokenizer.encode(prompt)
+        return f"{prompt}{loaded.engine.generate(Request(tokens, length, sampling)).text}\n"
+
+    run(loaded, "The dog", "  ", "/set temperature 0", "/set max_new_tokens 3", "The dog", "//help")
+    out, err = capsys.readouterr()
+    greedy = Sampling(temperature=0, seed=3)
+    assert out == (
+        written("The dog", 5, Sampling(seed=3))
+        + "temperature 0.0\nmax_new_tokens 3\n"
+        + written("The dog", 3, greedy)
+        + written("/help", 3, greedy)
+        + "\n"
+    )
+    assert err.count("seed 3") == 3
+    assert "error" not in err
+
+
+def test_errors_are_said_and_the_loop_goes_on(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
+    loop = run(
+        loaded,
+        "/frobnicate",
+        "/set top_p 7",
+        "/set max_new_tokens 500",
+        "dog " * 70,
+        KeyboardInterrupt,
+        "/help",
+        "/set",
+    )
+    out, err = capsys.readouterr()
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 4
+    for error, says in zip(
+        errors, ("no /frobnicate", "top_p 7.0", "exceed the model's context", "Shorten"), strict=True
+    ):
+        assert says in error
+    assert loop.options == Request((), 5, Sampling(seed=3))
+    assert "/quit" in out
+    assert "max_new_tokens 5\ntemperature 0.8\n" in out
+
+
+def test_quit_ends_and_what_was_typed_is_kept(loaded: Loaded, tmp_path: Path) -> None:
+    run(loaded, "/help", "/quit", "never reached")
+    assert (tmp_path / "max-gpt2" / "history").read_text() == "/help\n/quit\n"
+
+
+def test_ctrl_c_stops_the_answer_alone(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_arguments: object) -> None:
+        print("The", end="")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("max_gpt2.prompt_loop.loop.show_as_it_is_written", interrupt)
+    run(loaded, "The dog", "/help")
+    out, err = capsys.readouterr()
+    assert out.startswith("The\nType a text")
+    assert "stopped" in err
+    assert os.environ["XDG_STATE_HOME"]

@@ -1,0 +1,146 @@
+"""`max-gpt2 generate` without a prompt: on a terminal, and after a pipe."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SECONDS = 60
+
+
+#: A prompt that begins with "slow" is answered slowly enough to be stopped.
+SLOW = """
+import time
+from max_gpt2.generation import Engine
+steps = Engine.steps
+
+def slowly(engine, request):
+    for step in steps(engine, request):
+        time.sleep(0.2 if engine.tokenizer.decode(request.prompt_tokens).startswith("slow") else 0)
+        yield step
+
+Engine.steps = slowly
+from max_gpt2.cli import main
+main()
+"""
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, *arguments: object, **environment: str) -> None:
+        self.ours, theirs = pty.openpty()
+        self.shown = ""
+        command = [sys.executable, "-c", SLOW, *map(str, arguments)]
+        variables = os.environ | {"TERM": "xterm"} | environment
+
+        def own_terminal() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are started without it
+            os.setsid()
+            os.close(os.open(os.ttyname(0), os.O_RDWR))  # the first that is opened is where Ctrl-C comes from
+
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=variables, preexec_fn=own_terminal
+        )
+        os.close(theirs)
+
+    def type(self, text: str) -> None:
+        os.write(self.ours, text.encode())
+
+    def wait_for(self, text: str, count: int = 1) -> str:
+        """Read until a text is there so often; return all since the last call."""
+        end = time.monotonic() + SECONDS
+        while self.shown.count(text) < count:
+            assert time.monotonic() < end, self.shown
+            if select.select([self.ours], [], [], 0.1)[0]:
+                self.shown += self.read()
+        shown, self.shown = self.shown, ""
+        return shown
+
+    def read(self) -> str:
+        try:
+            return os.read(self.ours, 4096).decode(errors="replace")
+        except OSError:  # the other end is closed
+            return ""
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.ours)
+
+
+@pytest.fixture
+def terminal(tiny_original: Path, tmp_path: Path) -> Iterator[Terminal]:
+    options = ["--model", tiny_original, "--max-new-tokens", 20, "--seed", 3]
+    opened = Terminal("generate", *options, XDG_STATE_HOME=str(tmp_path))
+    yield opened
+    opened.close()
+
+
+def test_a_talk_on_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
+    assert "/help shows what there is" in terminal.wait_for("> ")
+    terminal.type("The dog\n")
+    first = terminal.wait_for("> ", 1)
+    assert first.count("The dog") == 2  # as it was typed, and as the start of the text
+    assert "20 tokens" in first
+    terminal.type("\x1b[A\n")  # the arrow up: the last line again
+    assert first.split("\r\n", 1)[1].split("tokens/s")[0][:40] in terminal.wait_for("> ")
+    terminal.type("half a line")
+    terminal.wait_for("half a line")
+    time.sleep(0.2)  # Ctrl-C empties the terminal's queue, and readline would wait for what it has seen in there
+    terminal.type("\x03")
+    terminal.wait_for("> ")
+    terminal.type("/set temperature hot\n")
+    assert 'error: temperature "hot" is not a number' in terminal.wait_for("> ")
+    terminal.type("\x04")
+    assert terminal.process.wait(SECONDS) == 0
+    kept = (tmp_path / "max-gpt2" / "history").read_text()
+    assert kept == "The dog\nThe dog\n/set temperature hot\n"
+
+
+def test_ctrl_c_stops_the_answer(terminal: Terminal) -> None:
+    terminal.wait_for("> ")
+    terminal.type("slow\n")
+    terminal.wait_for("slow", 2)  # what was typed, and the start of the answer
+    time.sleep(0.5)
+    terminal.type("\x03")
+    shown = terminal.wait_for("> ")
+    assert "stopped" in shown
+    assert "tokens/s" not in shown
+    assert "Traceback" not in shown
+    terminal.type("The dog\n")
+    assert "20 tokens" in terminal.wait_for("> ")
+    terminal.type("/quit\n")
+    assert terminal.process.wait(SECONDS) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "tokens", "says"),
+    [(b"The dog\n", "The dog", ""), (b"two\nlines\r\n", "two\nlines", ""), (b"", None, "The prompt is empty")],
+)
+def test_a_pipe_is_the_prompt(
+    tiny_original: Path, tiny_checkpoint: object, given: bytes, tokens: str | None, says: str
+) -> None:
+    from max_gpt2.checkpoint import Checkpoint
+
+    assert isinstance(tiny_checkpoint, Checkpoint)
+    command = [sys.executable, "-m", "max_gpt2", "generate", "--model", str(tiny_original), "--max-new-tokens", "2"]
+    done = subprocess.run([*command, "--json"], input=given, capture_output=True, check=True, env=dict(os.environ))
+    expected = [299] if tokens is None else tiny_checkpoint.tokenizer.encode(tokens)
+    assert json.loads(done.stdout)["prompt_tokens"] == expected
+    assert ("The prompt is empty" in done.stderr.decode()) == bool(says)
+
+
+def test_a_pipe_that_is_no_text(tiny_original: Path) -> None:
+    command = [sys.executable, "-m", "max_gpt2", "generate", "--model", str(tiny_original)]
+    done = subprocess.run(command, input=b"a\xff", capture_output=True, check=False, env=dict(os.environ))
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"error: Standard input is not UTF-8 at byte 2. Convert it to UTF-8.\n"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from max_gpt2 import __version__
+from max_gpt2 import __version__, cli_machine
 from max_gpt2.cli_options import (
     AllowNonfinite,
     AllowPickle,
@@ -231,6 +231,9 @@ def convert(
         )
     facts = report.conversion_facts(source, done)
     _print_json(facts) if as_json else report.show_conversion(facts)
+
+
+app.command()(cli_machine.doctor)
 
 
 def main() -> None:

@@ -234,6 +234,7 @@ def convert(
 
 
 app.command()(cli_machine.doctor)
+app.command()(cli_machine.warm)
 
 
 def main() -> None:

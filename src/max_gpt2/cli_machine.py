@@ -1,8 +1,10 @@
 """The commands about this machine: `max-gpt2 doctor` and `max-gpt2 warm`."""
 
+from typing import Annotated
+
 import typer
 
-from max_gpt2.cli_options import AsJson
+from max_gpt2.cli_options import AllowNonfinite, AllowPickle, AsJson, Model, Tokenizer
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -15,3 +17,29 @@ def doctor(as_json: AsJson = False) -> None:
     facts = doctor_facts(findings)
     print(json_text(facts)) if as_json else show_findings(findings)
     raise typer.Exit(0 if facts["ok"] else 1)
+
+
+def warm(
+    model: Model = "demo",
+    verify: Annotated[bool, typer.Option("--verify", help="Compile what verify needs, too.")] = False,
+    tokenizer: Tokenizer = None,
+    allow_pickle: AllowPickle = False,
+    allow_nonfinite: AllowNonfinite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compile a model now, so that the next command that uses it starts in seconds."""
+    from max_gpt2.console import with_clock
+    from max_gpt2.json_text import json_text
+    from max_gpt2.reports.warm import show_warmed, warm_facts
+    from max_gpt2.warm import warm as warm_up
+
+    warmed = warm_up(
+        model,
+        with_clock,
+        verify=verify,
+        tokenizer=tokenizer,
+        allow_pickle=allow_pickle,
+        allow_nonfinite=allow_nonfinite,
+    )
+    facts = warm_facts(model, warmed)
+    print(json_text(facts)) if as_json else show_warmed(facts)

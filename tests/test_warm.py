@@ -1,0 +1,116 @@
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from max_gpt2.config import GPT2Config
+from max_gpt2.errors import MaxGPT2Error
+from max_gpt2.generation import opened
+from max_gpt2.model import CompiledModel
+from max_gpt2.verify import ours
+from tests.checkpoints import Tensors, edit_weights
+from tests.command_line import Cli, Outcome
+
+
+def refused(outcome: Outcome) -> str:
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.count("error: ") == 1
+    return outcome.err
+
+
+def test_a_model_that_is_warm_already(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+    del tiny_model
+    done = cli("warm", "--model", tiny_original)
+    assert done.code == 0
+    assert re.match(rf"{tiny_original} was compiled already: \d+\.\d s to find it\.\n", done.out)
+    assert "generate and score start with it in seconds" in done.out
+    assert "Compiling for MAX" in done.err
+    facts = json.loads(cli("warm", "--model", tiny_original, "--json").out)
+    assert facts.keys() == {"model", "load_s", "compile_s", "verify_compile_s", "folder", "grown_bytes"}
+    assert (facts["grown_bytes"], facts["verify_compile_s"]) == (0, None)
+    assert facts["compile_s"] > 0
+
+
+Calls = list[tuple[str, GPT2Config, dict[str, Any]]]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    for module in ("max_gpt2.warm", "max_gpt2.doctor.places"):
+        monkeypatch.setattr(f"{module}.cache_folder", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Calls:
+    """What would have been compiled, each of which leaves a file in the cache."""
+    made: Calls = []
+
+    def compiler(name: str) -> Callable[[GPT2Config, Tensors], None]:
+        def compile_(config: GPT2Config, weights: Tensors) -> None:
+            made.append((name, config, {key: (value.shape, value.dtype.str) for key, value in weights.items()}))
+            (cache / name).write_bytes(bytes(100))
+
+        return compile_
+
+    monkeypatch.setattr(opened, "compile_model", compiler("generate"))
+    monkeypatch.setattr(ours, "compile_model", compiler("verify"))
+    monkeypatch.setattr(ours, "trace_model", compiler("look inside"))
+    return made
+
+
+def test_it_compiles_what_generate_compiles(cli: Cli, calls: Calls, cache: Path, tiny_original: Path) -> None:
+    cli("generate", "The dog", "--model", tiny_original)
+    (expected,) = calls
+    calls.clear()
+    (cache / "generate").unlink()
+    done = cli("warm", "--model", tiny_original)
+    assert calls == [expected]
+    assert re.match(rf"Compiled {tiny_original} in \d+\.\d s and kept it in {cache}\.\n", done.out)
+
+
+def test_it_compiles_what_verify_compiles(cli: Cli, calls: Calls, tiny_original: Path) -> None:
+    done = cli("warm", "--verify", "--model", tiny_original)
+    assert [name for name, _, _ in calls] == ["generate", "verify", "look inside"]
+    assert len({json.dumps(weights, sort_keys=True) for _, _, weights in calls}) == 1
+    assert "generate, score and verify start with it in seconds" in done.out
+    facts = json.loads(cli("warm", "--verify", "--model", tiny_original, "--json").out)
+    assert facts["verify_compile_s"] >= 0
+
+
+def test_its_options(cli: Cli, calls: Calls, tiny: Path) -> None:
+    edit_weights(tiny, lambda tensors: tensors.update({"transformer.ln_f.bias": np.full(24, np.inf, np.float32)}))
+    assert "--allow-nonfinite" in refused(cli("warm", "--model", tiny))
+    assert cli("warm", "--verify", "--allow-nonfinite", "--model", tiny).code == 0
+    assert len(calls) == 3
+    for name in ("tokenizer.json", "vocab.json"):
+        (tiny / name).unlink()
+    assert "--tokenizer FOLDER" in refused(cli("warm", "--model", tiny))
+    assert "No such option" in refused(cli("warm", "--frobnicate"))
+
+
+def test_a_cache_that_cannot_be_written_is_refused_before_any_work(
+    cli: Cli, calls: Calls, cache: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("max_gpt2.doctor.places.writable", lambda _folder: False)
+    message = refused(cli("warm", "--model", tiny_original))
+    assert f"error: The compile cache: {cache}" in message
+    assert "MODULAR_MAX_CACHE_DIR" in message
+    assert calls == []
+
+
+def test_an_error_of_the_compiler_is_not_swallowed(
+    cli: Cli, cache: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise MaxGPT2Error("enough")
+
+    monkeypatch.setattr(opened, "compile_model", fail)
+    assert refused(cli("warm", "--model", tiny_original)).endswith("error: enough\n")
+    assert list(cache.iterdir()) == []

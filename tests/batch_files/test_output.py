@@ -151,6 +151,21 @@ def test_where_nothing_was_begun_nothing_is_left(tmp_path: Path, source: InputFi
     assert path.read_bytes() == content
 
 
+def test_old_lines_never_lie_beside_a_new_identity(
+    tmp_path: Path, source: InputFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out"
+    write(path, source, 2)
+
+    def killed(*_arguments: object) -> None:
+        assert path.read_bytes() == b""
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("max_gpt2.batch_files.output.write_identity", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(path, source, 2, force=True)
+
+
 def test_what_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "full").symlink_to("/dev/full")
     for path, says in ((tmp_path / "full", "not an ordinary file"), (tmp_path, "is a folder")):

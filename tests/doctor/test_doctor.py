@@ -178,6 +178,7 @@ def test_the_compile_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert found.says.startswith(f"{folder}, 0.0 MB, ")
     monkeypatch.setattr(places, "LEAST_FREE", 1 << 62)
     assert (places.compile_cache().state, "Make room" in places.compile_cache().remedy) == ("problem", True)
+    monkeypatch.setattr(places, "LEAST_FREE", 0)
     monkeypatch.setattr(places, "writable", lambda _folder: False)
     found = places.compile_cache()
     assert (found.state, found.facts["writable"]) == ("problem", False)
@@ -241,7 +242,8 @@ def test_a_hub_that_does_not_answer(online: Callable[..., Finding], monkeypatch:
     found = online("http://127.0.0.1:9")
     assert (found.state, found.facts["reachable"]) == ("note", False)
     assert "--model demo" in found.remedy
-    assert online("nonsense").state == "note"
+    for nonsense in ("nonsense", "http://[::/", "http://a:b"):
+        assert "no answer" not in online(nonsense).says
 
     def forever(*_arguments: Any) -> str:
         time.sleep(30)

@@ -91,7 +91,9 @@ def test_a_talk_on_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
     first = terminal.wait_for("> ", 1)
     assert first.count("The dog") == 2  # as it was typed, and as the start of the text
     assert "20 tokens" in first
-    terminal.type("\x1b[A\n")  # the arrow up: the last line again
+    terminal.type("/set seed 3\n")
+    terminal.wait_for("> ")
+    terminal.type("\x1b[A\x1b[A\n")  # the arrow up, twice: the line before the last again
     assert first.split("\r\n", 1)[1].split("tokens/s")[0][:40] in terminal.wait_for("> ")
     terminal.type("half a line")
     terminal.wait_for("half a line")
@@ -103,7 +105,7 @@ def test_a_talk_on_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
     terminal.type("\x04")
     assert terminal.process.wait(SECONDS) == 0
     kept = (tmp_path / "max-gpt2" / "history").read_text()
-    assert kept == "The dog\nThe dog\n/set temperature hot\n"
+    assert kept == "The dog\n/set seed 3\nThe dog\n/set temperature hot\n"
 
 
 def test_ctrl_c_stops_the_answer(terminal: Terminal) -> None:

@@ -20,7 +20,7 @@ def limits(name: str, controller: str = "", mount: Path = MOUNT, membership: Pat
         return []
     root = mount / controller
     group = root / paths[0].lstrip("/")
-    around = [one for one in (group, *group.parents) if one.is_relative_to(root)] or [root]
+    around = [one for one in (group, *group.parents) if one.is_relative_to(root)]
     # In a container, its own group is often mounted as the root, and the path leads nowhere.
     return [text for one in around if (text := _read(one / name))]
 

@@ -64,11 +64,12 @@ def gpt2s(cache: Path) -> list[str]:
     for config in cache.glob("models--*/snapshots/*/config.json"):
         try:
             is_gpt2 = json.loads(config.read_bytes())["model_type"] == "gpt2"
+            weights = [
+                one for one in config.parent.iterdir() if one.suffix in (".safetensors", ".bin") and one.exists()
+            ]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if is_gpt2 and any(
-            file.suffix in (".safetensors", ".bin") for file in config.parent.iterdir() if file.exists()
-        ):
+        if is_gpt2 and weights:
             found.add(config.parents[2].name.removeprefix("models--").replace("--", "/"))
     return sorted(found)
 

@@ -22,7 +22,8 @@ class GPT2Tokenizer:
         self._added_tokens = added_tokens(text)
         self._tokenizer = Tokenizer.from_str(text)
         self._tokenizer.encode_special_tokens = True
-        self._tokenizer.no_padding()  # which a fine-tune's file may ask for, as its training did
+        # A file may ask for the lengths of the training.
+        self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 
     @classmethod

@@ -79,7 +79,7 @@ def test_when_no_line_can_be_scored_there_is_no_perplexity(cli: Cli, texts: Path
     texts.write_text("{}\n")
     outcome = cli("score", "--model", tiny_original, "--input", texts)
     assert outcome.code == 1
-    assert "1 lines, 1 errors" in outcome.out
+    assert "1 line, 1 error, no tokens." in outcome.out
     assert "perplexity" not in outcome.out.splitlines()[-1]
 
 

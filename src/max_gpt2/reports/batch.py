@@ -87,7 +87,7 @@ def show_scored(facts: dict[str, Any]) -> None:
     """Print the facts of `score_lines`: a row for each text unless they are in a file, and all of them together."""
     if "texts" in facts:
         rows = [
-            [str(one["line"]), str(one.get("id", "")), *(["", "", one["error"]] if "error" in one else _numbers(one))]
+            [str(one["line"]), str(one.get("id", "")), *(["", "error", ""] if "error" in one else _numbers(one))]
             for one in facts["texts"]
         ]
         columns = numeric("tokens", "log probability", "perplexity")
@@ -138,8 +138,12 @@ def _facts(model: str, files: Files, source: InputFile, kept: int, tally: Tally)
 def _how_many(facts: dict[str, Any]) -> str:
     total, kept, errors = facts["lines"], facts["kept"], facts["errors"]
     before = ", finished already" if kept == total else f", {kept} of them from before" if kept else ""
-    name, tokens = facts["output"] or facts["input"], facts["tokens"]
-    return f"{name}: {total} lines{before}, {errors or 'no'} errors, {tokens:,} tokens"
+    counts = f"{_plural(total, 'line')}{before}, {_plural(errors, 'error')}, {_plural(facts['tokens'], 'token')}"
+    return f"{facts['output'] or facts['input']}: {counts}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{f'{count:,}' if count else 'no'} {noun}s"
 
 
 def _numbers(record: Record) -> list[str]:

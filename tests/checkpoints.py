@@ -47,6 +47,14 @@ def reference_model(**changes: Any) -> Any:
     return model
 
 
+def as_linear(state_dict: Tensors) -> Tensors:
+    """Return the weights as the tutorial's model has them, whose Linear keeps [out, in] where a Conv1D has [in, out]."""
+    conv1d = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+    return {
+        name: np.ascontiguousarray(value.T) if name.endswith(conv1d) else value for name, value in state_dict.items()
+    }
+
+
 def write_tokenizer(folder: Path, size: int = 300) -> Tokenizer:
     """Write a byte-level BPE of `size` tokens, the last of which ends a text."""
     tokenizer = Tokenizer(models.BPE())

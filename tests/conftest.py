@@ -15,7 +15,7 @@ from max_gpt2.guard import guarded
 from max_gpt2.model import CompiledModel, compile_model
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
-from tests.checkpoints import UNEVEN, write_checkpoint
+from tests.checkpoints import UNEVEN, as_linear, write_checkpoint
 from tests.command_line import Cli, Outcome
 
 
@@ -43,11 +43,17 @@ def tiny_model(tiny_checkpoint: Checkpoint) -> CompiledModel:
 
 
 @pytest.fixture(scope="session")
+def builtin_model(tiny_checkpoint: Checkpoint) -> CompiledModel:
+    """The same with MAX's own operations."""
+    return compile_model(tiny_checkpoint.config, tiny_checkpoint.state_dict, "builtin")
+
+
+@pytest.fixture(scope="session")
 def tutorial_model(tiny_checkpoint: Checkpoint) -> CompiledGPT2:
     """The tiny checkpoint in the tutorial's model."""
     names = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "layer_norm_epsilon")
     model = MaxGPT2LMHeadModel(GPT2Config(**{name: UNEVEN[name] for name in names}))
-    model.load_state_dict(tiny_checkpoint.state_dict)
+    model.load_state_dict(as_linear(tiny_checkpoint.state_dict))
     return model.compiled()
 
 

@@ -1,34 +1,30 @@
 import numpy as np
 import pytest
 import torch
-from max.driver import CPU, Buffer
-from max.dtype import DType
-from max.experimental import compilation
-from max.experimental.tensor import Tensor, default_device, default_dtype
-from max.graph import TensorType
 from transformers.activations import ACT2FN
 
 from max_gpt2.config import ACTIVATIONS
 from max_gpt2.model.activations import FUNCTIONS
+from max_gpt2.model.operations import Kernels
+from tests.model.kernels import CompiledLayers, Found
 
 #: From far below to far above 0, so that the two forms of GELU are told apart (they differ by up to 5e-4 near 2).
-POINTS = np.linspace(-8, 8, 1001, dtype=np.float32)
+POINTS = np.concatenate([np.linspace(-8, 8, 1001), [-1e4, -100, -20, 20, 100, 1e4]]).astype(np.float32)
 
 
-def all_of_them(x: Tensor) -> tuple[Tensor, ...]:
-    return tuple(FUNCTIONS[name](x) for name in ACTIVATIONS)
-
-
-@pytest.fixture(scope="module")
-def values() -> dict[str, np.ndarray]:
-    """Every activation function at POINTS, from one graph."""
-    with default_device(CPU()), default_dtype(DType.float32):
-        run = compilation.compile(all_of_them)(TensorType(DType.float32, ["points"], device=CPU()))
-    outputs = run.execute_raw(Buffer.from_numpy(POINTS))
-    return {name: output.to_numpy() for name, output in zip(ACTIVATIONS, outputs, strict=True)}
+@pytest.fixture(scope="module", params=["mojo", "builtin"])
+def found(request: pytest.FixtureRequest) -> Found:
+    """Every activation function at POINTS, with our kernels and with MAX's."""
+    kernels: Kernels = request.param
+    one, none = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
+    return CompiledLayers(kernels)(POINTS[:, None], one, none, np.zeros(1, np.int64), np.zeros(1, np.int64))
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activation_is_that_of_transformers(name: str, values: dict[str, np.ndarray]) -> None:
+def test_activation_is_that_of_transformers(name: str, found: Found) -> None:
     expected = ACT2FN[name](torch.from_numpy(POINTS)).numpy()
-    np.testing.assert_allclose(values[name], expected, rtol=0, atol=3e-6)
+    np.testing.assert_allclose(found.linear[FUNCTIONS[name]][:, 0], expected, rtol=3e-6, atol=3e-6)
+
+
+def test_every_activation_function_is_known() -> None:
+    assert set(FUNCTIONS) == set(ACTIVATIONS)

@@ -18,6 +18,21 @@ def test_logits_are_those_of_pytorch(tiny_model: CompiledModel, batch: int, seq:
 
 
 @pytest.mark.parametrize(("batch", "seq"), SHAPES)
+def test_maxs_own_operations_compute_the_same(builtin_model: CompiledModel, batch: int, seq: int) -> None:
+    ids = random_ids(batch, seq)
+    np.testing.assert_allclose(builtin_model.logits(ids), reference_logits(reference_model(), ids), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("pieces", [[1] * 9, [20, 30, 1, 16]])
+def test_maxs_own_operations_have_a_cache_too(builtin_model: CompiledModel, pieces: list[int]) -> None:
+    session, ids = builtin_model.session(3, 67), random_ids(2, sum(pieces))
+    expected = reference_logits(reference_model(), ids)
+    for end, piece in zip(np.cumsum(pieces), pieces, strict=True):
+        found = session.extend({slot: row[end - piece : end].tolist() for slot, row in zip((2, 0), ids, strict=True)})
+        np.testing.assert_allclose(np.concatenate(found), expected[:, end - 1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("batch", "seq"), SHAPES)
 def test_the_tutorials_model_computes_the_same(tutorial_model: CompiledGPT2, batch: int, seq: int) -> None:
     ids = random_ids(batch, seq)
     np.testing.assert_allclose(tutorial_model(ids), reference_logits(reference_model(), ids), rtol=0, atol=1e-5)

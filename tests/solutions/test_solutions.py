@@ -23,7 +23,7 @@ from solutions.solution_10 import apply_residual_connection
 from solutions.solution_11 import GPT2Block
 from solutions.solution_13 import CompiledGPT2
 from solutions.solution_14 import generate_next_token, generate_tokens
-from tests.checkpoints import random_ids, reference_model
+from tests.checkpoints import as_linear, random_ids, reference_model
 
 FOLDER = Path(__file__).parent.parent.parent / "solutions"
 CONFIG = GPT2Config(vocab_size=311, n_positions=67, n_embd=24, n_layer=3, n_head=3, layer_norm_epsilon=3e-2)
@@ -63,7 +63,7 @@ def steps(tiny_checkpoint: Checkpoint) -> dict[str, np.ndarray]:
         with F.lazy():
             module = Steps()
         weights = {name: tiny_checkpoint.state_dict[f"transformer.{name}"] for name in ("wte.weight", "wpe.weight")}
-        for name, value in tiny_checkpoint.state_dict.items():
+        for name, value in as_linear(tiny_checkpoint.state_dict).items():
             if name.startswith("transformer.h.0."):
                 weights["block." + name.removeprefix("transformer.h.0.")] = value
         ids = TensorType(DType.int64, ["batch", "seq"], device=CPU())

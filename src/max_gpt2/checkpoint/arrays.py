@@ -12,23 +12,24 @@ def _strips(values: np.ndarray) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(values), step))
 
 
-def float32_copy(values: np.ndarray, *, turn: bool) -> tuple[np.ndarray, bool]:
-    """Return a C-contiguous copy in float32, with a matrix's axes exchanged if `turn`, and whether all is finite.
+def as_float32(values: np.ndarray, *, turn: bool) -> tuple[np.ndarray, bool]:
+    """Return the values in float32, with a matrix's axes exchanged if `turn`, and whether all of them are finite.
 
-    [rows, columns] of any float -> [rows, columns] or [columns, rows]. Numpy's own copy of a large transposed matrix
-    takes nine times as long.
+    [rows, columns] of any float -> [rows, columns] or [columns, rows], C-contiguous. What needs no change is not
+    copied. Numpy's own copy of a large transposed matrix takes nine times as long as this one.
     """
-    copy = np.empty(values.shape[::-1] if turn else values.shape, np.float32)
+    kept = values.dtype == np.float32 and values.flags.c_contiguous and not turn
+    result = values if kept else np.empty(values.shape[::-1] if turn else values.shape, np.float32)
     finite = True
     with np.errstate(all="ignore"):  # a NaN that is made float32 may change its bits, and a sum may be infinite
         for part in _strips(values):
             strip = values[part].copy().astype(np.float32, copy=False)  # mapped values may be unaligned, and so slow
             finite = finite and bool(np.isfinite(strip.sum()) or np.isfinite(strip).all())
             if turn:
-                copy[:, part] = strip.T
-            else:
-                copy[part] = strip
-    return copy, finite
+                result[:, part] = strip.T
+            elif not kept:
+                result[part] = strip
+    return result, finite
 
 
 def count_nonfinite(values: np.ndarray) -> int:

@@ -1,8 +1,8 @@
 """The canonical layout: the names and shapes that a GPT-2's state dict has once it is loaded.
 
-Names are those of Hugging Face's `GPT2LMHeadModel`; every linear layer's weight is `[out, in]`, as PyTorch's and MAX's
-`Linear` have it. Stored checkpoints differ from this in their prefixes, in the buffers that old versions of
-transformers saved, and in that OpenAI's code kept the weights of its "Conv1D" layers as `[in, out]`.
+Names and shapes are those of Hugging Face's `GPT2LMHeadModel`, so the weights of the four "Conv1D" layers are
+`[in, out]`, as OpenAI's code had them. Stored checkpoints differ from this in their prefixes and in the buffers that
+old versions of transformers saved; and other programs keep these weights as `[out, in]`, as PyTorch's `Linear` does.
 """
 
 import re
@@ -11,7 +11,7 @@ from max_gpt2.config import GPT2Config
 
 WTE = "transformer.wte.weight"
 LM_HEAD = "lm_head.weight"
-#: The four layers that GPT-2 calls Conv1D, whose weight is stored [in, out]. `attn.c_proj` is square: its shape
+#: The four layers that GPT-2 calls Conv1D, whose weight is [in, out]. `attn.c_proj` is square: its shape
 #: cannot tell whether it was transposed.
 CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 #: Constants, not parameters: the causal mask that old versions of transformers saved along. Note the dot: the
@@ -55,15 +55,15 @@ def canonical_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
         shapes |= {
             f"{block}.ln_1.weight": (n_embd,),
             f"{block}.ln_1.bias": (n_embd,),
-            f"{block}.attn.c_attn.weight": (3 * n_embd, n_embd),
+            f"{block}.attn.c_attn.weight": (n_embd, 3 * n_embd),
             f"{block}.attn.c_attn.bias": (3 * n_embd,),
             f"{block}.attn.c_proj.weight": (n_embd, n_embd),
             f"{block}.attn.c_proj.bias": (n_embd,),
             f"{block}.ln_2.weight": (n_embd,),
             f"{block}.ln_2.bias": (n_embd,),
-            f"{block}.mlp.c_fc.weight": (n_inner, n_embd),
+            f"{block}.mlp.c_fc.weight": (n_embd, n_inner),
             f"{block}.mlp.c_fc.bias": (n_inner,),
-            f"{block}.mlp.c_proj.weight": (n_embd, n_inner),
+            f"{block}.mlp.c_proj.weight": (n_inner, n_embd),
             f"{block}.mlp.c_proj.bias": (n_embd,),
         }
     return shapes | {

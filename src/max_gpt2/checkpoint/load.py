@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from max_gpt2.checkpoint.arrays import count_nonfinite, float32_copy
+from max_gpt2.checkpoint.arrays import as_float32, count_nonfinite
 from max_gpt2.checkpoint.formats import read_source
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes
 from max_gpt2.checkpoint.locate import locate
@@ -23,8 +23,9 @@ from max_gpt2.tokenizer import GPT2Tokenizer
 class Checkpoint:
     """A loaded checkpoint.
 
-    `state_dict` is canonical: names as in `max_gpt2.checkpoint.layout`, float32, C-contiguous, linear weights
-    `[out, in]`, always with `lm_head.weight` (the very array of `wte` when the head is tied).
+    `state_dict` is canonical: names and shapes as in `max_gpt2.checkpoint.layout`, float32, C-contiguous, always with
+    `lm_head.weight` (the very array of `wte` when the head is tied). What a file has in this form is mapped from it,
+    not copied: the file must not be written to as long as the arrays are used.
     """
 
     folder: Path
@@ -83,7 +84,7 @@ def load_weights(plan: LoadPlan, *, allow_nonfinite: bool = False) -> dict[str, 
 
     def load(name: str) -> None:
         values = plan.sources[name].read()
-        state_dict[name], finite = float32_copy(values, turn=plan.is_transposed(name))
+        state_dict[name], finite = as_float32(values, turn=plan.is_transposed(name))
         if not (finite or allow_nonfinite):
             damaged[name] = count_nonfinite(values)
 

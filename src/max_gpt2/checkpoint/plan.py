@@ -47,8 +47,8 @@ class LoadPlan:
         return LM_HEAD not in self.sources
 
     def is_transposed(self, name: str) -> bool:
-        """Say whether the tensor of this canonical name is stored [in, out], and so is turned into [out, in]."""
-        return self.origin.conv1d and is_conv1d(name)
+        """Say whether the tensor of this canonical name is stored [out, in], and so is turned into [in, out]."""
+        return not self.origin.conv1d and is_conv1d(name)
 
     @property
     def transposed(self) -> list[str]:
@@ -98,7 +98,7 @@ def make_plan(origin: Source) -> LoadPlan:
             problems.append(f"{tensor.name} and {sources[name].name} are both {name}")
         elif name in expected:
             sources[name] = tensor
-            problems += _misfits(tensor, expected[name], origin.conv1d and is_conv1d(name))
+            problems += _misfits(tensor, expected[name], is_conv1d(name), turned=not origin.conv1d)
             if origin.no_biases and name.endswith(".bias"):
                 problems.append(f"{tensor.name} is there, and {origin.no_biases}")
         elif reason := why_skipped(name):
@@ -119,11 +119,11 @@ def _misfit(origin: Source, problems: list[str]) -> CheckpointError:
     return CheckpointError(listed(f"The weights in {origin.path} do not fit its config", problems, remedy))
 
 
-def _misfits(tensor: StoredTensor, canonical: tuple[int, ...], conv1d: bool) -> list[str]:
+def _misfits(tensor: StoredTensor, canonical: tuple[int, ...], conv1d: bool, *, turned: bool) -> list[str]:
     problems = []
-    shape = canonical[::-1] if conv1d else canonical
+    shape = canonical[::-1] if conv1d and turned else canonical
     if tensor.shape != shape:
-        hint = " (it looks transposed already)" if conv1d and tensor.shape == canonical else ""
+        hint = " (it looks transposed already)" if conv1d and not turned and tensor.shape == canonical[::-1] else ""
         problems.append(f"{tensor.name} is {list(tensor.shape)}, expected {list(shape)}{hint}")
     if tensor.dtype not in EXACT and not tensor.quantised:
         problems.append(f"{tensor.name} is {tensor.dtype}, which is not one of {', '.join(EXACT)}")

@@ -7,7 +7,7 @@ from max_gpt2.checkpoint import LoadPlan, inspect_checkpoint, read_tokenizer
 from max_gpt2.convert.config_files import config_files, ending_ids
 from max_gpt2.convert.folder import check_apart, check_space, find_target, write_synced, written_whole
 from max_gpt2.convert.tokenizer_files import tokenizer_files
-from max_gpt2.convert.weights import Progress, header, is_transposed, size, stored_layout, write_weights
+from max_gpt2.convert.weights import Progress, header, size, stored_layout, write_weights
 
 WEIGHTS = "model.safetensors"
 
@@ -33,7 +33,7 @@ class Conversion:
     @property
     def transposed(self) -> list[str]:
         """The names of the tensors that were turned from `[out, in]` into `[in, out]`."""
-        return [name for name in stored_layout(self.plan) if is_transposed(self.plan, name)]
+        return [name for name in stored_layout(self.plan) if self.plan.is_transposed(name)]
 
 
 def convert(

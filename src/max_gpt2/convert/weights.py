@@ -13,7 +13,7 @@ import numpy as np
 
 from max_gpt2.checkpoint import LoadPlan
 from max_gpt2.checkpoint.formats.source import EXACT
-from max_gpt2.checkpoint.layout import canonical_shapes, is_conv1d
+from max_gpt2.checkpoint.layout import canonical_shapes
 from max_gpt2.checkpoint.values import stored_values
 from max_gpt2.convert.folder import write_synced
 
@@ -29,12 +29,7 @@ def stored_layout(plan: LoadPlan) -> Layout:
     """Return what the file of a checkpoint is going to hold."""
     shapes = canonical_shapes(plan.origin.config)
     names = sorted(plan.read_dtypes.items(), key=lambda item: (_ORDER.index(item[1]), item[0]))
-    return {name: (dtype, shapes[name][::-1] if is_conv1d(name) else shapes[name]) for name, dtype in names}
-
-
-def is_transposed(plan: LoadPlan, name: str) -> bool:
-    """Say whether the tensor of this canonical name is stored `[out, in]`, and so is turned into `[in, out]`."""
-    return is_conv1d(name) and not plan.is_transposed(name)
+    return {name: (dtype, shapes[name]) for name, dtype in names}
 
 
 def size(layout: Layout) -> int:
@@ -63,7 +58,7 @@ def write_weights(plan: LoadPlan, path: Path, progress: Progress, *, allow_nonfi
         yield header(layout)
         done, total = 0, size(layout)
         for name, values in stored_values(plan, layout, allow_nonfinite=allow_nonfinite):
-            yield np.ascontiguousarray(values.T if is_transposed(plan, name) else values).view(np.uint8).data
+            yield np.ascontiguousarray(values.T if plan.is_transposed(name) else values).view(np.uint8).data
             done += values.nbytes
             progress(done, total)
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from max_gpt2.generation.history import History
 from max_gpt2.generation.logprobs import TokenLogprob, token_logprob
 from max_gpt2.generation.request import Request, check_request
@@ -77,7 +75,7 @@ class Engine:
         session = self.model.session(1, len(history.prompt) + request.max_new_tokens)
         new = history.prompt
         while len(history.written) < request.max_new_tokens:
-            logits = session.extend(np.array([new]), first=len(new) - 1)[0, -1]  # [vocab]
+            logits = session.extend({0: new})[0][-1]  # [vocab]
             token = sample(logits, history)
             if token in endings:
                 yield Step(None, stream.end(), finish_reason="stop")

@@ -1,38 +1,23 @@
 """The activation functions that GPT-2 checkpoints ask for by name."""
 
-from collections.abc import Callable
+from typing import Literal
 
-from max.experimental import functional as F
-from max.experimental.tensor import Tensor
+#: "none" and the six functions there are, as `kernels/activations.mojo` names them:
+#: gelu_tanh is 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), gelu_erf x Phi(x) with the normal distribution's Phi,
+#: quick_gelu x sigmoid(1.702 x): Hendrycks and Gimpel 2016, section 2; silu is x sigmoid(x).
+Activation = Literal["none", "gelu_tanh", "gelu_erf", "quick_gelu", "relu", "silu", "tanh"]
 
-Activation = Callable[[Tensor], Tensor]
-
-
-def _gelu_tanh(x: Tensor) -> Tensor:
-    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))): five of Hugging Face's names are this one formula."""
-    return F.gelu(x, approximate="tanh")
-
-
-def _gelu_erf(x: Tensor) -> Tensor:
-    """Return x Phi(x), Phi being the normal distribution's: Hendrycks and Gimpel 2016, section 2."""
-    return F.gelu(x, approximate="none")
-
-
-def _quick_gelu(x: Tensor) -> Tensor:
-    """Return x sigmoid(1.702 x): Hendrycks and Gimpel 2016, section 2."""
-    return x * F.sigmoid(x * 1.702)
-
-
+#: Hugging Face has several names for some of them.
 FUNCTIONS: dict[str, Activation] = {
-    "gelu_new": _gelu_tanh,
-    "gelu_fast": _gelu_tanh,
-    "gelu_accurate": _gelu_tanh,
-    "gelu_pytorch_tanh": _gelu_tanh,
-    "gelu": _gelu_erf,
-    "gelu_python": _gelu_erf,
-    "quick_gelu": _quick_gelu,
-    "relu": F.relu,
-    "silu": F.silu,
-    "swish": F.silu,
-    "tanh": F.tanh,
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu": "gelu_erf",
+    "gelu_python": "gelu_erf",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
 }

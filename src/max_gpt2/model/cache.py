@@ -1,29 +1,36 @@
 """The keys and values of the tokens that a model has seen, so that each is computed once."""
 
-from typing import NamedTuple
+import numpy as np
+from max.driver import CPU, Buffer
+from max.dtype import DType
+from max.graph import BufferType, DeviceRef
 
-from max.experimental import functional as F
-from max.experimental.tensor import Tensor
-from max.graph import DimLike, TensorValue
+from max_gpt2.config import GPT2Config
 
-
-class LayerCache(NamedTuple):
-    """One layer's keys and values, [batch, room, n_head, head_dim] both, and how many tokens are in them, a scalar."""
-
-    keys: Tensor
-    values: Tensor
-    start: Tensor
+#: The kernels read keys in blocks of so many tokens, so there is room for whole blocks. Their number is odd, since rows
+#: that lie a power of two apart fall on each other in a processor's cache.
+_BLOCK = 64
 
 
-def extend(cache: LayerCache, key: Tensor, value: Tensor, total: DimLike) -> tuple[Tensor, Tensor]:
-    """Put new keys and values behind those of the cache, in place, and return all of them.
+class Cache:
+    """Room for some texts, a slot for each. A slot's memory is taken when it is written to."""
 
-    [batch, seq, n_head, head_dim] both -> [batch, total, n_head, head_dim] both.
-    """
-    start = TensorValue(cache.start)
-    end = TensorValue(cache.start + Tensor.from_dim(key.shape[1]))
-    found = []
-    for buffer, new in ((cache.keys, key), (cache.values, value)):
-        F.buffer_store_slice(buffer, new, [slice(None), (slice(start, end), key.shape[1])])
-        found.append(buffer[:, (slice(0, end), total)])
-    return found[0], found[1]
+    def __init__(self, config: GPT2Config, slots: int, room: int) -> None:
+        """Make room for texts of at most `room` tokens."""
+        room = (-(-room // _BLOCK) | 1) * _BLOCK
+        front = (config.n_layer, slots, config.n_head)
+        self._keys = np.zeros((*front, config.head_dim, room), np.float32)
+        self._values = np.zeros((*front, room, config.head_dim), np.float32)
+        self.buffers = [Buffer.from_numpy(self._keys), Buffer.from_numpy(self._values)]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` tokens of one slot to another."""
+        self._keys[:, target, ..., :length] = self._keys[:, source, ..., :length]
+        self._values[:, target, :, :length] = self._values[:, source, :, :length]
+
+
+def cache_types(config: GPT2Config) -> list[BufferType]:
+    """Return the types of `Cache.buffers`."""
+    front: list[int | str] = [config.n_layer, "slots", config.n_head]
+    shapes: tuple[list[int | str], ...] = ([*front, config.head_dim, "room"], [*front, "room", config.head_dim])
+    return [BufferType(DType.float32, shape, device=DeviceRef.from_device(CPU())) for shape in shapes]

@@ -5,25 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from max.driver import CPU, Buffer
+from max.driver import CPU
 from max.dtype import DType
 from max.experimental import functional as F
 from max.experimental.compilation import CompiledCallable
 from max.experimental.nn import Module
 from max.experimental.tensor import Tensor, default_device, default_dtype
-from max.graph import BufferType, DeviceRef, TensorType
+from max.graph import TensorType
 
 from max_gpt2.config import GPT2Config
-from max_gpt2.model.inputs import causal_mask, positions
+from max_gpt2.model.cache import cache_types
+from max_gpt2.model.operations import Kernels, Operations, operations
+from max_gpt2.model.session import Session
 from max_gpt2.model.transformer import LanguageModel
-
-IDS = TensorType(DType.int64, ["batch", "seq"], device=CPU())
-_NUMBER = TensorType(DType.int64, [], device=CPU())
-
-
-def mask_type(total: str) -> TensorType:
-    """Return the type of an attention mask for `total` tokens, a dimension's name."""
-    return TensorType(DType.float32, ["batch", 1, "seq", total], device=CPU())
 
 
 @dataclass(frozen=True)
@@ -31,6 +25,7 @@ class CompiledModel:
     """A model that is ready to run on the CPU in float32. It keeps no state: that is in its sessions."""
 
     config: GPT2Config
+    operations: Operations
     run: CompiledCallable[..., Tensor]
 
     def logits(self, input_ids: np.ndarray, first: int = 0) -> np.ndarray:
@@ -39,58 +34,40 @@ class CompiledModel:
         Ids must be below `vocab_size` and seq at most `n_positions`: the graph does not check them.
         """
         batch, seq = input_ids.shape
-        return self.session(batch, seq).extend(input_ids, first)
+        rows = self.session(batch, seq).extend(dict(enumerate(input_ids.tolist())), keep=seq - first)
+        return np.stack(rows)
 
-    def session(self, batch: int, room: int) -> "Session":
+    def session(self, slots: int, room: int) -> Session:
         """Return a place for as many texts of at most `room` tokens, at most `n_positions`."""
-        shape = (batch, room, self.config.n_head, self.config.head_dim)
-        buffers = [Buffer.from_numpy(np.zeros(shape, np.float32)) for _ in range(2 * self.config.n_layer)]
-        return Session(self, batch, buffers)
+        return Session(self.config, self.operations, self.run, slots, room)
 
 
-class Session:
-    """Texts that are being written: the keys and values of their tokens, each of which is computed once."""
-
-    def __init__(self, model: CompiledModel, batch: int, buffers: list[Buffer]) -> None:
-        """Start with no tokens; `CompiledModel.session` makes one."""
-        self.length = 0
-        self._model = model
-        self._batch = batch
-        self._buffers = buffers
-
-    def extend(self, input_ids: np.ndarray, first: int = 0) -> np.ndarray:
-        """Add tokens to the texts and return the logits after those from `first` on.
-
-        [batch, seq] of int64 -> [batch, seq - first, vocab] float32. The session's room is not checked.
-        """
-        seq = input_ids.shape[1]
-        inputs = (
-            np.ascontiguousarray(input_ids, dtype=np.int64),
-            positions(self._batch, self.length, seq),
-            causal_mask(self._batch, self.length, seq),
-            np.array(first, dtype=np.int64),
-            np.array(self.length, dtype=np.int64),
-        )
-        (logits,) = self._model.run.execute_raw(*map(Buffer.from_numpy, inputs), *self._buffers)
-        self.length += seq
-        return logits.to_numpy()
-
-
-def compile_model(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> CompiledModel:
-    """Compile for every batch and length at once. The first time takes about a minute, later MAX's cache answers.
+def compile_model(config: GPT2Config, state_dict: Mapping[str, np.ndarray], kernels: Kernels = "mojo") -> CompiledModel:
+    """Compile for any number of texts of any length. The first time takes a while, later MAX's cache answers.
 
     `state_dict` is canonical (`max_gpt2.checkpoint`); its arrays are used in place, not copied.
     """
-    layer = BufferType(DType.float32, ["batch", "room", config.n_head, config.head_dim], device=DeviceRef.CPU())
-    types = [IDS, IDS, mask_type("total"), _NUMBER, _NUMBER, *[layer] * (2 * config.n_layer)]
-    return CompiledModel(config, compile_for_cpu(lambda: LanguageModel(config), types, state_dict))
+    chosen = operations(kernels)
+    types = [*token_types(), ids_type("kept"), *cache_types(config), *chosen.extra_types]
+    run = compile_for_cpu(lambda: LanguageModel(config, chosen), types, state_dict, chosen)
+    return CompiledModel(config, chosen, run)
+
+
+def token_types() -> list[TensorType]:
+    """Return the types of the arrays of `NewTokens`, without the last."""
+    return [ids_type("tokens"), ids_type("tokens"), ids_type("offsets"), ids_type("texts"), ids_type("texts")]
+
+
+def ids_type(dimension: str) -> TensorType:
+    """Return the type of a list of numbers."""
+    return TensorType(DType.int64, [dimension], device=CPU())
 
 
 def compile_for_cpu(
-    make: Callable[[], Module[..., Any]], types: list[Any], weights: Mapping[str, np.ndarray]
+    make: Callable[[], Module[..., Any]], types: list[Any], weights: Mapping[str, np.ndarray], chosen: Operations
 ) -> CompiledCallable[..., Any]:
     """Compile a module for the CPU in float32, its weights used in place."""
     with default_device(CPU()), default_dtype(DType.float32):
         with F.lazy():
             module = make()
-        return module.compile(*types, weights=weights)
+        return module.compile(*types, weights=weights, custom_extensions=chosen.extensions)

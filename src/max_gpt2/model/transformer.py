@@ -1,78 +1,50 @@
 """The transformer: embeddings, blocks, and the head on the positions that are asked for."""
 
-from collections.abc import Sequence
-
 from max.dtype import DType
 from max.experimental import functional as F
-from max.experimental.nn import Linear, Module, Sequential, as_subgraph
+from max.experimental.nn import Module, Sequential, as_subgraph
 from max.experimental.tensor import Tensor
-from max.graph import TensorValue
 
 from max_gpt2.config import GPT2Config
 from max_gpt2.model.activations import FUNCTIONS
 from max_gpt2.model.attention import Attention
-from max_gpt2.model.cache import LayerCache
+from max_gpt2.model.layers import Conv1D, LayerNorm, Table
+from max_gpt2.model.operations import Operations
 
 #: What `Block.states` returns: the outputs of its four parts, named as they are, and of the block, which has no suffix.
 BLOCK_STATES = (".ln_1", ".attn", ".ln_2", ".mlp", "")
 
 
-class Table(Module[[Tensor], Tensor]):
-    """Learned vectors, looked up by number."""
-
-    def __init__(self, rows: int, n_embd: int) -> None:
-        """Make room for `weight` [rows, n_embd]."""
-        self.weight = Tensor.zeros([rows, n_embd])
-
-    def forward(self, numbers: Tensor) -> Tensor:
-        """Look up: [...] of int64 -> [..., n_embd]."""
-        return F.gather(self.weight, numbers, axis=0)
-
-
-class LayerNorm(Module[[Tensor], Tensor]):
-    """(x - mean) / sqrt(var + eps) * weight + bias over the last axis: Ba et al. 2016."""
-
-    def __init__(self, dim: int, eps: float) -> None:
-        """Make room for `weight` and `bias`, both [dim]."""
-        self.weight = Tensor.ones([dim])
-        self.bias = Tensor.zeros([dim])
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize: [..., dim] -> [..., dim]."""
-        return F.layer_norm(x, gamma=self.weight, beta=self.bias, epsilon=self.eps)
-
-
 class MLP(Module[[Tensor], Tensor]):
-    """Two linear layers with the config's activation between them."""
+    """Two linear layers, the first with the config's activation."""
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: GPT2Config, operations: Operations) -> None:
         """Make the two layers."""
-        self.c_fc = Linear(config.n_embd, config.intermediate_size, bias=True)
-        self.c_proj = Linear(config.intermediate_size, config.n_embd, bias=True)
-        self.activation_function = config.activation_function
+        activation = FUNCTIONS[config.activation_function]
+        self.c_fc = Conv1D(config.n_embd, config.intermediate_size, operations, activation)
+        self.c_proj = Conv1D(config.intermediate_size, config.n_embd, operations)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it to every token: [batch, seq, n_embd] -> [batch, seq, n_embd]."""
-        return self.c_proj(FUNCTIONS[self.activation_function](self.c_fc(x)))
+        """Apply it to every token: [tokens, n_embd] -> [tokens, n_embd]."""
+        return self.c_proj(self.c_fc(x))
 
 
 class Block(Module[..., Tensor]):
     """A pre-norm transformer block: Radford et al. 2019, section 2.3."""
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: GPT2Config, operations: Operations) -> None:
         """Make the four parts."""
-        self.ln_1 = LayerNorm(config.n_embd, config.layer_norm_epsilon)
-        self.attn = Attention(config)
-        self.ln_2 = LayerNorm(config.n_embd, config.layer_norm_epsilon)
-        self.mlp = MLP(config)
+        self.ln_1 = LayerNorm(config.n_embd, config.layer_norm_epsilon, operations)
+        self.attn = Attention(config, operations)
+        self.ln_2 = LayerNorm(config.n_embd, config.layer_norm_epsilon, operations)
+        self.mlp = MLP(config, operations)
 
     def forward(self, x: Tensor, *attending: Tensor) -> Tensor:
-        """Apply the block: [batch, seq, n_embd] -> [batch, seq, n_embd]; `attending` is what `Attention` wants."""
+        """Apply the block: [tokens, n_embd] -> [tokens, n_embd]; `attending` is what `Attention` wants."""
         return self.states(x, *attending)[-1]
 
     def states(self, x: Tensor, *attending: Tensor) -> tuple[Tensor, ...]:
-        """Apply the block and return all of `BLOCK_STATES`, each [batch, seq, n_embd]."""
+        """Apply the block and return all of `BLOCK_STATES`, each [tokens, n_embd]."""
         normed = self.ln_1(x)
         attended = self.attn(normed, *attending)
         x = x + attended
@@ -84,41 +56,43 @@ class Block(Module[..., Tensor]):
 class Transformer(Module[..., Tensor]):
     """Token ids to the last hidden states."""
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: GPT2Config, operations: Operations) -> None:
         """Make the parts; their names are those of the checkpoint."""
         self.wte = Table(config.vocab_size, config.n_embd)
         self.wpe = Table(config.n_positions, config.n_embd)
-        self.h = Sequential(*(Block(config) for _ in range(config.n_layer)))
-        self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.h = Sequential(*(Block(config, operations) for _ in range(config.n_layer)))
+        self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon, operations)
         self.scales = [config.attention_scale(layer) for layer in range(config.n_layer)]
+        self.operations = operations
 
-    def forward(self, input_ids: Tensor, positions: Tensor, mask: Tensor, cache: Sequence[LayerCache]) -> Tensor:
-        """Return the last hidden states: [batch, seq] of int64, twice -> [batch, seq, n_embd].
-
-        `mask` [batch, 1, seq, total] is added to the attention scores; `cache` has an entry for each layer.
-        """
-        x = self.embed(input_ids, positions)
-        for block, scale, layer in zip(self.h, self._scales(), cache, strict=True):
+    def forward(self, ids: Tensor, positions: Tensor, *texts: Tensor) -> Tensor:
+        """Return the last hidden states: [tokens] of int64, twice -> [tokens, n_embd]; `texts` is a `Texts`."""
+        x = self.embed(ids, positions)
+        for block, layer in zip(self.h, self._layers(), strict=True):
             # One subgraph serves all layers: they differ in their weights, and in what is handed in.
-            x = as_subgraph(block, name="block")(x, scale, mask, *layer)
+            x = as_subgraph(block, name="block")(x, *layer, *texts)
         return self.ln_f(x)
 
-    def embed(self, input_ids: Tensor, positions: Tensor) -> Tensor:
-        """Add what each token means and where it stands: [batch, seq] of int64, twice -> [batch, seq, n_embd]."""
-        return self.wte(input_ids) + self.wpe(positions)
+    def embed(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Add what each token means and where it stands: [tokens] of int64, twice -> [tokens, n_embd]."""
+        return self.operations.embed(ids, positions, self.wte(), self.wpe())
 
-    def states(self, input_ids: Tensor, positions: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Return every hidden state on the way, each [batch, seq, n_embd], in the order of `state_names`."""
-        x = self.embed(input_ids, positions)
+    def states(self, ids: Tensor, positions: Tensor, *texts: Tensor) -> tuple[Tensor, ...]:
+        """Return every hidden state on the way, each [tokens, n_embd], in the order of `state_names`."""
+        x = self.embed(ids, positions)
         states = [x]
-        for layer, (block, scale) in enumerate(zip(self.h, self._scales(), strict=True)):
-            whole = as_subgraph(block.states, name="block", prefix=f"transformer.h.{layer}")
-            states += whole(x, scale, mask)
+        for number, (block, layer) in enumerate(zip(self.h, self._layers(), strict=True)):
+            whole = as_subgraph(block.states, name="block", prefix=f"transformer.h.{number}")
+            states += whole(x, *layer, *texts)
             x = states[-1]
         return (*states, self.ln_f(x))
 
-    def _scales(self) -> list[Tensor]:
-        return [Tensor(scale, dtype=DType.float32) for scale in self.scales]
+    def _layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the number of each layer, and the scale of its attention."""
+        return [
+            (Tensor(number, dtype=DType.int64), Tensor(scale, dtype=DType.float32))
+            for number, scale in enumerate(self.scales)
+        ]
 
 
 def state_names(n_layer: int) -> list[str]:
@@ -130,20 +104,25 @@ def state_names(n_layer: int) -> list[str]:
 class LanguageModel(Module[..., Tensor]):
     """The transformer with its head."""
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: GPT2Config, operations: Operations) -> None:
         """Make the transformer and the head; `lm_head.weight` [vocab, n_embd] is loaded also when it is tied."""
-        self.transformer = Transformer(config)
-        self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
+        self.transformer = Transformer(config, operations)
+        self.lm_head = Table(config.vocab_size, config.n_embd)
+        self.operations = operations
 
     def forward(
-        self, input_ids: Tensor, positions: Tensor, mask: Tensor, first: Tensor, start: Tensor, *buffers: Tensor
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        offsets: Tensor,
+        lengths: Tensor,
+        slots: Tensor,
+        kept: Tensor,
+        *rest: Tensor,
     ) -> Tensor:
-        """Return the logits from position `first` of the new tokens on, [batch, kept, vocab].
+        """Return the logits after the tokens `kept`, [kept, vocab].
 
-        `buffers` are the keys of every layer and then the values, with `start` tokens in them.
+        All but the rest is a `NewTokens`; the rest is the two buffers of a `Cache`, and what the operations want.
         """
-        n_layer = len(buffers) // 2
-        cache = [LayerCache(*pair, start) for pair in zip(buffers[:n_layer], buffers[n_layer:], strict=True)]
-        x = self.transformer(input_ids, positions, mask, cache)
-        x = x[:, (slice(TensorValue(first), None), "kept")]
-        return self.lm_head(x)
+        x = self.transformer(ids, positions, offsets, lengths, slots, *rest)
+        return self.operations.logits(F.gather(x, kept, axis=0), self.lm_head())

@@ -41,7 +41,7 @@ def show_info(facts: dict[str, Any]) -> None:
         ["format", facts["format"]],
         ["stored as", ", ".join(facts["stored_dtypes"])],
         ["head", facts["head"]],
-        ["transposed", because(facts["transposed"], "Conv1D weights are stored [in, out]")],
+        ["transposed", because(facts["transposed"], "stored [out, in], as Linear has them, and used [in, out]")],
         ["skipped", explained(facts["skipped"])],
         ["upcast", because(facts["upcast"], "made float32, which holds each value exactly")],
         ["dequantised", explained(facts["dequantised"])],

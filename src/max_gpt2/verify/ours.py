@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from max_gpt2.config import GPT2Config
-from max_gpt2.model import CompiledModel, TracedModel, compile_model, trace_model
+from max_gpt2.model import CompiledModel, Kernels, TracedModel, compile_model, trace_model
 from max_gpt2.progress import COMPILING, Runner
 from max_gpt2.verify.answer import Answer
 
@@ -21,10 +21,12 @@ class MaxSide:
     traced: TracedModel
 
     @classmethod
-    def compile(cls, config: GPT2Config, state_dict: Mapping[str, np.ndarray], run: Runner) -> "MaxSide":
+    def compile(
+        cls, config: GPT2Config, state_dict: Mapping[str, np.ndarray], run: Runner, kernels: Kernels = "mojo"
+    ) -> "MaxSide":
         """Compile both."""
-        compiled = run(COMPILING, lambda: compile_model(config, state_dict))
-        return cls(compiled, run(LOOKING_INSIDE, lambda: trace_model(config, state_dict)))
+        compiled = run(COMPILING, lambda: compile_model(config, state_dict, kernels))
+        return cls(compiled, run(LOOKING_INSIDE, lambda: trace_model(config, state_dict, kernels)))
 
     def wte(self) -> np.ndarray:
         """Return what is looked up for every id: [vocab, n_embd]."""
@@ -32,15 +34,15 @@ class MaxSide:
 
     def answer(self, tokens: list[int], max_new_tokens: int) -> Answer:
         """Compute everything for a prompt and continue it greedily."""
-        row = np.array([tokens])
-        return Answer(self.traced.states(row), self.compiled.logits(row), self._greedy(tokens, max_new_tokens))
+        states = {name: state[np.newaxis] for name, state in self.traced.states(tokens).items()}
+        return Answer(states, self.compiled.logits(np.array([tokens])), self._greedy(tokens, max_new_tokens))
 
     def _greedy(self, tokens: list[int], max_new_tokens: int) -> list[int]:
         session = self.compiled.session(1, len(tokens) + max_new_tokens)
         written: list[int] = []
         new = tokens
         while len(written) < max_new_tokens:
-            logits = session.extend(np.array([new]), first=len(new) - 1)
-            new = [int(logits[0, -1].argmax())]
+            (logits,) = session.extend({0: new})
+            new = [int(logits[-1].argmax())]
             written += new
         return written

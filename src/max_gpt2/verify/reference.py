@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from max_gpt2.checkpoint import Checkpoint
-from max_gpt2.checkpoint.layout import is_conv1d
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import MissingExtraError
 from max_gpt2.model import state_names
@@ -98,7 +97,7 @@ class Reference:
 
 
 def _model_with(checkpoint: Checkpoint) -> "GPT2LMHeadModel":
-    """Return transformers' model with the weights that max-gpt2 read, [in, out] again where it wants them so."""
+    """Return transformers' model with the weights that max-gpt2 read."""
     import torch
     import transformers
 
@@ -106,9 +105,6 @@ def _model_with(checkpoint: Checkpoint) -> "GPT2LMHeadModel":
     values = {name: getattr(checkpoint.config, name) for name in names}
     config = transformers.GPT2Config(**values, tie_word_embeddings=checkpoint.plan.tied)
     model = transformers.GPT2LMHeadModel(config)
-    tensors = {
-        name: torch.from_numpy(value.T.copy() if is_conv1d(name) else value)
-        for name, value in checkpoint.state_dict.items()
-    }
+    tensors = {name: torch.from_numpy(value) for name, value in checkpoint.state_dict.items()}
     model.load_state_dict(tensors, strict=True)
     return model.eval()

@@ -1,0 +1,84 @@
+"""MAX's own operations: what the others are held against, and the way out should they fail on some machine."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from max.driver import CPU
+from max.dtype import DType
+from max.experimental import functional as F
+from max.experimental.tensor import Tensor
+from max.graph import TensorType, TensorValue
+
+from max_gpt2.model.activations import Activation
+from max_gpt2.model.inputs import NewTokens, causal_mask
+from max_gpt2.model.operations import Texts
+
+FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),
+    "gelu_erf": functools.partial(F.gelu, approximate="none"),
+    "quick_gelu": lambda x: x * F.sigmoid(x * 1.702),
+    "relu": F.relu,
+    "silu": F.silu,
+    "tanh": F.tanh,
+}
+
+
+class BuiltinOperations:
+    """One text at a time, since MAX's attention wants a rectangle of scores."""
+
+    extensions: Sequence[Path] = ()
+    texts_at_once: int | None = 1
+    #: The mask is an input: MAX 26.7 loses some of the masks that a graph makes by itself, when it fuses the attention.
+    extra_types: Sequence[TensorType] = (TensorType(DType.float32, ["tokens", "total"], device=CPU()),)
+
+    def extra_inputs(self, new: NewTokens) -> list[np.ndarray]:
+        """Return the mask of the only text: [seq, total]."""
+        return [causal_mask(int(new.lengths[0]), len(new.ids))]
+
+    def embed(self, ids: Tensor, positions: Tensor, wte: Tensor, wpe: Tensor) -> Tensor:
+        """See `Operations`."""
+        return F.gather(wte, ids, axis=0) + F.gather(wpe, positions, axis=0)
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> Tensor:
+        """See `Operations`."""
+        return FUNCTIONS[activation](x @ weight + bias)
+
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        """See `Operations`."""
+        return F.layer_norm(x, gamma=weight, beta=bias, epsilon=eps)
+
+    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, texts: Texts) -> Tensor:
+        """See `Operations`."""
+        mask = _given(texts.extra)
+        seq, total = mask.shape
+        _, _, n_head, head_dim, _ = texts.keys.shape
+        query, key, value = (
+            part.reshape([seq, n_head, head_dim]).transpose(0, 1)
+            for part in F.split(qkv, [n_head * head_dim] * 3, axis=-1)
+        )  # [n_head, seq, head_dim]
+        at = [(slice(TensorValue(n), TensorValue(n + 1)), 1) for n in (layer, texts.slots[0])]
+        start = texts.lengths[0]
+        new = (slice(TensorValue(start), TensorValue(start + Tensor.from_dim(seq))), seq)
+        every = (slice(0, TensorValue(start + Tensor.from_dim(seq))), total)
+        whole = slice(None)
+        F.buffer_store_slice(
+            texts.keys, key.transpose(1, 2).reshape([1, 1, n_head, head_dim, seq]), [*at, whole, whole, new]
+        )
+        F.buffer_store_slice(texts.values, value.reshape([1, 1, n_head, seq, head_dim]), [*at, whole, new])
+        keys = texts.keys[*at, :, :, every].reshape([n_head, head_dim, total])
+        values = texts.values[*at, :, every].reshape([n_head, total, head_dim])
+        weights = F.softmax(query @ keys * scale + mask)  # [n_head, seq, total]
+        return (weights @ values).transpose(0, 1).reshape([seq, n_head * head_dim])
+
+    def logits(self, x: Tensor, weight: Tensor) -> Tensor:
+        """See `Operations`."""
+        return x @ weight.transpose(0, 1)
+
+
+def _given(mask: Tensor | None) -> Tensor:
+    if mask is None:
+        raise ValueError("the graph has no mask")
+    return mask

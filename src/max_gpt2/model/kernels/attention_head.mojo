@@ -1,0 +1,150 @@
+"""One head's attention for some of the new tokens of one text."""
+
+from std.math import align_up, exp
+from std.memory.alloc import unsafe_alloc
+
+from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W
+
+#: How many tokens attend at a time, and how many vectors of keys or of values are held against them.
+comptime QUERIES = 6 if MANY_REGISTERS else 2
+comptime VECTORS = 4
+
+
+@fieldwise_init
+struct Head(TrivialRegisterPassable):
+    """Which of `n_head` heads of `dim` elements, and for how many tokens the cache has room."""
+
+    var index: Int
+    var n_head: Int
+    var dim: Int
+    var room: Int
+
+
+def append(head: Head, qkv: Floats, keys: MutFloats, values: MutFloats, length: Int, first: Int, last: Int):
+    """Put the keys and values of the new tokens [first, last) behind the `length` that are in the cache.
+
+    qkv is [tokens, 3 * n_embd], keys [dim, room] and values [room, dim].
+    """
+    var width = head.n_head * head.dim
+    for start in range(first, last, W):  # by blocks, since a line of the cache holds some elements of some tokens
+        var end = min(start + W, last)
+        for d in range(0, head.dim, W):
+            for s in range(start, end):
+                var key = s * 3 * width + width + head.index * head.dim
+                for i in range(d, min(d + W, head.dim)):
+                    keys.unsafe_store(i * head.room + length + s, qkv.unsafe_load(key + i))
+                    values.unsafe_store((length + s) * head.dim + i, qkv.unsafe_load(key + width + i))
+
+
+def attend(
+    head: Head, qkv: Floats, keys: Floats, values: Floats, y: MutFloats, scale: Scalar[F], length: Int, first: Int, last: Int
+):
+    """Compute what the new tokens [first, last) see: y is [tokens, n_embd]."""
+    var stride = align_up(length + last, VECTORS * W)
+    var scores = unsafe_alloc[Scalar[F]](QUERIES * stride)
+    var s = first
+    while s + QUERIES <= last:
+        _attend[QUERIES](head, qkv, keys, values, y, scores, stride, scale, length, s)
+        s += QUERIES
+    while s < last:
+        _attend[1](head, qkv, keys, values, y, scores, stride, scale, length, s)
+        s += 1
+    scores.unsafe_free()
+
+
+@always_inline
+def _attend[
+    Q: Int
+](
+    head: Head,
+    qkv: Floats,
+    keys: Floats,
+    values: Floats,
+    y: MutFloats,
+    scores: MutFloats,
+    stride: Int,
+    scale: Scalar[F],
+    length: Int,
+    s: Int,
+):
+    var width = head.n_head * head.dim
+    var query = qkv.unsafe_offset(s * 3 * width + head.index * head.dim)
+    var seen = length + s + Q  # by the last of them
+    for t in range(0, seen, VECTORS * W):
+        _scores[Q](query, 3 * width, keys.unsafe_offset(t), scores.unsafe_offset(t), stride, scale, head)
+    var factors = Array[Scalar[F], Q](fill=0)
+    comptime for q in range(Q):
+        factors[q] = 1 / _softmax(scores.unsafe_offset(q * stride), length + s + q + 1, align_up(seen, VECTORS * W))
+    var to = y.unsafe_offset(s * width + head.index * head.dim)
+    var d = 0
+    while d + VECTORS * W <= head.dim:
+        _mix[Q, VECTORS, W](scores, stride, values.unsafe_offset(d), to.unsafe_offset(d), width, factors, head.dim, seen)
+        d += VECTORS * W
+    while d + W <= head.dim:
+        _mix[Q, 1, W](scores, stride, values.unsafe_offset(d), to.unsafe_offset(d), width, factors, head.dim, seen)
+        d += W
+    while d < head.dim:
+        _mix[Q, 1, 1](scores, stride, values.unsafe_offset(d), to.unsafe_offset(d), width, factors, head.dim, seen)
+        d += 1
+
+
+@always_inline
+def _scores[
+    Q: Int
+](query: Floats, query_stride: Int, keys: Floats, scores: MutFloats, stride: Int, scale: Scalar[F], head: Head):
+    """The scores of Q tokens with VECTORS * W others."""
+    var sums = Array[Vector, Q * VECTORS](fill=0)
+    for d in range(head.dim):
+        comptime for v in range(VECTORS):
+            var key = keys.unsafe_load[width=W](d * head.room + v * W)
+            comptime for q in range(Q):
+                var factor = Vector(query.unsafe_load(q * query_stride + d))
+                sums[q * VECTORS + v] = key.fma(factor, sums[q * VECTORS + v])
+    comptime for q in range(Q):
+        comptime for v in range(VECTORS):
+            scores.unsafe_store(q * stride + v * W, sums[q * VECTORS + v] * scale)
+
+
+@always_inline
+def _softmax(scores: MutFloats, seen: Int, end: Int) -> Scalar[F]:
+    """Make of the scores what they are weighed with, zero from `seen` up to `end`, and return the sum of all."""
+    for t in range(seen, end):
+        scores.unsafe_store(t, Scalar[F].MIN)
+    var largest = Vector(Scalar[F].MIN)
+    for t in range(0, end, W):
+        largest = max(largest, scores.unsafe_load[width=W](t))
+    var top = largest.reduce_max()
+    var sums = Vector(0)
+    for t in range(0, end, W):
+        var weight = exp(scores.unsafe_load[width=W](t) - top)
+        scores.unsafe_store(t, weight)
+        sums += weight
+    for t in range(seen, end):
+        scores.unsafe_store(t, 0)
+    return sums.reduce_add()
+
+
+@always_inline
+def _mix[
+    Q: Int, V: Int, width: Int
+](
+    weights: Floats,
+    stride: Int,
+    values: Floats,
+    y: MutFloats,
+    y_stride: Int,
+    factors: Array[Scalar[F], Q],
+    dim: Int,
+    seen: Int,
+):
+    """The weighted sums of V * width elements of the values, for Q tokens."""
+    var sums = Array[SIMD[F, width], Q * V](fill=0)
+    for t in range(seen):
+        comptime for v in range(V):
+            var value = values.unsafe_load[width=width](t * dim + v * width)
+            comptime for q in range(Q):
+                var factor = SIMD[F, width](weights.unsafe_load(q * stride + t))
+                sums[q * V + v] = value.fma(factor, sums[q * V + v])
+    comptime for q in range(Q):
+        comptime for v in range(V):
+            y.unsafe_store(q * y_stride + v * width, sums[q * V + v] * factors[q])

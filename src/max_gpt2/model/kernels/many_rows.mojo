@@ -1,0 +1,129 @@
+"""Many rows of x times w: what takes the time is arithmetic, so parts of both are laid out for it first.
+
+The plan is that of Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication": a part of w that
+fits the core's second cache, in panels of which one fits the first, and a tile of sums that stays in registers.
+"""
+
+from std.memory import unsafe_memset_zero
+from std.memory.alloc import unsafe_alloc
+
+from .activations import activate
+from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch, load_part, store_part
+
+#: How many rows of w make one sum.
+comptime DEPTH = 256
+#: How many columns of w a tile has.
+comptime PANEL = 2 * W
+#: How many rows of x a tile has.
+comptime TILE = 12 if MANY_REGISTERS else 6
+#: How many columns of w and rows of x are laid out at a time.
+comptime WIDE = 512
+comptime TALL = 20 * TILE
+#: The distance between rows of x once they are laid out: not a power of two, since these fall on each other in a cache.
+comptime LINE = DEPTH + 16
+#: How many rows of w ahead are asked for while it is laid out.
+comptime AHEAD = 8
+
+
+@fieldwise_init
+struct Turn(TrivialRegisterPassable):
+    """Which of the sums that make an element it is: the first goes with the bias, the last through the activation."""
+
+    var first: Bool
+    var last: Bool
+
+
+def many_rows[
+    activation: StaticString
+](x: Floats, w: Floats, bias: Floats, y: MutFloats, M: Int, K: Int, N: Int, first: Int, last: Int):
+    """Compute the columns [first, last) of y, [M, N], from x, [M, K], and w, [K, N]."""
+    var panels = unsafe_alloc[Scalar[F]](DEPTH * WIDE)
+    var lines = unsafe_alloc[Scalar[F]](TALL * LINE)
+    for start in range(first, last, WIDE):
+        var count = min(WIDE, last - start)
+        for k in range(0, K, DEPTH):
+            var depth = min(DEPTH, K - k)
+            var turn = Turn(k == 0, k + depth == K)
+            _lay_out_w(w.unsafe_offset(k * N + start), panels, N, depth, count)
+            for top in range(0, M, TALL):
+                var rows = min(TALL, M - top)
+                _lay_out_x(x.unsafe_offset(top * K + k), lines, K, rows, depth)
+                _tiles[activation](
+                    lines, panels, bias.unsafe_offset(start), y.unsafe_offset(top * N + start), N, rows, depth, count, turn
+                )
+    panels.unsafe_free()
+    lines.unsafe_free()
+
+
+def _lay_out_w(w: Floats, panels: MutFloats, N: Int, depth: Int, count: Int):
+    """[depth, count] of w, into panels [depth, PANEL] of which the last is filled up with zeros."""
+    var whole = count // PANEL * PANEL
+    for k in range(depth):
+        for c in range(0, whole, PANEL):
+            var to = c * depth + k * PANEL
+            comptime for part in range(0, PANEL, W):
+                fetch(w.unsafe_offset((k + AHEAD) * N + c + part))
+                panels.unsafe_store(to + part, w.unsafe_load[width=W](k * N + c + part))
+        if whole < count:
+            for part in range(PANEL):
+                var c = whole + part
+                panels.unsafe_store(whole * depth + k * PANEL + part, w.unsafe_load(k * N + c) if c < count else 0)
+
+
+def _lay_out_x(x: Floats, lines: MutFloats, K: Int, rows: Int, depth: Int):
+    """[rows, depth] of x, into lines that are near each other; the last tile is filled up with zeros."""
+    for m in range(rows):
+        var k = 0
+        while k + W <= depth:
+            lines.unsafe_store(m * LINE + k, x.unsafe_load[width=W](m * K + k))
+            k += W
+        while k < depth:
+            lines.unsafe_store(m * LINE + k, x.unsafe_load(m * K + k))
+            k += 1
+    var rest = rows % TILE
+    if rest:
+        unsafe_memset_zero(lines.unsafe_offset(rows * LINE), (TILE - rest) * LINE)
+
+
+def _tiles[
+    activation: StaticString
+](lines: Floats, panels: Floats, bias: Floats, y: MutFloats, N: Int, rows: Int, depth: Int, count: Int, turn: Turn):
+    """Add what is laid out to y, [rows, count]."""
+    for c in range(0, count, PANEL):
+        var panel = panels.unsafe_offset(c * depth)
+        var width = min(PANEL, count - c)
+        for m in range(0, rows, TILE):
+            var to = y.unsafe_offset(m * N + c)
+            _tile[activation](
+                lines.unsafe_offset(m * LINE), panel, bias.unsafe_offset(c), to, N, depth, min(TILE, rows - m), width, turn
+            )
+
+
+@always_inline
+def _tile[
+    activation: StaticString
+](lines: Floats, panel: Floats, bias: Floats, y: MutFloats, N: Int, depth: Int, rows: Int, count: Int, turn: Turn):
+    """Add one tile to y, [rows, count]."""
+    var left = Array[Vector, TILE](fill=0)
+    var right = Array[Vector, TILE](fill=0)
+    for k in range(depth):
+        var panel_left = panel.unsafe_load[width=W](k * PANEL)
+        var panel_right = panel.unsafe_load[width=W](k * PANEL + W)
+        comptime for m in range(TILE):
+            var factor = Vector(lines.unsafe_load(m * LINE + k))
+            left[m] = panel_left.fma(factor, left[m])
+            right[m] = panel_right.fma(factor, right[m])
+    comptime for m in range(TILE):
+        if m < rows:
+            _add[activation](bias, y.unsafe_offset(m * N), left[m], count, turn)
+            if count > W:
+                _add[activation](bias.unsafe_offset(W), y.unsafe_offset(m * N + W), right[m], count - W, turn)
+
+
+@always_inline
+def _add[
+    activation: StaticString
+](bias: Floats, y: MutFloats, sum: Vector, count: Int, turn: Turn):
+    """Add a sum to `count` elements of y."""
+    var value = sum + (load_part(bias, count) if turn.first else load_part(y, count))
+    store_part(y, activate[activation](value) if turn.last else value, count)

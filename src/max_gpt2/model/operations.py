@@ -1,0 +1,73 @@
+"""What the transformer is made of. There are two ways to compute it: with kernels of our own, and with MAX's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from max.experimental.tensor import Tensor
+from max.graph import TensorType
+
+from max_gpt2.model.activations import Activation
+from max_gpt2.model.inputs import NewTokens
+
+#: "mojo" are our own kernels, "builtin" MAX's.
+Kernels = Literal["mojo", "builtin"]
+
+
+class Texts(NamedTuple):
+    """What the new tokens belong to, as tensors of the graph: see `NewTokens`, `Cache` and `Operations.extra_types`."""
+
+    offsets: Tensor
+    lengths: Tensor
+    slots: Tensor
+    keys: Tensor
+    values: Tensor
+    extra: Tensor | None = None
+
+
+class Operations(Protocol):
+    """The operations that take the time. `tokens` are those of several texts, one text after another."""
+
+    #: Folders of Mojo files that the graph needs.
+    extensions: Sequence[Path]
+    #: How many texts can be computed together, None for as many as there are.
+    texts_at_once: int | None
+    #: Inputs of the graph that only these operations need, at most one.
+    extra_types: Sequence[TensorType]
+
+    def extra_inputs(self, new: NewTokens) -> list[np.ndarray]:
+        """Return the arrays for `extra_types`."""
+        ...
+
+    def embed(self, ids: Tensor, positions: Tensor, wte: Tensor, wpe: Tensor) -> Tensor:
+        """Add the rows of two tables: [tokens] of int64, twice -> [tokens, n_embd]."""
+        ...
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> Tensor:
+        """Return activation(x @ weight + bias): [tokens, in], [in, out], [out] -> [tokens, out]."""
+        ...
+
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        """Return (x - mean) / sqrt(var + eps) * weight + bias of each row: [tokens, n_embd] -> [tokens, n_embd]."""
+        ...
+
+    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, texts: Texts) -> Tensor:
+        """Attend to the tokens before each, itself included: [tokens, 3 * n_embd] -> [tokens, n_embd].
+
+        The new keys and values are put into the cache of this layer, a scalar of int64. The scores are multiplied by
+        `scale`, a scalar.
+        """
+        ...
+
+    def logits(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return x @ weight.T: [tokens, n_embd], [vocab, n_embd] -> [tokens, vocab]."""
+        ...
+
+
+def operations(kernels: Kernels) -> Operations:
+    """Return the operations by their name."""
+    from max_gpt2.model.builtin_operations import BuiltinOperations
+    from max_gpt2.model.mojo_operations import MojoOperations
+
+    return MojoOperations() if kernels == "mojo" else BuiltinOperations()

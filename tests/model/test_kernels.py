@@ -1,0 +1,92 @@
+"""The kernels at sizes that fit no vector, tile or block, beside PyTorch; and that a row never minds its neighbours."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import layer_norm
+
+from tests.model.kernels import CompiledAttention, CompiledLayers
+
+#: (in, out): one element, less than a vector, a bit more than some vectors, than some blocks.
+SIZES = [(1, 1), (5, 3), (24, 37), (300, 70), (530, 1089)]
+#: Both ways to multiply, and the places where one goes over into the other.
+TOKENS = [1, 2, 7, 8, 9, 13, 50, 251]
+
+
+@pytest.fixture(scope="module")
+def layers() -> CompiledLayers:
+    return CompiledLayers("mojo")
+
+
+@pytest.fixture(scope="module")
+def attention() -> CompiledAttention:
+    return CompiledAttention()
+
+
+def inputs(tokens: int, width: int, out: int) -> list[np.ndarray]:
+    random = np.random.default_rng(width)
+    x, weight, bias = (random.standard_normal(shape, np.float32) for shape in ((300, width), (width, out), out))
+    ids = random.integers(0, width, (2, 300))
+    return [x[:tokens], weight / np.float32(width**0.5), bias, ids[0, :tokens], ids[1, :tokens]]
+
+
+@pytest.mark.parametrize(("width", "out"), SIZES)
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_the_layers_are_those_of_pytorch(layers: CompiledLayers, tokens: int, width: int, out: int) -> None:
+    arrays = inputs(tokens, width, out)
+    found = layers(*arrays)
+    x, weight, bias = (torch.from_numpy(array).double() for array in arrays[:3])
+    expected = {
+        "linear": (found.linear["none"], x @ weight + bias),
+        "layer_norm": (found.layer_norm, layer_norm(x @ weight, [out], bias, bias * 2, 3e-2)),
+        "logits": (found.logits, x @ (weight + bias)),
+        "embed": (found.embed, weight[arrays[3]] + 3 * weight[arrays[4]]),
+    }
+    for name, (ours, theirs) in expected.items():
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(("width", "out"), SIZES)
+def test_a_row_has_the_same_bits_alone_and_among_others(layers: CompiledLayers, width: int, out: int) -> None:
+    all_rows = layers(*inputs(251, width, out))
+    for tokens in TOKENS:
+        found = layers(*inputs(tokens, width, out))
+        for name, values in found.linear.items():
+            np.testing.assert_array_equal(values, all_rows.linear[name][:tokens], err_msg=f"{name}, {tokens}")
+        np.testing.assert_array_equal(found.layer_norm[:, :1], all_rows.layer_norm[:tokens, :1])
+        np.testing.assert_array_equal(found.logits, all_rows.logits[:tokens])
+
+
+@pytest.mark.parametrize("dim", [1, 8, 20, 64, 84])
+@pytest.mark.parametrize("pieces", [[1], [5], [17, 1, 1], [200, 1], [100, 130]])
+def test_attention_is_that_of_pytorch(attention: CompiledAttention, dim: int, pieces: list[int]) -> None:
+    """Three texts, of which the second has these pieces and the others parts of them, in slots out of order."""
+    n_head, texts, slots, scale = 3, 3, np.array([4, 0, 2]), np.float32(0.3)
+    random = np.random.default_rng(dim)
+    keys = random.standard_normal((2, 5, n_head, dim, 320), np.float32)
+    values = random.standard_normal((2, 5, n_head, 320, dim), np.float32)
+    untouched = [keys.copy(), values.copy()]
+    qkv = [np.zeros((0, 3, n_head, dim), np.float32)] * texts
+    for piece in pieces:
+        counts = [max(1, piece // 3), piece, max(1, piece // 2)]
+        new = [random.standard_normal((count, 3, n_head, dim), np.float32) for count in counts]
+        lengths = np.array([len(one) for one in qkv])
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        flat = np.concatenate(new).reshape(-1, 3 * n_head * dim)
+        found = attention(flat, np.array(1), np.array(scale), offsets, lengths, slots, keys, values)
+        qkv = [np.concatenate(both) for both in zip(qkv, new, strict=True)]
+        for text in range(texts):
+            expected = reference(qkv[text], float(scale))[lengths[text] :]
+            ours = found[offsets[text] : offsets[text + 1]]
+            np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5, err_msg=f"text {text}, {lengths[text]}")
+    for ours, before in zip((keys, values), untouched, strict=True):
+        np.testing.assert_array_equal(ours[0], before[0])  # the other layer
+        np.testing.assert_array_equal(ours[1, [1, 3]], before[1, [1, 3]])  # the slots of other texts
+
+
+def reference(qkv: np.ndarray, scale: float) -> np.ndarray:
+    """Causal attention in float64: [seq, 3, n_head, dim] -> [seq, n_head * dim]."""
+    query, key, value = torch.from_numpy(qkv).double().permute(1, 2, 0, 3)
+    hidden = torch.full((len(qkv), len(qkv)), float("-inf"), dtype=torch.float64).triu(1)
+    mixed = torch.softmax(query @ key.mT * scale + hidden, dim=-1) @ value
+    return mixed.transpose(0, 1).reshape(len(qkv), -1).numpy()

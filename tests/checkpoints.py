@@ -48,7 +48,7 @@ def reference_model(**changes: Any) -> Any:
 
 
 def as_linear(state_dict: Tensors) -> Tensors:
-    """Return the weights as the tutorial's model has them, whose Linear keeps [out, in] where a Conv1D has [in, out]."""
+    """Return weights as the tutorial's model has them: its Linear keeps [out, in] where a Conv1D has [in, out]."""
     conv1d = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
     return {
         name: np.ascontiguousarray(value.T) if name.endswith(conv1d) else value for name, value in state_dict.items()
@@ -116,14 +116,14 @@ def random_ids(batch: int, seq: int, vocab: int = UNEVEN["vocab_size"]) -> np.nd
     return np.random.default_rng(7).integers(0, vocab, (batch, seq))
 
 
-def linear_weights(model: torch.nn.Module) -> Tensors:
-    """Transformers' state dict in PyTorch's linear layout, found out by what each layer computes, not by its name."""
+def conv1d_weights(model: torch.nn.Module) -> Tensors:
+    """Transformers' state dict, its linear layers as [in, out], found out by what each computes, not by its name."""
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     for name, module in model.named_modules():
         if isinstance(module, transformers.pytorch_utils.Conv1D):
             rows = torch.eye(module.weight.shape[0])
             with torch.no_grad():
-                weights[f"{name}.weight"] = (module(rows) - module.bias).numpy().T
+                weights[f"{name}.weight"] = (module(rows) - module.bias).numpy()
     return weights
 
 

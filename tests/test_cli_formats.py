@@ -49,7 +49,6 @@ def test_info_of_safetensors(cli: Cli, tiny: Path) -> None:
     assert (facts["dequantised"], facts["zero_filled"]) == ({}, {})
     shown = shown_info(cli, tiny)
     assert "score.weight (head of another task)" in shown
-    assert "Conv1D weights are stored [in, out]" in shown
     assert "made float32, which holds each value exactly" in shown
 
 
@@ -57,12 +56,18 @@ def test_info_of_nanogpt(cli: Cli, nanogpt: Path) -> None:
     facts = info(cli, nanogpt, "--allow-pickle")
     assert facts["format"] == "nanoGPT"
     assert facts["folder"] == str(nanogpt.parent)
-    assert facts["transposed"] == []
+    assert facts["transposed"] == [
+        f"transformer.h.{layer}.{part}.weight"
+        for layer in range(3)
+        for part in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    ]
     assert facts["skipped"] == {"lm_head.weight": "equal to wte"}
     zero_filled = facts["zero_filled"]
     assert isinstance(zero_filled, dict)
     assert zero_filled[LN_F] == "model_args has bias=False"
-    assert "model_args has bias=False" in shown_info(cli, nanogpt, "--allow-pickle")
+    shown = shown_info(cli, nanogpt, "--allow-pickle")
+    assert "model_args has bias=False" in shown
+    assert "stored [out, in], as Linear has them, and used [in, out]" in shown
 
 
 def test_info_of_llmc_and_gguf(cli: Cli, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.checkpoints import (
     assert_same,
     edit_config,
     edit_weights,
-    linear_weights,
+    conv1d_weights,
     reference_model,
     write_checkpoint,
 )
@@ -27,7 +27,7 @@ WTE = "transformer.wte.weight"
 
 
 def test_the_state_dict_is_canonical(tiny_checkpoint: Checkpoint) -> None:
-    assert_same(tiny_checkpoint.state_dict, linear_weights(reference_model()))
+    assert_same(tiny_checkpoint.state_dict, conv1d_weights(reference_model()))
     for value in tiny_checkpoint.state_dict.values():
         assert value.dtype == np.float32
         assert value.flags.c_contiguous
@@ -36,11 +36,11 @@ def test_the_state_dict_is_canonical(tiny_checkpoint: Checkpoint) -> None:
     assert tiny_checkpoint.plan.tied
 
 
-def test_the_square_c_proj_is_transposed(tiny_checkpoint: Checkpoint, tiny_original: Path) -> None:
+def test_the_square_c_proj_is_taken_as_it_is(tiny_checkpoint: Checkpoint, tiny_original: Path) -> None:
     stored = load_file(tiny_original / "model.safetensors")[SQUARE]
     assert not np.allclose(stored, stored.T)
-    np.testing.assert_array_equal(tiny_checkpoint.state_dict[SQUARE], stored.T)
-    assert SQUARE in tiny_checkpoint.plan.transposed
+    np.testing.assert_array_equal(tiny_checkpoint.state_dict[SQUARE], stored)
+    assert tiny_checkpoint.plan.transposed == []
 
 
 @pytest.mark.parametrize("prefix", ["", "module.transformer.", "_orig_mod.transformer."])
@@ -82,7 +82,7 @@ def test_half_precision_is_made_float32_exactly(tiny: Path, dtype: torch.dtype) 
     save_torch(stored, path, metadata={"format": "pt"})
     checkpoint = load_checkpoint(tiny)
     np.testing.assert_array_equal(checkpoint.state_dict[WTE], stored[WTE].float().numpy())
-    np.testing.assert_array_equal(checkpoint.state_dict[SQUARE], stored[SQUARE].float().numpy().T)
+    np.testing.assert_array_equal(checkpoint.state_dict[SQUARE], stored[SQUARE].float().numpy())
     assert set(checkpoint.plan.upcast) == set(stored)
 
 
@@ -114,7 +114,7 @@ def test_the_layout_of_make_checkpoint_is_unaligned_and_loads(tmp_path: Path) ->
     checkpoint = load_checkpoint(tmp_path)
     np.testing.assert_array_equal(checkpoint.state_dict[WTE], stored["wte.weight"])
     np.testing.assert_array_equal(
-        checkpoint.state_dict["transformer.h.1.mlp.c_fc.weight"], stored["h.1.mlp.c_fc.weight"].T
+        checkpoint.state_dict["transformer.h.1.mlp.c_fc.weight"], stored["h.1.mlp.c_fc.weight"]
     )
     assert all(value.flags.aligned for value in checkpoint.state_dict.values())
     assert checkpoint.plan.skipped.keys() == {"h.0.attn.bias", "h.1.attn.bias"}
@@ -138,7 +138,7 @@ def test_a_stored_head_that_is_not_equal_is_kept(tiny: Path) -> None:
 
 def test_an_untied_head(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(write_checkpoint(tmp_path, tie_word_embeddings=False))
-    assert_same(checkpoint.state_dict, linear_weights(reference_model(tie_word_embeddings=False)))
+    assert_same(checkpoint.state_dict, conv1d_weights(reference_model(tie_word_embeddings=False)))
     assert not np.array_equal(checkpoint.state_dict["lm_head.weight"], checkpoint.state_dict[WTE])
 
 

@@ -48,9 +48,8 @@ def _pickle(folder: Path) -> Tensors:
 
 
 def _huggingface(state: Tensors) -> Tensors:
-    """Names with the prefix of the whole model, and Conv1D weights turned."""
-    whole = {f"transformer.{name.removeprefix('transformer.')}": value for name, value in state.items()}
-    return {name: value.T if name.endswith(CONV1D) else value for name, value in whole.items()}
+    """Names with the prefix of the whole model."""
+    return {f"transformer.{name.removeprefix('transformer.')}": value for name, value in state.items()}
 
 
 def _nanogpt(folder: Path) -> Tensors:

@@ -57,15 +57,16 @@ def test_it_is_what_transformers_computes(file: Path, weights: Tensors) -> None:
     ids = random_ids(2, 67)
     np.testing.assert_allclose(Reference(checkpoint).logits(ids), reference_logits(model, ids), rtol=0, atol=1e-5)
     plan, config = checkpoint.plan, checkpoint.config
-    assert (plan.format, plan.head, plan.transposed, plan.dequantised) == ("GGUF", "tied", [], {})
+    assert (plan.format, plan.head, plan.dequantised) == ("GGUF", "tied", {})
+    assert len(plan.transposed) == 12
     assert config.layer_norm_epsilon == EPSILON
     assert config.eos_token_ids == (299,)
     assert (config.n_inner, config.activation_function) == (96, "gelu_new")
 
 
-def test_the_square_c_proj_is_not_transposed(file: Path, weights: Tensors) -> None:
+def test_the_square_c_proj_is_transposed(file: Path, weights: Tensors) -> None:
     assert not np.allclose(weights[SQUARE], weights[SQUARE].T)
-    np.testing.assert_array_equal(load_checkpoint(file).state_dict[SQUARE], weights[SQUARE])
+    np.testing.assert_array_equal(load_checkpoint(file).state_dict[SQUARE], weights[SQUARE].T)
 
 
 def test_a_folder_and_another_name_are_as_good(file: Path) -> None:
@@ -78,10 +79,10 @@ def test_half_precision_is_made_float32_exactly(tmp_path: Path, weights: Tensors
     plan = load_checkpoint(write_gguf(tmp_path / "gpt2.gguf", weights, quantised=kind)).plan
     state_dict = load_checkpoint(tmp_path / "gpt2.gguf").state_dict
     if kind == GGMLQuantizationType.F16:
-        np.testing.assert_array_equal(state_dict[SQUARE], weights[SQUARE].astype(np.float16).astype(np.float32))
+        np.testing.assert_array_equal(state_dict[SQUARE], weights[SQUARE].T.astype(np.float16).astype(np.float32))
     else:
         assert not (state_dict[SQUARE].view(np.uint32) & 0xFFFF).any()
-        np.testing.assert_allclose(state_dict[SQUARE], weights[SQUARE], rtol=2**-8)
+        np.testing.assert_allclose(state_dict[SQUARE], weights[SQUARE].T, rtol=2**-8)
     assert "blk.1.attn_output.weight" in plan.upcast
     assert "output_norm.weight" not in plan.upcast
     assert plan.dequantised == {}
@@ -91,12 +92,13 @@ def test_half_precision_is_made_float32_exactly(tmp_path: Path, weights: Tensors
 def test_q8_0_is_a_scale_for_each_32_numbers(tmp_path: Path, wide: Tensors) -> None:
     file = write_gguf(tmp_path / "gpt2.gguf", wide, quantised=GGMLQuantizationType.Q8_0)
     checkpoint = load_checkpoint(file)
+    state_dict = as_linear(checkpoint.state_dict)
     for name, value in wide.items():
         if value.ndim == 2:
             stored = gguf.quants.quantize(value, GGMLQuantizationType.Q8_0).reshape(-1, 34)
             scales = stored[:, :2].copy().view(np.float16).astype(np.float32)
             expected = (scales * stored[:, 2:].view(np.int8)).reshape(value.shape)
-            np.testing.assert_array_equal(checkpoint.state_dict[name], expected, err_msg=name)
+            np.testing.assert_array_equal(state_dict[name], expected, err_msg=name)
     assert checkpoint.plan.dequantised["blk.1.attn_output.weight"] == "Q8_0, dequantised to float32"
     assert len(checkpoint.plan.dequantised) == 2 + 2 * 4
     assert checkpoint.plan.dtypes == ["F32", "Q8_0"]
@@ -108,7 +110,7 @@ def test_what_the_gguf_package_quantises(tmp_path: Path, wide: Tensors, name: st
     kind = GGMLQuantizationType[name]
     checkpoint = load_checkpoint(write_gguf(tmp_path / "gpt2.gguf", wide, quantised=kind))
     expected = gguf.quants.dequantize(gguf.quants.quantize(wide[SQUARE], kind), kind)
-    np.testing.assert_array_equal(checkpoint.state_dict[SQUARE], expected)
+    np.testing.assert_array_equal(checkpoint.state_dict[SQUARE], expected.T)
     assert np.corrcoef(expected.ravel(), wide[SQUARE].ravel())[0, 1] > 0.95
     assert checkpoint.plan.dequantised["token_embd.weight"] == f"{name}, dequantised to float32"
 
@@ -141,7 +143,7 @@ def test_types_with_rows_of_256(tmp_path: Path, name: str) -> None:
 
     checkpoint = load_checkpoint(file)
     assert checkpoint.plan.dequantised == {"blk.0.attn_output.weight": f"{name}, dequantised to float32"}
-    np.testing.assert_array_equal(checkpoint.state_dict[square], gguf.quants.dequantize(rows, kind))
+    np.testing.assert_array_equal(checkpoint.state_dict[square], gguf.quants.dequantize(rows, kind).T)
 
 
 def test_a_head_of_its_own(tmp_path: Path, weights: Tensors) -> None:

@@ -8,7 +8,7 @@ import torch
 from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import CheckpointError, MaxGPT2Error, TokenizerError
 from max_gpt2.verify.reference import Reference
-from tests.checkpoints import random_ids, write_tokenizer
+from tests.checkpoints import as_linear, random_ids, write_tokenizer
 from tests.other_formats import NanoGPT, nanogpt_content
 
 SQUARE = "transformer.h.1.attn.c_proj.weight"
@@ -34,23 +34,24 @@ def save(folder: Path, bias: bool = True, prefix: str = "", changes: dict[str, A
 def test_it_is_the_model_that_nanogpt_computes(folder: Path, bias: bool, prefix: str) -> None:
     model = save(folder, bias, prefix)
     checkpoint = load_checkpoint(folder, allow_pickle=True)
+    state_dict = as_linear(checkpoint.state_dict)
     for name, value in model.state_dict().items():
-        np.testing.assert_array_equal(checkpoint.state_dict[name], value.numpy(), err_msg=name)
+        np.testing.assert_array_equal(state_dict[name], value.numpy(), err_msg=name)
     ids = random_ids(2, 67)
     with torch.no_grad():
         expected = model(torch.from_numpy(ids)).numpy()
     np.testing.assert_allclose(Reference(checkpoint).logits(ids), expected, rtol=0, atol=2e-5)
     assert np.abs(expected).max() > 1
     assert checkpoint.plan.format == "nanoGPT"
-    assert checkpoint.plan.transposed == []
+    assert len(checkpoint.plan.transposed) == 12
     assert checkpoint.plan.tied
     assert checkpoint.config.activation_function == "gelu"
 
 
-def test_the_square_c_proj_is_not_transposed(folder: Path) -> None:
+def test_the_square_c_proj_is_transposed(folder: Path) -> None:
     stored = save(folder).state_dict()[SQUARE].numpy()
     assert not np.allclose(stored, stored.T)
-    np.testing.assert_array_equal(load_checkpoint(folder, allow_pickle=True).state_dict[SQUARE], stored)
+    np.testing.assert_array_equal(load_checkpoint(folder, allow_pickle=True).state_dict[SQUARE], stored.T)
 
 
 def test_biases_that_are_not_there_are_zeros_and_reported(folder: Path) -> None:

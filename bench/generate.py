@@ -54,18 +54,18 @@ def prefill(ours: Any, theirs: Any, tokens: list[int]) -> tuple[Callable[[], flo
     """Return what reads a prompt on each side, and the seconds that it takes."""
     import torch
 
-    row = np.array([tokens])
+    row = torch.tensor([tokens])
     compiled = ours.engine.model
 
     def by_max() -> float:
         started = time.perf_counter()
-        compiled.session(1, len(tokens)).extend(row, first=len(tokens) - 1)
+        compiled.session(1, len(tokens)).extend({0: tokens})
         return time.perf_counter() - started
 
     def by_torch() -> float:
         started = time.perf_counter()
         with torch.no_grad():
-            theirs(torch.from_numpy(row), use_cache=True, logits_to_keep=1)
+            theirs(row, use_cache=True, logits_to_keep=1)
         return time.perf_counter() - started
 
     return by_max, by_torch

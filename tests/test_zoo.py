@@ -10,7 +10,7 @@ from torch import nn
 
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.verify.reference import Reference
-from tests.checkpoints import reference_logits, reference_model
+from tests.checkpoints import as_linear, reference_logits, reference_model
 from tests.other_formats import linear_layout
 from tests.zoo import ZOO, Fixture, broken
 from tests.zoo.fixture import LAST, Group, Loads, answer, question, saved
@@ -38,7 +38,7 @@ def check_loaded(checkpoint: Checkpoint, model: nn.Module, loads: Loads) -> None
     weights = linear_layout(model)
     zeros = checkpoint.plan.zero_filled.keys()
     assert checkpoint.state_dict.keys() == weights.keys() | zeros
-    for name, value in checkpoint.state_dict.items():
+    for name, value in as_linear(checkpoint.state_dict).items():
         np.testing.assert_array_equal(value, weights.get(name, np.zeros_like(value)), err_msg=name)
     ids = question(checkpoint)
     expected = answer(model, ids)

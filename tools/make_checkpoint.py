@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from max_gpt2.checkpoint.layout import LM_HEAD, canonical_shapes, is_conv1d
+from max_gpt2.checkpoint.layout import LM_HEAD, canonical_shapes
 from max_gpt2.checkpoint.locate import DEMO
 from max_gpt2.config import SIZES, GPT2Config
 from max_gpt2.convert.weights import header
@@ -27,7 +27,7 @@ def stored_layout(config: GPT2Config) -> dict[str, tuple[int, ...]]:
     }
     for name, shape in canonical_shapes(config).items():
         if name != LM_HEAD:
-            shapes[name.removeprefix("transformer.")] = shape[::-1] if is_conv1d(name) else shape
+            shapes[name.removeprefix("transformer.")] = shape
     return dict(sorted(shapes.items()))
 
 

@@ -15,9 +15,9 @@ from max_gpt2.errors import CheckpointError, MaxGPT2Error
 from tests.checkpoints import (
     Tensors,
     assert_same,
+    conv1d_weights,
     edit_config,
     edit_weights,
-    conv1d_weights,
     reference_model,
     write_checkpoint,
 )

@@ -15,7 +15,7 @@ CONV1D = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 
 
 def reread(oracle: str, folder: Path) -> Tensors:
-    """Return all tensors as float32, linear weights `[out, in]`, with `lm_head.weight`."""
+    """Return all tensors as float32, the layers' weights `[in, out]`, with `lm_head.weight`."""
     state = {name: np.asarray(value, np.float32) for name, value in _READERS[oracle](folder).items()}
     state.setdefault("lm_head.weight", state["transformer.wte.weight"])
     return state
@@ -52,13 +52,18 @@ def _huggingface(state: Tensors) -> Tensors:
     return {f"transformer.{name.removeprefix('transformer.')}": value for name, value in state.items()}
 
 
+def _conv1d(state: Tensors) -> Tensors:
+    """The layers of PyTorch's Linear, `[out, in]`, as `[in, out]`."""
+    return {name: value.T if name.endswith(CONV1D) else value for name, value in state.items()}
+
+
 def _nanogpt(folder: Path) -> Tensors:
     content = torch.load(folder / "ckpt.pt", map_location="cpu", weights_only=True)
     state = {name: value.float().numpy() for name, value in content["model"].items()}
     if not content["model_args"].get("bias", True):
         zeros = {name: np.zeros(len(value)) for name, value in state.items() if ".h." in name or ".ln_f" in name}
         state |= {name.removesuffix("weight") + "bias": value for name, value in zeros.items()}
-    return state
+    return _conv1d(state)
 
 
 def _llmc(folder: Path) -> Tensors:
@@ -83,7 +88,7 @@ def _llmc(folder: Path) -> Tensors:
         state |= {f"transformer.h.{number}.{name}": take(*shape) for number in range(layers)}
     state |= {"transformer.ln_f.weight": take(width), "transformer.ln_f.bias": take(width)}
     assert not len(numbers)
-    return state
+    return _conv1d(state)
 
 
 def _gguf(folder: Path) -> Tensors:
@@ -94,7 +99,7 @@ def _gguf(folder: Path) -> Tensors:
             name = ours + name[len(theirs) :] if name.startswith(theirs) else name.replace(theirs, ours)
         values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         state[name] = values.reshape(tensor.shape[::-1])
-    return state
+    return _conv1d(state)
 
 
 _READERS: dict[str, Callable[[Path], Tensors]] = {

@@ -14,8 +14,9 @@ from max_gpt2.verify.reference import Reference
 from tests.checkpoints import (
     TEXT,
     Tensors,
+    as_linear,
     assert_same,
-    linear_weights,
+    conv1d_weights,
     random_ids,
     reference_logits,
     reference_model,
@@ -52,8 +53,8 @@ def refusal(path: Path, load: Callable[[Path], object] = load_checkpoint) -> str
 def test_it_is_what_transformers_computes(file: Path, weights: Tensors) -> None:
     checkpoint = load_checkpoint(file)
     model = reference_model(layer_norm_epsilon=EPSILON)
-    assert_same(checkpoint.state_dict, weights, atol=0)
-    assert_same(checkpoint.state_dict, linear_weights(model))
+    assert_same(as_linear(checkpoint.state_dict), weights, atol=0)
+    assert_same(checkpoint.state_dict, conv1d_weights(model))
     ids = random_ids(2, 67)
     np.testing.assert_allclose(Reference(checkpoint).logits(ids), reference_logits(model, ids), rtol=0, atol=1e-5)
     plan, config = checkpoint.plan, checkpoint.config

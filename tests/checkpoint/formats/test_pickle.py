@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from max_gpt2.checkpoint import Checkpoint, inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import CheckpointError, MaxGPT2Error, MissingExtraError
-from tests.checkpoints import assert_same, linear_weights, reference_model, save_sharded_pickle
+from tests.checkpoints import assert_same, conv1d_weights, reference_model, save_sharded_pickle
 
 State = dict[str, torch.Tensor]
 WTE = "transformer.wte.weight"
@@ -60,7 +60,7 @@ def test_it_is_what_transformers_computes(
     save(tiny, state)
     checkpoint = load_checkpoint(tiny, allow_pickle=True)
     assert_same(checkpoint.state_dict, tiny_checkpoint.state_dict, atol=0)
-    assert_same(checkpoint.state_dict, linear_weights(reference_model()))
+    assert_same(checkpoint.state_dict, conv1d_weights(reference_model()))
     assert checkpoint.plan.format == name
     assert len(checkpoint.plan.transposed) == 12
     message = refusal(tiny, allow_pickle=False)

@@ -4,18 +4,17 @@ from typing import Annotated
 
 import typer
 
-from max_gpt2.cli_options import AllowNonfinite, AllowPickle, AsJson, Model, Tokenizer
+from max_gpt2.cli_options import AllowNonfinite, AllowPickle, AsJson, Model, Tokenizer, WhichKernels, print_json
 
 
 def doctor(as_json: AsJson = False) -> None:
     """Check the machine, the packages and the caches; the exit code is 0 when all that is needed is there, else 1."""
     from max_gpt2.doctor import examine
-    from max_gpt2.json_text import json_text
     from max_gpt2.reports.doctor import doctor_facts, show_findings
 
     findings = examine()
     facts = doctor_facts(findings)
-    print(json_text(facts)) if as_json else show_findings(findings)
+    print_json(facts) if as_json else show_findings(findings)
     raise typer.Exit(0 if facts["ok"] else 1)
 
 
@@ -25,11 +24,11 @@ def warm(
     tokenizer: Tokenizer = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
+    kernels: WhichKernels = "mojo",
     as_json: AsJson = False,
 ) -> None:
     """Compile a model now, so that the next command that uses it starts in seconds."""
     from max_gpt2.console import with_clock
-    from max_gpt2.json_text import json_text
     from max_gpt2.reports.warm import show_warmed, warm_facts
     from max_gpt2.warm import warm as warm_up
 
@@ -40,6 +39,7 @@ def warm(
         tokenizer=tokenizer,
         allow_pickle=allow_pickle,
         allow_nonfinite=allow_nonfinite,
+        kernels=kernels,
     )
     facts = warm_facts(model, warmed)
-    print(json_text(facts)) if as_json else show_warmed(facts)
+    print_json(facts) if as_json else show_warmed(facts)

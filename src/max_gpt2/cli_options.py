@@ -1,7 +1,7 @@
 """Options that several commands share, and what they are read as."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,12 @@ Output = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an --output that is of another run.")]
 
+# Its values are spelled out, as model.Kernels has them: importing the model takes a second.
+WhichKernels = Annotated[
+    Literal["mojo", "builtin"],
+    typer.Option("--kernels", help="Compute with max-gpt2's own Mojo kernels, or with MAX's operations."),
+]
+
 
 def prompt_tokens(tokenizer: "GPT2Tokenizer", prompt: str | None, prompt_ids: str | None) -> list[int]:
     """Return the ids of a prompt that is a text, or a list of ids; raises RequestError when both are given."""
@@ -42,6 +48,26 @@ def prompt_tokens(tokenizer: "GPT2Tokenizer", prompt: str | None, prompt_ids: st
         return [int(part) for part in prompt_ids.split(",")] if prompt_ids.strip() else []
     except ValueError as error:
         raise RequestError(f"--prompt-ids {prompt_ids!r} is not a list of ids. Write them as 1,2,3.") from error
+
+
+def biases(given: list[str] | None) -> dict[int, float]:
+    """Return what --logit-bias adds to which ids; raises RequestError unless each is ID=NUMBER."""
+    found = {}
+    for one in given or []:
+        try:
+            id_, number = one.split("=")
+            found[int(id_)] = float(number)
+        except ValueError as error:
+            raise RequestError(f"--logit-bias {one!r} is not an id and a number. Write them as 50256=-2.5.") from error
+    return found
+
+
+def bans(given: list[str] | None, tokenizer: "GPT2Tokenizer") -> list[list[int]]:
+    """Return the ids of the texts of --bad-words, both as they are and after a space."""
+    if not all(given or []):
+        raise RequestError("A text of --bad-words is empty. Leave it out.")
+    texts = [text for one in given or [] for text in dict.fromkeys([one, " " + one.lstrip(" ")])]
+    return [tokenizer.encode(text) for text in texts]
 
 
 def check_files(
@@ -58,3 +84,10 @@ def check_files(
         raise RequestError("--output is for the texts of an --input. Add --input FILE, or leave --output out.")
     if force and target is None:
         raise RequestError("--force replaces an --output, and there is none. Add --output FILE, or leave --force out.")
+
+
+def print_json(facts: dict[str, Any]) -> None:
+    """Print the one object of --json."""
+    from max_gpt2.json_text import json_text
+
+    print(json_text(facts))

@@ -64,6 +64,12 @@ def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed
             )
     tokens = encode_prompt(tokenizer, prompt)
     check_request(config, tokenizer, Request(tokens, max_new_tokens, Sampling(temperature, seed=seed)))
+    if len(tokens) + max_new_tokens > config.n_positions:
+        room = config.n_positions - len(tokens)
+        raise RequestError(
+            f"The prompt's {len(tokens)} tokens and --max-new-tokens {max_new_tokens} exceed the model's context of "
+            f"{config.n_positions}. Shorten the prompt, or ask for at most {room}."
+        )
     quiet_transformers()
     prompts = [
         Example(one.name, np.array([one.tokens]))

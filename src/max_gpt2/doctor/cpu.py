@@ -6,8 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from max_gpt2.doctor.control_group import limits
 from max_gpt2.doctor.finding import Finding
+from max_gpt2.machine.control_group import limits
 
 #: What the vector units are called in /proc/cpuinfo, the fastest first.
 VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}

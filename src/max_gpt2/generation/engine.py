@@ -1,50 +1,22 @@
 """Writing text with a compiled model."""
 
-import secrets
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from max_gpt2.generation.history import History
-from max_gpt2.generation.logprobs import TokenLogprob, token_logprob
-from max_gpt2.generation.request import Request, check_request
-from max_gpt2.generation.sampling import make_sampler
-from max_gpt2.generation.text_stream import TextStream
+from max_gpt2.errors import RequestError
+from max_gpt2.generation.beam_text import BeamText, check_beams
+from max_gpt2.generation.beams import BeamSearch, search
+from max_gpt2.generation.request import Request, check_request, fresh_seed
+from max_gpt2.generation.result import Generation, Recording, Step
+from max_gpt2.generation.room import check_room
+from max_gpt2.generation.sampling import make_processors
+from max_gpt2.generation.together import write_together
+from max_gpt2.generation.writer import Writer
 from max_gpt2.model import CompiledModel
 from max_gpt2.tokenizer import GPT2Tokenizer
 
-FinishReason = Literal["length", "stop"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One id that was written, the text that can be shown since the last, and how likely it was if that was asked.
-
-    The last step has a `finish_reason`; it has no token when the text ended with one that is not part of it.
-    """
-
-    token: int | None
-    piece: str
-    logprob: TokenLogprob | None = None
-    finish_reason: FinishReason | None = None
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What was written: `text` is the continuation of the prompt, `tokens` its ids; times are in seconds.
-
-    The text is cut before a stop string; `tokens` are all that were written. `logprobs` is empty unless asked for.
-    """
-
-    prompt_tokens: list[int]
-    tokens: list[int]
-    text: str
-    finish_reason: FinishReason
-    seed: int
-    logprobs: list[TokenLogprob]
-    prefill_s: float
-    decode_tokens_per_s: float | None
+#: How many texts are written at a time unless it is said: with more there are more tokens a second, and more memory.
+BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -60,56 +32,66 @@ class Engine:
         An id that the tokenizer does not have is never written; an engine never repeats itself without a seed. Raises
         RequestError at once when the request cannot be carried out.
         """
-        check_request(self.model.config, self.tokenizer, request)
-        return self._steps(request)
-
-    def _steps(self, request: Request) -> Iterator[Step]:
-        endings = {*self.model.config.eos_token_ids, *request.stop_ids}
-        seed = request.sampling.seed
-        sample = make_sampler(
-            request.sampling, fresh_seed() if seed is None else seed, self.tokenizer.size, sorted(endings)
-        )
-        history, stream = History(list(request.prompt_tokens)), TextStream(self.tokenizer, request.stop)
-        if request.max_new_tokens == 0:
-            yield Step(None, "", finish_reason="length")
-        session = self.model.session(1, len(history.prompt) + request.max_new_tokens)
-        new = history.prompt
-        while len(history.written) < request.max_new_tokens:
-            logits = session.extend({0: new})[0][-1]  # [vocab]
-            token = sample(logits, history)
-            if token in endings:
-                yield Step(None, stream.end(), finish_reason="stop")
-                return
-            history.written.append(token)
-            new = [token]
-            piece = stream.add(token)
-            logprob = None if request.logprobs is None else token_logprob(logits, token, request.logprobs)
-            if stream.stopped:
-                yield Step(token, piece, logprob, "stop")
-                return
-            last = len(history.written) == request.max_new_tokens
-            yield Step(token, piece + (stream.end() if last else ""), logprob, "length" if last else None)
+        slots, room = self._check([request], 1)
+        return (step for _, step in write_together(self.model, [self._writer(request)], slots, room))
 
     def generate(self, request: Request) -> Generation:
         """Carry a request out to its end; without a seed one is drawn and reported. Raises as `steps` does."""
-        seed = fresh_seed() if request.sampling.seed is None else request.sampling.seed
-        stamps = [time.perf_counter()]  # the start, then after each step; the first of these is the prefill
-        steps = []
-        for step in self.steps(request.with_seed(seed)):
-            steps.append(step)
-            stamps.append(time.perf_counter())
-        return Generation(
-            prompt_tokens=list(request.prompt_tokens),
-            tokens=[step.token for step in steps if step.token is not None],
-            text="".join(step.piece for step in steps),
-            finish_reason=steps[-1].finish_reason or "length",
-            seed=seed,
-            logprobs=[step.logprob for step in steps if step.logprob],
-            prefill_s=stamps[1] - stamps[0],
-            decode_tokens_per_s=(len(stamps) - 2) / (stamps[-1] - stamps[1]) if len(stamps) > 2 else None,
-        )
+        (generation,) = self.generate_all([request])
+        return generation
 
+    def generate_all(self, requests: Sequence[Request], batch_size: int = BATCH_SIZE) -> Iterator[Generation]:
+        """Carry requests out, so many at a time, and yield each, in their order, when it and all before it are there.
 
-def fresh_seed() -> int:
-    """Draw a seed."""
-    return secrets.randbelow(2**31)
+        Each text is what it would be alone; a prompt that several have is computed once. Raises at once as `steps`
+        does, and RequestError when there is no memory for so many.
+        """
+        slots, room = self._check(requests, batch_size)
+        return self._in_order(requests, slots, room)
+
+    def beam_search(self, request: Request, how: BeamSearch) -> list[BeamText]:
+        """Return the most probable texts that a beam search finds, at most `num_beams`, the best first.
+
+        Of the request's sampling only what changes the scores counts: nothing is drawn. Raises as `steps` does, and
+        RequestError for stop strings, logprobs and a context that slides, which a beam search does not have.
+        """
+        check_beams(request)
+        self._check([request], 1)
+        config, size = self.model.config, self.tokenizer.size
+        room = request.room(config)
+        check_room(config, how.num_beams, room)
+        endings = sorted({*config.eos_token_ids, *request.stop_ids})
+        processors = make_processors(request.sampling, size, endings)
+        most = min(request.max_new_tokens, config.n_positions + 1 - len(request.prompt_tokens))
+        session = self.model.session(how.num_beams, room)
+        beams = search(session, request.prompt_tokens, how, processors, size, endings, most)
+        return [BeamText.of(beam, how, endings, self.tokenizer) for beam in beams]
+
+    def _check(self, requests: Sequence[Request], batch_size: int) -> tuple[int, int]:
+        """Return how many slots there have to be for how many tokens each."""
+        for request in requests:
+            check_request(self.model.config, self.tokenizer, request)
+        if batch_size < 1:
+            raise RequestError(f"The batch size {batch_size} is not a whole number from 1 on. Correct it.")
+        slots = min(batch_size, len(requests))
+        room = max((request.room(self.model.config) for request in requests), default=0)
+        check_room(self.model.config, slots, room)
+        return slots, room
+
+    def _in_order(self, requests: Iterable[Request], slots: int, room: int) -> Iterator[Generation]:
+        under_way: dict[Writer, Recording] = {}
+
+        def started() -> Iterator[Writer]:
+            for request in requests:
+                writer = self._writer(request)
+                under_way[writer] = Recording(request, writer.seed)
+                yield writer
+
+        for writer, step in write_together(self.model, started(), slots, room):
+            under_way[writer].add(step)
+            while under_way and under_way[first := next(iter(under_way))].ended:
+                yield under_way.pop(first).generation()
+
+    def _writer(self, request: Request) -> Writer:
+        seed = request.sampling.seed
+        return Writer(self.model.config, self.tokenizer, request, fresh_seed() if seed is None else seed)

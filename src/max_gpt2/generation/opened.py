@@ -7,7 +7,7 @@ from pathlib import Path
 from max_gpt2.checkpoint import LoadPlan, inspect_checkpoint, load_weights, read_tokenizer
 from max_gpt2.config import GPT2Config
 from max_gpt2.generation.engine import Engine
-from max_gpt2.model import compile_model
+from max_gpt2.model import Kernels, compile_model
 from max_gpt2.progress import COMPILING, Runner, silently
 from max_gpt2.tokenizer import GPT2Tokenizer
 
@@ -33,12 +33,12 @@ class OpenedModel:
         """The model's config."""
         return self.plan.config
 
-    def load(self, run: Runner = silently, *, allow_nonfinite: bool = False) -> Loaded:
+    def load(self, run: Runner = silently, *, allow_nonfinite: bool = False, kernels: Kernels = "mojo") -> Loaded:
         """Load the weights and compile; raises CheckpointError when they are damaged."""
         started = time.perf_counter()
         weights = run("Loading the weights", lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
         loaded = time.perf_counter()
-        compiled = run(COMPILING, lambda: compile_model(self.config, weights))
+        compiled = run(COMPILING, lambda: compile_model(self.config, weights, kernels))
         return Loaded(Engine(compiled, self.tokenizer), loaded - started, time.perf_counter() - loaded)
 
 

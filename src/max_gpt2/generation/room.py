@@ -1,14 +1,14 @@
 """Whether the memory holds the keys and values of so many texts."""
 
 from max_gpt2.config import GPT2Config
-from max_gpt2.doctor import available_memory
 from max_gpt2.errors import RequestError
+from max_gpt2.machine.memory import memory
 from max_gpt2.model import cache_bytes
 
 
 def check_room(config: GPT2Config, slots: int, room: int) -> None:
     """Raise RequestError when `slots` texts of `room` tokens need more memory than is available."""
-    needed, available = cache_bytes(config, slots, room), available_memory()
+    needed, (_, available) = cache_bytes(config, slots, room), memory()
     if needed > available:
         fewer = "a smaller batch size, fewer samples" if slots > 1 else "a shorter prompt"
         raise RequestError(

@@ -84,7 +84,7 @@ def make_sampler(sampling: Sampling, seed: int, size: int, endings: Sequence[int
     Raises RequestError when `logit_bias` or `bad_words` have other ids, and when the sampler is called, if every token
     is forbidden.
     """
-    process = _processors(sampling, size, endings)
+    process = make_processors(sampling, size, endings)
     dice = np.random.default_rng(seed)
 
     def sample(logits: np.ndarray, history: History) -> int:
@@ -112,7 +112,8 @@ def warp(scores: np.ndarray, sampling: Sampling) -> np.ndarray:
     return warpers.min_p(scores, sampling.min_p) if sampling.min_p else scores
 
 
-def _processors(sampling: Sampling, size: int, endings: Sequence[int]) -> list[Processor]:
+def make_processors(sampling: Sampling, size: int, endings: Sequence[int]) -> list[Processor]:
+    """Return what changes the scores before an id is chosen; raises RequestError for an id that is not below `size`."""
     ids = [*sampling.logit_bias, *(id_ for sequence in sampling.bad_words for id_ in sequence)]
     if strangers := [id_ for id_ in ids if not 0 <= id_ < size]:
         raise RequestError(f"logit_bias or bad_words have the id {strangers[0]}, which is not in 0 .. {size - 1}.")

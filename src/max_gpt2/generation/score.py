@@ -47,7 +47,7 @@ def check_score(config: GPT2Config, tokens: Sequence[int]) -> None:
     """Raise RequestError for fewer than two ids, more than the context, and ids out of range."""
     if len(tokens) < 2:
         raise RequestError(f"The text has only {len(tokens)} tokens. Give two at least: the first has no probability.")
-    check_prompt(config, tokens, 0)
+    check_prompt(config, tokens)
 
 
 def score(engine: Engine, tokens: Sequence[int]) -> Score:

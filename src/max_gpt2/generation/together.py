@@ -51,9 +51,7 @@ class _Prompts:
         """Know that a slot begins with something else now."""
         self._known.pop(slot, None)
 
-    def read(
-        self, started: Mapping[int, Sequence[int]], running: Mapping[int, Sequence[int]]
-    ) -> dict[int, np.ndarray]:
+    def read(self, started: Mapping[int, Sequence[int]], running: Mapping[int, Sequence[int]]) -> dict[int, np.ndarray]:
         """Put prompts into their slots and add ids to other texts; return the logits [vocab] after each."""
         logits, fresh, twins = dict[int, np.ndarray](), dict[int, Sequence[int]](), dict[int, int]()
         for slot, prompt in started.items():

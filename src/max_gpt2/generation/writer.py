@@ -57,5 +57,5 @@ class Writer:
         return "length" if full or len(self._history.written) == self._most else None
 
     def _last_half(self) -> list[int]:
-        """The part of the text that is kept when the context slides, half of what it holds."""
+        """Return the part of the text that is kept when the context slides, half of what it holds."""
         return [*self._history.prompt, *self._history.written][-max(1, self._context // 2) :]

@@ -1,5 +1,6 @@
 """The model for users: every flag of a real checkpoint, compiled once for every batch and length."""
 
+from max_gpt2.model.cache import cache_bytes
 from max_gpt2.model.compiled import CompiledModel, compile_model
 from max_gpt2.model.operations import Kernels
 from max_gpt2.model.session import Session
@@ -12,6 +13,7 @@ __all__ = [
     "Kernels",
     "Session",
     "TracedModel",
+    "cache_bytes",
     "compile_model",
     "state_names",
     "trace_model",

@@ -17,7 +17,7 @@ class Cache:
 
     def __init__(self, config: GPT2Config, slots: int, room: int) -> None:
         """Make room for texts of at most `room` tokens."""
-        room = (-(-room // _BLOCK) | 1) * _BLOCK
+        room = _padded(room)
         front = (config.n_layer, slots, config.n_head)
         self._keys = np.zeros((*front, config.head_dim, room), np.float32)
         self._values = np.zeros((*front, room, config.head_dim), np.float32)
@@ -27,6 +27,15 @@ class Cache:
         """Copy the first `length` tokens of one slot to another."""
         self._keys[:, target, ..., :length] = self._keys[:, source, ..., :length]
         self._values[:, target, :, :length] = self._values[:, source, :, :length]
+
+
+def cache_bytes(config: GPT2Config, slots: int, room: int) -> int:
+    """Return how much memory the keys and values of `slots` texts of `room` tokens take."""
+    return 2 * 4 * config.n_layer * slots * config.n_embd * _padded(room)
+
+
+def _padded(room: int) -> int:
+    return (-(-room // _BLOCK) | 1) * _BLOCK
 
 
 def cache_types(config: GPT2Config) -> list[BufferType]:

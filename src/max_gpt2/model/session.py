@@ -47,11 +47,11 @@ class Session:
         kept = counts if keep is None else np.minimum(counts, keep)
         return np.split(logits.to_numpy(), np.cumsum(kept)[:-1])
 
-    def copy(self, source: int, target: int) -> None:
-        """Make the text in one slot that of another."""
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Make a slot's text the first `length` tokens that another holds or, if it was cleared, has held."""
         if source != target:
-            self._cache.copy(source, target, int(self.lengths[source]))
-            self.lengths[target] = self.lengths[source]
+            self._cache.copy(source, target, length)
+        self.lengths[target] = length
 
     def clear(self, slot: int) -> None:
         """Forget the text in a slot, which is free for another then."""

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from max_gpt2.batch_files import (
-    Answer,
+    Answers,
     InputFile,
     OutputFile,
     Record,
     Tally,
-    answer_lines,
     check_defaults,
-    generation_answer,
+    generation_answers,
     generation_options,
     identity,
     kept_on_ctrl_c,
-    score_answer,
+    score_answers,
     write_answers,
 )
 from max_gpt2.console import line_bar, numeric, stdout, table
@@ -38,10 +37,12 @@ class Files:
     force: bool = False
 
 
-def generate_lines(model: str, opened: OpenedModel, defaults: Request, files: Files, load: Load) -> dict[str, Any]:
-    """Continue each line that the output does not have yet, with a bar; return what came of it, as JSON values.
+def generate_lines(
+    model: str, opened: OpenedModel, defaults: Request, files: Files, load: Load, batch_size: int
+) -> dict[str, Any]:
+    """Continue each line that the output does not have yet, `batch_size` at a time, with a bar.
 
-    Raises MaxGPT2Error when the files or the options cannot be used.
+    Returns what came of it, as JSON values. Raises MaxGPT2Error when the files or the options cannot be used.
     """
     if files.target is None:
         raise RequestError("--input needs a file to write the texts into. Add --output FILE.")
@@ -49,7 +50,9 @@ def generate_lines(model: str, opened: OpenedModel, defaults: Request, files: Fi
     source = InputFile.look_at(files.source, "prompt")
     run, tally = identity("generate", source, opened, generation_options(defaults)), Tally()
     with OutputFile(files.target, run, seed=defaults.sampling.seed, force=files.force) as output:
-        kept = _fill(output, source, tally, lambda: generation_answer(load().engine, defaults, output.seed))
+        kept = _fill(
+            output, source, tally, lambda: generation_answers(load().engine, defaults, output.seed, batch_size)
+        )
     return {**_facts(model, files, source, kept, tally), "seed": output.seed}
 
 
@@ -60,16 +63,16 @@ def score_lines(model: str, opened: OpenedModel, files: Files, load: Load) -> di
     """
     source, tally, texts, kept = InputFile.look_at(files.source, "text"), Tally(), list[Record](), 0
     if files.target is None:
-        answer = score_answer(load().engine)
+        answers = score_answers(load().engine)
         with line_bar("Scoring", len(source.numbers), 0) as advance:
             tell = _told(source, tally, advance)
-            for record in answer_lines(source, answer):
+            for record in answers(source.lines(0)):
                 tell(record)
                 texts.append(record)
     else:
         run = identity("score", source, opened, {})
         with OutputFile(files.target, run, seed=0, force=files.force) as output:
-            kept = _fill(output, source, tally, lambda: score_answer(load().engine))
+            kept = _fill(output, source, tally, lambda: score_answers(load().engine))
     return {
         **_facts(model, files, source, kept, tally),
         "logprob": tally.logprob,
@@ -97,16 +100,16 @@ def show_scored(facts: dict[str, Any]) -> None:
         print(f"All together: log probability {facts['logprob']:.4f}, perplexity {facts['perplexity']:.4f}")
 
 
-def _fill(output: OutputFile, source: InputFile, tally: Tally, make_answer: Callable[[], Answer]) -> int:
+def _fill(output: OutputFile, source: InputFile, tally: Tally, make_answers: Callable[[], Answers]) -> int:
     """Answer the lines that an output does not have yet; return how many it had."""
     total = len(source.numbers)
     with kept_on_ctrl_c(output, total):
         output.keep(source, tally.add)
         kept = output.done
         if kept < total:
-            answer = make_answer()
+            answers = make_answers()
             with line_bar("Working", total, kept) as advance:
-                write_answers(source, output, answer, _told(source, tally, advance))
+                write_answers(source, output, answers, _told(source, tally, advance))
     return kept
 
 

@@ -1,31 +1,57 @@
 """What `max-gpt2 generate` and `max-gpt2 score` show."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from max_gpt2.console import stderr, stdout, table
-from max_gpt2.generation import Generation, Loaded, Request, Score
+from max_gpt2.generation import BeamText, Generation, Loaded, Request, Score
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 
-def generation_facts(model: str, loaded: Loaded, written: Generation) -> dict[str, Any]:
-    """Return what `max-gpt2 generate` says, as JSON values."""
+def generation_facts(model: str, loaded: Loaded, texts: Sequence[Generation]) -> dict[str, Any]:
+    """Return what `max-gpt2 generate` says, as JSON values: one text, or a list `texts` of several."""
+    opened = {"load_s": loaded.load_s, "compile_s": loaded.compile_s}
+    facts = [_text_facts(one) for one in texts]
+    if len(facts) > 1:
+        return {"model": model, "texts": facts, "timing": opened}
+    return {"model": model, **facts[0], "timing": opened | facts[0]["timing"]}
+
+
+def _text_facts(written: Generation) -> dict[str, Any]:
     return {
-        "model": model,
         "prompt_tokens": written.prompt_tokens,
         "tokens": written.tokens,
         "text": written.text,
         "finish_reason": written.finish_reason,
         "seed": written.seed,
         "logprobs": [asdict(one) for one in written.logprobs],
-        "timing": {
-            "load_s": loaded.load_s,
-            "compile_s": loaded.compile_s,
-            "prefill_s": written.prefill_s,
-            "decode_tokens_per_s": written.decode_tokens_per_s,
-        },
+        "timing": asdict(written.timing),
     }
+
+
+def show_samples(loaded: Loaded, requests: Sequence[Request], batch_size: int) -> None:
+    """Print the prompt with each continuation as soon as it and those before it are there."""
+    started, count = time.perf_counter(), 0
+    prompt = loaded.engine.tokenizer.decode(requests[0].prompt_tokens)
+    for number, one in enumerate(loaded.engine.generate_all(requests, batch_size), 1):
+        print(f"--- {number} of {len(requests)}, seed {one.seed}\n{prompt}{one.text}", flush=True)
+        count += len(one.tokens)
+    speed = count / (time.perf_counter() - started)
+    stderr.print(f"[dim]{count} tokens, {speed:.1f} tokens/s[/dim]")
+
+
+def beam_facts(model: str, request: Request, texts: Sequence[BeamText]) -> dict[str, Any]:
+    """Return what `max-gpt2 beams` says, as JSON values."""
+    return {"model": model, "prompt_tokens": list(request.prompt_tokens), "texts": [asdict(one) for one in texts]}
+
+
+def show_beams(texts: Sequence[BeamText]) -> None:
+    """Print the texts, the best first, with what they are ranked by."""
+    rows = [[f"{one.score:.4f}", f"{one.logprob:.4f}", one.finish_reason, one.text] for one in texts]
+    columns = (("score", "right"), ("log probability", "right"), ("end", "left"), ("text", "left"))
+    stdout.print(table(*columns, rows=rows))
 
 
 def show_as_it_is_written(loaded: Loaded, request: Request) -> None:

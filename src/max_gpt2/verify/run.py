@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from max_gpt2.checkpoint import Checkpoint, LoadPlan, inspect_checkpoint, load_weights, read_tokenizer
+from max_gpt2.model import Kernels
 from max_gpt2.progress import Runner, silently
 from max_gpt2.verify.answer import Answers
 from max_gpt2.verify.compare import compare, compare_logits
@@ -27,13 +28,15 @@ def verify(
     tokenizer: str | Path | None = None,
     allow_pickle: bool = False,
     allow_nonfinite: bool = False,
+    kernels: Kernels = "mojo",
 ) -> Report:
     """Compare MAX with transformers on "demo", a hub id, a folder or a file, or with MAX on another one, `against`.
 
     The reference computes first and is freed before the model loads, so that one copy of the weights is in memory at
     a time. transformers reads the folders of Hugging Face itself; of all else it is given the weights as max-gpt2 read
     them. Two checkpoints are compared without PyTorch; they need the same width and depth, and where one has more ids
-    or positions than the other, those that both have are compared. The options are those of `load_checkpoint`.
+    or positions than the other, those that both have are compared. The options are those of `load_checkpoint`;
+    `kernels` are MAX's own operations, or ours.
 
     Raises MaxGPT2Error when a checkpoint is refused, when PyTorch is missing, or when two have nothing to compare.
     """
@@ -42,25 +45,25 @@ def verify(
     questions = make_questions(plan, other, read_tokenizer(plan, tokenizer))
     started = time.perf_counter()
     if other:
-        expected, _ = _ask_max(other, questions, run, allow_nonfinite)
+        expected, _ = _ask_max(other, questions, run, allow_nonfinite, kernels)
         sides, reference = (str(model), str(against)), "MAX, as the first side"
     else:
         expected = run("Computing with PyTorch", lambda: _ask_torch(plan, questions, allow_nonfinite))
         sides, reference = ("MAX", "PyTorch"), OWN_READING if plan.origin.transformers_reads_it else OUR_READING
     timing = {"reference_s": time.perf_counter() - started}
-    answers, timing_of_max = _ask_max(plan, questions, run, allow_nonfinite)
+    answers, timing_of_max = _ask_max(plan, questions, run, allow_nonfinite, kernels)
     wte = compare(answers.wte[: questions.vocab], expected.wte[: questions.vocab])
     results = _results(questions, answers, expected)
     return Report(str(model), sides, reference, wte, results, timing | timing_of_max, _peak_memory())
 
 
 def _ask_max(
-    plan: LoadPlan, questions: Questions, run: Runner, allow_nonfinite: bool
+    plan: LoadPlan, questions: Questions, run: Runner, allow_nonfinite: bool, kernels: Kernels
 ) -> tuple[Answers, dict[str, float]]:
     stamps = [time.perf_counter()]
     weights = run("Loading the weights for MAX", lambda: load_weights(plan, allow_nonfinite=allow_nonfinite))
     stamps.append(time.perf_counter())
-    side = MaxSide.compile(plan.config, weights, run)
+    side = MaxSide.compile(plan.config, weights, run, kernels)
     stamps.append(time.perf_counter())
     answers = run("Computing with MAX", lambda: questions.ask(side))
     return answers, {"load_s": stamps[1] - stamps[0], "compile_s": stamps[2] - stamps[1]}

@@ -2,7 +2,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,16 +13,10 @@ from max_gpt2 import GPT2
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.errors import MaxGPT2Error, RequestError
 from max_gpt2.generation import Engine, Generation, Request, Sampling, Score, encode_prompt, open_model, score
-from max_gpt2.model import CompiledModel
 from tests.checkpoints import random_ids, reference_logits, reference_model
 
 PROMPT = [5, 60, 200, 7]
 GREEDY = Sampling(0)
-
-
-@pytest.fixture
-def engine(tiny_model: CompiledModel, tiny_checkpoint: Checkpoint) -> Engine:
-    return Engine(tiny_model, tiny_checkpoint.tokenizer)
 
 
 @pytest.fixture
@@ -135,10 +129,36 @@ def test_an_id_that_the_tokenizer_does_not_have_is_never_written(endless: Engine
     assert len(seen) > 100
 
 
-def test_the_context_can_be_filled_to_the_last_position(endless: Engine) -> None:
-    assert len(write(endless, 63, GREEDY).tokens) == 63
-    full = write(endless, 0, GREEDY, prompt=PROMPT * 16 + [1, 2, 3])
-    assert (full.tokens, full.text, full.finish_reason) == ([], "", "length")
+@pytest.mark.parametrize("count", [1, 60, 66, 67])
+def test_a_text_ends_where_transformers_would_fail(endless: Engine, count: int) -> None:
+    prompt = random_ids(1, count)[0].tolist()
+    written = write(endless, 100, Sampling(0, bad_words=[[299]]), prompt=prompt)
+    settings = GenerationConfig(
+        do_sample=False, max_new_tokens=68 - count, pad_token_id=0, suppress_tokens=list(range(299, 311))
+    )
+    ids = torch.tensor([prompt])
+    row = reference_model().generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)[0]
+    assert written.tokens == row[count:].tolist()
+    assert len(written.tokens) == 68 - count
+    assert written.finish_reason == "length"
+
+
+@pytest.mark.parametrize("count", [1, 60, 67, 90])
+def test_a_context_that_slides_keeps_its_last_half(endless: Engine, count: int) -> None:
+    prompt = random_ids(1, count)[0].tolist()
+    text, seen = list(prompt), prompt[-67:] if count <= 67 else prompt[-33:]
+    while len(text) < count + 110:
+        logits = reference_logits(reference_model(), np.array([seen]))[0, -1, :299]
+        text.append(int(logits.argmax()))
+        seen = text[-33:] if len(seen) == 67 else [*seen, text[-1]]
+    options: dict[str, Any] = {"prompt": prompt, "context_overflow": "slide"}
+    written = write(endless, 110, Sampling(0, bad_words=[[299]]), **options)
+    assert written.tokens == text[count:]
+    assert written.finish_reason == "length"
+    together = endless.generate_all(
+        [Request(prompt, most, Sampling(0, bad_words=[[299]]), context_overflow="slide") for most in (5, 110, 70)], 2
+    )
+    assert [one.tokens for one in together] == [text[count : count + most] for most in (5, 110, 70)]
 
 
 @pytest.mark.parametrize(
@@ -148,8 +168,8 @@ def test_the_context_can_be_filled_to_the_last_position(endless: Engine) -> None
         (Request([1, 311], 1), r"prompt id 311 is not in 0 \.\. 310"),
         (Request([-1], 1), "prompt id -1"),
         (Request([1], -1), "max_new_tokens -1 is negative"),
-        (Request([1, 2], 66), "2 tokens and max_new_tokens 66 exceed the model's context of 67"),
-        (Request([1] * 70, 0), "70 tokens .* ask for at most 0"),
+        (Request([1] * 68, 0), "68 tokens exceed the model's context of 67"),
+        (Request([1], 1, context_overflow=cast(Any, "wrap")), "context_overflow 'wrap' is neither"),
         (Request([1], 1, stop_ids=[400]), "stop id 400"),
         (Request([1], 1, stop=[""]), "stop string is empty"),
         (Request([1], 1, logprobs=400), r"logprobs 400 is not in 0 \.\. 311"),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from max_gpt2.console import stderr, stdout, table
+from max_gpt2.console import numeric, stderr, stdout, table
 from max_gpt2.generation import BeamText, Generation, Loaded, Request, Score
 from max_gpt2.tokenizer import GPT2Tokenizer
 
@@ -50,8 +50,7 @@ def beam_facts(model: str, request: Request, texts: Sequence[BeamText]) -> dict[
 def show_beams(texts: Sequence[BeamText]) -> None:
     """Print the texts, the best first, with what they are ranked by."""
     rows = [[f"{one.score:.4f}", f"{one.logprob:.4f}", one.finish_reason, one.text] for one in texts]
-    columns = (("score", "right"), ("log probability", "right"), ("end", "left"), ("text", "left"))
-    stdout.print(table(*columns, rows=rows))
+    stdout.print(table(*numeric("score", "log probability"), ("end", "left"), ("text", "left"), rows=rows))
 
 
 def show_as_it_is_written(loaded: Loaded, request: Request) -> None:

@@ -1,0 +1,94 @@
+"""Beam search against transformers', whose own definition it follows."""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from max_gpt2 import GPT2
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import BeamSearch, Engine, Request, Sampling
+from tests.checkpoints import random_ids, reference_model
+
+NEVER_WRITTEN = list(range(300, 311))
+PROMPTS = [random_ids(1, count)[0].tolist() for count in (1, 4, 30)]
+
+
+def search(engine: Engine, how: BeamSearch, count: int, endings: list[int], **sampling: Any) -> list[Any]:
+    config = dataclasses.replace(engine.model.config, eos_token_ids=tuple(endings))
+    engine = dataclasses.replace(engine, model=dataclasses.replace(engine.model, config=config))
+    return [engine.beam_search(Request(one, count, Sampling(0, **sampling)), how) for one in PROMPTS]
+
+
+@pytest.mark.parametrize("early_stopping", [False, True, "never"])
+@pytest.mark.parametrize("length_penalty", [1.0, -1.5, 0.0, 2.0])
+@pytest.mark.parametrize(("num_beams", "endings"), [(2, []), (3, [201]), (5, list(range(100, 140)))])
+def test_it_finds_what_transformers_finds(
+    engine: Engine, early_stopping: Any, length_penalty: float, num_beams: int, endings: list[int]
+) -> None:
+    found = search(engine, BeamSearch(num_beams, length_penalty, early_stopping), 12, endings)
+    assert_found(found, num_beams, endings, early_stopping=early_stopping, length_penalty=length_penalty)
+
+
+@pytest.mark.parametrize("option", [{"repetition_penalty": 1.8}, {"no_repeat_ngram_size": 1}, {"min_new_tokens": 7}])
+def test_penalties_act_as_in_transformers(engine: Engine, option: dict[str, Any]) -> None:
+    endings = list(range(0, 300, 5))
+    found = search(engine, BeamSearch(4), 12, endings, **option)
+    assert_found(found, 4, endings, **option)
+    assert any(one.finish_reason == "stop" for texts in found for one in texts)
+
+
+def assert_found(found: list[Any], num_beams: int, endings: list[int], **options: Any) -> None:
+    settings = GenerationConfig(
+        num_beams=num_beams,
+        num_return_sequences=num_beams,
+        max_new_tokens=12,
+        eos_token_id=endings or None,
+        pad_token_id=310,
+        suppress_tokens=NEVER_WRITTEN,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **options,
+    )
+    for prompt, texts in zip(PROMPTS, found, strict=True):
+        ids = torch.tensor([prompt])
+        theirs: Any = reference_model().generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+        assert [one.score for one in texts] == pytest.approx(theirs.sequences_scores.tolist(), rel=1e-4)
+        for one, row in zip(texts, theirs.sequences[:, len(prompt) :].tolist(), strict=True):
+            written = [id_ for id_ in row if id_ != 310]
+            ended = bool(written) and written[-1] in endings
+            assert one.tokens == (written[:-1] if ended else written)
+            assert one.finish_reason == ("stop" if ended else "length")
+
+
+def test_one_beam_is_greedy(engine: Engine) -> None:
+    (text,) = search(engine, BeamSearch(1), 12, [])[1]
+    greedy = engine.generate(Request(PROMPTS[1], 12, Sampling(0, bad_words=[[299]])))
+    assert text.tokens == greedy.tokens
+    assert text.text == greedy.text
+
+
+def test_it_ends_where_the_context_does(engine: Engine) -> None:
+    prompt = random_ids(1, 65)[0].tolist()
+    assert {len(one.tokens) for one in engine.beam_search(Request(prompt, 9), BeamSearch(3))} <= {1, 2, 3}
+
+
+def test_in_python(engine: Engine) -> None:
+    gpt2 = GPT2(engine)
+    texts = gpt2.beam_search("The dog", num_beams=3, max_new_tokens=5)
+    assert [one.score for one in texts] == sorted((one.score for one in texts), reverse=True)
+    assert all(one.text == gpt2.tokenizer.decode(one.tokens) for one in texts)
+    assert gpt2.beam_search("The dog", num_beams=3, max_new_tokens=5, no_repeat_ngram_size=1)
+    refused: dict[str, dict[str, Any]] = {
+        "temperature, seed": {"temperature": 1, "seed": 2},
+        "go with stop, logprobs": {"stop": ["a"], "logprobs": 1},
+        "max_new_tokens 0": {"max_new_tokens": 0},
+        "num_beams 0": {"num_beams": 0},
+        "length_penalty nan": {"length_penalty": math.nan},
+    }
+    for says, options in refused.items():
+        with pytest.raises(RequestError, match=says):
+            gpt2.beam_search("The dog", **options)

@@ -1,0 +1,140 @@
+"""Texts that are written together, each as if it were alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from max_gpt2 import GPT2
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import Engine, Request, Sampling, room
+from max_gpt2.model import CompiledModel, Session
+from tests.checkpoints import random_ids, reference_model
+
+PROMPTS = [random_ids(1, count)[0].tolist() for count in (1, 13, 40, 2, 66, 9, 13, 67, 30)]
+
+
+def request(number: int, **options: Any) -> Request:
+    """Of these texts, some end by an id, some by a string, and some are as long as they may be."""
+    sampling = Sampling(1.0 + 0.1 * number, top_k=60, seed=number, **options)
+    return Request(PROMPTS[number], 3 + 5 * number, sampling, stop=["e"] if number % 3 == 2 else (), logprobs=2)
+
+
+REQUESTS = [request(number) for number in range(len(PROMPTS))]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8, 20])
+def test_each_is_what_it_is_alone(engine: Engine, batch_size: int) -> None:
+    order = np.random.default_rng(batch_size).permutation(len(REQUESTS))
+    together = list(engine.generate_all([REQUESTS[number] for number in order], batch_size))
+    alone = [engine.generate(REQUESTS[number]) for number in order]
+    for ours, expected in zip(together, alone, strict=True):
+        assert (ours.prompt_tokens, ours.tokens, ours.text) == (expected.prompt_tokens, expected.tokens, expected.text)
+        assert (ours.finish_reason, ours.seed, ours.logprobs) == (
+            expected.finish_reason,
+            expected.seed,
+            expected.logprobs,
+        )
+        assert ours.timing.prefill_s > 0
+    assert {one.finish_reason for one in alone} == {"stop", "length"}
+    assert len({len(one.tokens) for one in alone}) > 5
+
+
+def test_greedy_texts_are_those_of_transformers(engine: Engine) -> None:
+    prompts = [prompt for prompt in PROMPTS if len(prompt) <= 40]
+    texts = engine.generate_all([Request(prompt, 20, Sampling(0, bad_words=[[299]])) for prompt in prompts], 3)
+    settings = GenerationConfig(
+        do_sample=False, max_new_tokens=20, eos_token_id=None, pad_token_id=0, suppress_tokens=list(range(299, 311))
+    )
+    for prompt, written in zip(prompts, texts, strict=True):
+        ids = torch.tensor([prompt])
+        row = reference_model().generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)[0]
+        assert written.tokens == row[len(prompt) :].tolist()
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[dict[int, int]]:
+    """How many ids the model reads into which slots, call by call."""
+    calls: list[dict[int, int]] = []
+    extend = Session.extend
+
+    def counted(self: Session, texts: Mapping[int, Sequence[int]], keep: int | None = 1) -> list[np.ndarray]:
+        calls.append({slot: len(ids) for slot, ids in texts.items()})
+        return extend(self, texts, keep)
+
+    monkeypatch.setattr(Session, "extend", counted)
+    return calls
+
+
+def test_a_text_that_ends_makes_place_for_the_next(engine: Engine, read: list[dict[int, int]]) -> None:
+    counts, never_end = [2, 6, 3, 1], Sampling(0, bad_words=[[299]])
+    list(engine.generate_all([Request([7, one], one, never_end) for one in counts], 2))
+    assert read == [{0: 2, 1: 2}, {0: 1, 1: 1}, {1: 1, 0: 2}, {1: 1, 0: 1}, {1: 1, 0: 1}, {1: 1, 0: 2}]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 8])
+def test_the_prompt_of_samples_is_read_once(engine: Engine, read: list[dict[int, int]], batch_size: int) -> None:
+    whole = Request(PROMPTS[2], 9, Sampling(1.5, seed=40, bad_words=[[299]]))
+    requests = whole.samples(7)
+    together = list(engine.generate_all(requests, batch_size))
+    assert sum(sum(call.values()) for call in read) == 40 + 7 * 8
+    assert [one.seed for one in together] == [40, 41, 42, 43, 44, 45, 46]
+    assert len({tuple(one.tokens) for one in together}) == 7
+    assert [one.tokens for one in together] == [engine.generate(one).tokens for one in requests]
+
+
+def test_prompts_are_not_mixed_up_where_slots_change_hands(engine: Engine, read: list[dict[int, int]]) -> None:
+    first, second = PROMPTS[2], PROMPTS[1]
+    prompts = [first, second, second, first, first, second, first, [5], second, first]
+    requests = [Request(one, 1 + number % 4, Sampling(1.3, seed=number)) for number, one in enumerate(prompts)]
+    alone = [engine.generate(one).tokens for one in requests]
+    read.clear()
+    assert [one.tokens for one in engine.generate_all(requests, 2)] == alone
+    assert sum(count for call in read for count in call.values() if count > 1) < 4 * (40 + 13)
+
+
+def test_nothing_to_write(engine: Engine) -> None:
+    assert list(engine.generate_all([], 8)) == []
+    written = engine.generate(Request([5, 6], 0, Sampling(seed=1)))
+    assert (written.tokens, written.text, written.finish_reason, written.timing.decode_tokens_per_s) == (
+        [],
+        "",
+        "length",
+        None,
+    )
+
+
+def test_what_cannot_be_carried_out_is_refused_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RequestError, match="batch size 0"):
+        engine.generate_all(REQUESTS, 0)
+    with pytest.raises(RequestError, match="n 0 is not"):
+        REQUESTS[0].samples(0)
+    with pytest.raises(RequestError, match="prompt id 400"):
+        engine.generate_all([*REQUESTS, Request([400])], 8)
+    monkeypatch.setattr(room, "memory", lambda: (10**9, 2 * 4 * 3 * 24 * 192 * 2))
+    assert len(list(engine.generate_all(REQUESTS, 2))) == len(REQUESTS)
+    with pytest.raises(RequestError, match=r"of 3 x 67 tokens need 0\.0 GB .* a smaller batch size"):
+        engine.generate_all(REQUESTS, 3)
+
+
+def test_in_python(engine: Engine) -> None:
+    gpt2 = GPT2(engine)
+    options: dict[str, Any] = {"max_new_tokens": 6, "temperature": 1.2, "seed": 3}
+    prompts: list[str | list[int]] = ["The dog", "The quick brown fox", [5, 6]]
+    texts = gpt2.generate(prompts, **options)
+    assert [one.text for one in texts] == [gpt2.generate(one, **options).text for one in prompts]
+    samples = gpt2.generate("The dog", n=2, **options)
+    assert [one.seed for one in samples] == [3, 4]
+    assert samples[0].text == texts[0].text != samples[1].text
+    assert [one.seed for one in gpt2.generate(["a", "b"], n=2, **options)] == [3, 4, 3, 4]
+    assert len({one.seed for one in gpt2.generate("a", n=3, max_new_tokens=1)}) == 3
+
+
+def test_builtin_kernels_write_the_same(builtin_model: CompiledModel, engine: Engine) -> None:
+    builtin = Engine(builtin_model, engine.tokenizer)
+    requests = [Request(prompt, 20, Sampling(0)) for prompt in PROMPTS]
+    ours = [one.tokens for one in engine.generate_all(requests, 8)]
+    assert [one.tokens for one in builtin.generate_all(requests, 8)] == ours

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from max_gpt2.checkpoint import inspect_checkpoint, read_tokenizer
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Request, Sampling
 from max_gpt2.model import CompiledModel
@@ -56,7 +57,7 @@ def test_generate(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> N
     assert facts["finish_reason"] in ("length", "stop")
     assert facts["seed"] == 5
     assert facts["model"] == str(tiny_original)
-    assert facts["timing"].keys() == {"load_s", "compile_s", "prefill_s", "decode_tokens_per_s"}
+    assert facts["timing"].keys() == {"load_s", "compile_s", "prefill_s", "decode_s", "decode_tokens_per_s"}
     assert facts == json.loads(cli("generate", "The dog", *options, "--json").out) | {"timing": facts["timing"]}
     by_ids = ",".join(map(str, facts["prompt_tokens"]))
     assert json.loads(cli("generate", "--prompt-ids", by_ids, *options, "--json").out)["tokens"] == facts["tokens"]
@@ -87,8 +88,72 @@ def test_every_option_of_generate_arrives(cli: Cli, tiny_original: Path, monkeyp
     }
     options = [part for name, value in numbers.items() for part in (f"--{name.replace('_', '-')}", value)]
     rest = ["--stop", "a", "--stop", "b c", "--logprobs", 3, "--max-new-tokens", 9, "--prompt-ids", "1,2", "--json"]
+    rest += ["--logit-bias", "4=-1.5", "--logit-bias", "7=2", "--bad-words", "fox", "--context-overflow", "slide"]
     assert "enough" in refused(cli("generate", "--model", tiny_original, *options, *rest))
-    assert seen == [Request([1, 2], 9, Sampling(**numbers), ["a", "b c"], logprobs=3)]
+    encode = read_tokenizer(inspect_checkpoint(tiny_original)[2], None).encode
+    sampling = Sampling(**numbers, logit_bias={4: -1.5, 7: 2.0}, bad_words=[encode("fox"), encode(" fox")])
+    assert seen == [Request([1, 2], 9, sampling, ["a", "b c"], logprobs=3, context_overflow="slide")]
+
+
+def test_samples(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+    del tiny_model
+    options = ("The dog", "--model", tiny_original, "--max-new-tokens", 6, "--temperature", 1.5)
+    facts = json.loads(cli("generate", *options, "--n", 3, "--seed", 5, "--json").out)
+    assert facts.keys() == {"model", "texts", "timing"}
+    assert [one["seed"] for one in facts["texts"]] == [5, 6, 7]
+    assert facts["texts"][1]["text"] == json.loads(cli("generate", *options, "--seed", 6, "--json").out)["text"]
+    shown = cli("generate", *options, "--n", 3, "--seed", 5, "--batch-size", 2)
+    texts = [f"--- {n} of 3, seed {one['seed']}\nThe dog{one['text']}\n" for n, one in enumerate(facts["texts"], 1)]
+    assert shown.out == "".join(texts)
+    assert "tokens/s" in shown.err
+
+
+def test_the_context_slides_when_asked_to(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+    del tiny_model
+    options = ("The dog", "--model", tiny_original, "--max-new-tokens", 80, "--min-new-tokens", 80, "--json")
+    stopped = json.loads(cli("generate", *options).out)
+    assert len(stopped["prompt_tokens"]) + len(stopped["tokens"]) == 68
+    assert len(json.loads(cli("generate", *options, "--context-overflow", "slide").out)["tokens"]) == 80
+
+
+def test_beams(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+    del tiny_model
+    options = (
+        "The dog",
+        "--model",
+        tiny_original,
+        "--max-new-tokens",
+        4,
+        "--num-beams",
+        3,
+        "--no-repeat-ngram-size",
+        1,
+    )
+    facts = json.loads(cli("beams", *options, "--length-penalty", 2, "--early-stopping", "--json").out)
+    assert facts.keys() == {"model", "prompt_tokens", "texts"}
+    assert len(facts["texts"]) == 3
+    assert all(len(set(one["tokens"])) == len(one["tokens"]) for one in facts["texts"])
+    ended = facts["texts"][0]["finish_reason"] == "stop"
+    length = len(facts["texts"][0]["tokens"]) + ended
+    assert facts["texts"][0]["score"] == pytest.approx(facts["texts"][0]["logprob"] / length**2)
+    shown = cli("beams", *options)
+    assert shown.code == 0
+    assert "log probability" in shown.out
+    assert "num_beams 0" in refused(cli("beams", "a", "--model", tiny_original, "--num-beams", 0))
+    assert "max_new_tokens 0" in refused(cli("beams", "a", "--model", tiny_original, "--max-new-tokens", 0))
+
+
+def test_builtin_kernels(cli: Cli, tiny_original: Path, builtin_model: CompiledModel) -> None:
+    del builtin_model
+    options = ("The dog", "--model", tiny_original, "--json")
+    greedy = ("--max-new-tokens", 20, "--temperature", 0)
+    ours, builtin = (
+        json.loads(cli("generate", *options, *greedy, "--kernels", which).out) for which in ("mojo", "builtin")
+    )
+    assert ours["text"] == builtin["text"]
+    scores = [json.loads(cli("score", *options, "--kernels", which).out) for which in ("mojo", "builtin")]
+    assert scores[0]["logprob"] == pytest.approx(scores[1]["logprob"], rel=1e-5)
+    assert scores[0]["logprobs"] != scores[1]["logprobs"]  # the last bits show that these are other kernels
 
 
 def test_generate_stops_and_reports_logprobs(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
@@ -209,7 +274,15 @@ def refused(outcome: Outcome) -> str:
     [
         (["--max-new-tokens", "-1"], "max_new_tokens -1 is negative"),
         (["--max-new-tokens", "many"], "--max-new-tokens"),
-        (["--max-new-tokens", "67"], "exceed the model's context of 67"),
+        (["--prompt-ids", ",".join(["5"] * 68)], "68 tokens exceed the model's context of 67"),
+        (["--n", 0], "n 0 is not a whole number from 1 on"),
+        (["--n", 2, "--batch-size", 0, "a"], "batch size 0 is not a whole number from 1 on"),
+        (["--logit-bias", "5:1"], "--logit-bias '5:1' is not an id and a number"),
+        (["--logit-bias", "305=1"], "the id 305, which is not in 0 .. 299"),
+        (["--logit-bias", "5=inf"], "logit_bias"),
+        (["--bad-words", ""], "A text of --bad-words is empty"),
+        (["--context-overflow", "wrap"], "--context-overflow"),
+        (["--kernels", "cuda"], "--kernels"),
         (["--temperature", "-0.5"], "temperature -0.5"),
         (["--temperature", "nan"], "temperature nan"),
         (["--top-k", "-1"], "top_k -1"),

@@ -173,7 +173,7 @@ def test_ctrl_c_before_the_first_line_keeps_what_was_there(
     def interrupt(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Engine, "generate", interrupt)
+    monkeypatch.setattr(Engine, "generate_all", interrupt)
     arguments = ["generate", "--model", tiny_original, "--input", prompts, "--output", out]
     assert f"Stopped by Ctrl-C after 0 of 4 lines. They are in {out}" in cli(*arguments).err
     assert left == [2]
@@ -195,7 +195,8 @@ def test_ctrl_c_before_the_first_line_keeps_what_was_there(
         (["--input", "in.txt", "--output", "."], ". is a folder"),
         (["--input", "in.txt", "--output", "/dev/full"], "/dev/full is not an ordinary file"),
         (["--input", "in.txt", "--output", "out", "--top-p", "0"], "top_p 0.0 is not above 0"),
-        (["--input", "in.txt", "--output", "out", "--max-new-tokens", "67"], "exceed the model's context of 67"),
+        (["--input", "in.txt", "--output", "out", "--max-new-tokens", "-1"], "max_new_tokens -1 is negative"),
+        (["--input", "in.txt", "--output", "out", "--n", "2"], "--n is for one prompt"),
         (["--input", "in.txt", "--output", "out", "--seed", "-1"], "seed -1"),
     ],
 )

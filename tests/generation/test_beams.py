@@ -2,16 +2,21 @@
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
+import transformers
 from transformers import GenerationConfig
 
 from max_gpt2 import GPT2
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import BeamSearch, Engine, Request, Sampling
-from tests.checkpoints import random_ids, reference_model
+from max_gpt2.generation.beams import search as search_beams
+from max_gpt2.model import Session
+from tests.checkpoints import random_ids, reference_logits, reference_model
 
 NEVER_WRITTEN = list(range(300, 311))
 PROMPTS = [random_ids(1, count)[0].tolist() for count in (1, 4, 30)]
@@ -62,6 +67,56 @@ def assert_found(found: list[Any], num_beams: int, endings: list[int], **options
             ended = bool(written) and written[-1] in endings
             assert one.tokens == (written[:-1] if ended else written)
             assert one.finish_reason == ("stop" if ended else "length")
+
+
+class Torch:
+    """A session of PyTorch's, so that many models can be asked."""
+
+    def __init__(self, model: Any, slots: int) -> None:
+        self.lengths, self._model, self._texts = np.zeros(slots, np.int64), model, [list[int]() for _ in range(slots)]
+
+    def extend(self, texts: Mapping[int, Sequence[int]]) -> list[np.ndarray]:
+        for slot, ids in texts.items():
+            self._texts[slot] += ids
+            self.lengths[slot] += len(ids)
+        return [reference_logits(self._model, np.array([self._texts[slot]]))[0] for slot in texts]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        self._texts[target] = self._texts[source][:length]
+        self.lengths[target] = length
+
+
+@pytest.mark.parametrize("early_stopping", [False, True, "never"])
+@pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 0.7, 3.0])
+@pytest.mark.parametrize("endings", [[3], [3, 4, 5, 6]])
+def test_of_small_vocabularies_where_many_texts_end(
+    early_stopping: Any, length_penalty: float, endings: list[int]
+) -> None:
+    how = BeamSearch(3, length_penalty, early_stopping)
+    options = {"early_stopping": early_stopping, "length_penalty": length_penalty}
+    for seed in range(6):
+        torch.manual_seed(seed)
+        sizes = {"vocab_size": 25, "n_positions": 20, "n_embd": 8, "n_layer": 1, "n_head": 2}
+        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, initializer_range=0.6)).eval()
+        found = search_beams(cast(Session, Torch(model, 3)), [7, 8], how, [], 25, endings, 12)
+        settings = GenerationConfig(
+            num_beams=3,
+            num_return_sequences=3,
+            max_new_tokens=12,
+            eos_token_id=endings,
+            pad_token_id=0,
+            return_dict_in_generate=True,
+            output_scores=True,
+            **options,
+        )
+        ids = torch.tensor([[7, 8]])
+        theirs: Any = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+        rows = [torch.tensor([7, 8, *beam.tokens]) for beam in found]
+        width = theirs.sequences.shape[1]
+        ours = torch.stack([torch.nn.functional.pad(row, (0, width - len(row))) for row in rows])
+        assert ours.tolist() == theirs.sequences.tolist()
+        scores = [how.score(beam.logprob, len(beam.tokens)) for beam in found]
+        assert scores == pytest.approx(theirs.sequences_scores.tolist(), rel=1e-4)
 
 
 def test_one_beam_is_greedy(engine: Engine) -> None:

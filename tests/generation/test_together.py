@@ -1,7 +1,7 @@
 """Texts that are written together, each as if it were alone."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -94,6 +94,14 @@ def test_prompts_are_not_mixed_up_where_slots_change_hands(engine: Engine, read:
     read.clear()
     assert [one.tokens for one in engine.generate_all(requests, 2)] == alone
     assert sum(count for call in read for count in call.values() if count > 1) < 4 * (40 + 13)
+
+
+def test_a_prompt_is_read_again_when_the_text_after_it_has_slid(engine: Engine) -> None:
+    sampling, slides = Sampling(0, bad_words=[[299]]), {"context_overflow": "slide"}
+    asked: list[tuple[list[int], int]] = [([7], 5), (PROMPTS[2], 60), ([8], 40), (PROMPTS[2], 5)]
+    requests = [Request(prompt, most, sampling, **cast(Any, slides)) for prompt, most in asked]
+    texts = list(engine.generate_all(requests, 2))
+    assert texts[3].tokens == texts[1].tokens[:5]
 
 
 def test_nothing_to_write(engine: Engine) -> None:

@@ -20,7 +20,7 @@ def refused(row: str, prompt: str | list[int]) -> None:
     fixture(Group.PROMPTS, row, ask=ask)(build)
 
 
-refused("a prompt that leaves no room in the context", [5] * 67)
+refused("a prompt over the context", [5] * 68)
 refused("a prompt id that is not in the vocabulary", [5, 311])
 refused("a prompt id below 0", [-1])
 refused("a list of no ids", [])

@@ -58,7 +58,6 @@ class _Prompts:
             if (source := self._slot_of(prompt, slot)) is not None:
                 logits[slot] = self._copy(source, slot)
                 continue
-            self.forget(slot)
             twin = next((other for other in fresh if fresh[other] == prompt), None)
             if twin is None:
                 self._session.clear(slot)

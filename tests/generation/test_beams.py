@@ -96,7 +96,7 @@ def test_of_small_vocabularies_where_many_texts_end(
     options = {"early_stopping": early_stopping, "length_penalty": length_penalty}
     for seed in range(6):
         torch.manual_seed(seed)
-        sizes = {"vocab_size": 25, "n_positions": 20, "n_embd": 8, "n_layer": 1, "n_head": 2}
+        sizes: dict[str, Any] = {"vocab_size": 25, "n_positions": 20, "n_embd": 8, "n_layer": 1, "n_head": 2}
         model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, initializer_range=0.6)).eval()
         found = search_beams(cast(Session, Torch(model, 3)), [7, 8], how, [], 25, endings, 12)
         settings = GenerationConfig(
@@ -104,17 +104,16 @@ def test_of_small_vocabularies_where_many_texts_end(
             num_return_sequences=3,
             max_new_tokens=12,
             eos_token_id=endings,
-            pad_token_id=0,
+            pad_token_id=endings[0],
             return_dict_in_generate=True,
             output_scores=True,
             **options,
         )
         ids = torch.tensor([[7, 8]])
         theirs: Any = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
-        rows = [torch.tensor([7, 8, *beam.tokens]) for beam in found]
-        width = theirs.sequences.shape[1]
-        ours = torch.stack([torch.nn.functional.pad(row, (0, width - len(row))) for row in rows])
-        assert ours.tolist() == theirs.sequences.tolist()
+        width = theirs.sequences.shape[1] - 2
+        ours = [[*beam.tokens, *endings[:1] * (width - len(beam.tokens))] for beam in found]
+        assert ours == theirs.sequences[:, 2:].tolist()
         scores = [how.score(beam.logprob, len(beam.tokens)) for beam in found]
         assert scores == pytest.approx(theirs.sequences_scores.tolist(), rel=1e-4)
 

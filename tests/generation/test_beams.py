@@ -88,7 +88,7 @@ class Torch:
 
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
 @pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 0.7, 3.0])
-@pytest.mark.parametrize("endings", [[3], [3, 4, 5, 6]])
+@pytest.mark.parametrize("endings", [[3], [3, 4, 5, 6], list(range(3, 20))])
 def test_of_small_vocabularies_where_many_texts_end(
     early_stopping: Any, length_penalty: float, endings: list[int]
 ) -> None:

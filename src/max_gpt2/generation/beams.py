@@ -76,9 +76,7 @@ def search(
         ]
         candidates = list(_best(beams, np.stack(chances), width))
         ends = [length == most or beam.tokens[-1] in endings for beam in candidates]
-        best = [beam for beam, end in zip(candidates[: how.num_beams], ends, strict=False) if end]
-        if not (how.early_stopping is True and len(ended) == how.num_beams):
-            ended += best
+        ended += [beam for beam, end in zip(candidates[: how.num_beams], ends, strict=False) if end]
         ended = sorted(ended, key=lambda beam: -how.score(beam.logprob, len(beam.tokens)))[: how.num_beams]
         beams = [beam for beam, end in zip(candidates, ends, strict=True) if not end][: how.num_beams]
         if not beams or _is_over(how, beams[0].logprob, ended, length, most):

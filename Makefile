@@ -5,7 +5,7 @@ CASES ?= 100000
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo huggingface test fuzz lint format verify-sizes zoo bench bench-load train-demo lock clean
+.PHONY: demo huggingface test fuzz lint format verify-sizes zoo bench bench-peers bench-load train-demo lock clean
 
 demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
 	$(BIN)/python main.py
@@ -34,8 +34,11 @@ verify-sizes: $(READY)  ## verify random checkpoints of all four sizes and write
 zoo: $(READY)  ## compare MAX and PyTorch on a checkpoint of every kind and write docs/zoo.md (a quarter of an hour)
 	$(BIN)/python -m tools.zoo
 
-bench: $(READY)  ## read and write beside transformers and write docs/performance.md (five minutes)
-	$(BIN)/python -m bench.generate
+bench: $(READY)  ## read and write beside transformers and write docs/performance.md (ten minutes)
+	$(BIN)/python -m bench.speed
+
+bench-peers: $(READY)  ## the same with CTranslate2, OpenVINO, ONNX Runtime and llama.cpp, each in a venv under .peers (an hour, 15 GB)
+	$(BIN)/python -m bench.speed --peers .peers
 
 bench-load: $(READY)  ## load gpt2-large and gpt2-xl beside transformers and write docs/loading.md (ten minutes, 10 GB of disk)
 	$(BIN)/python -m bench.load
@@ -53,7 +56,7 @@ lock:  ## refresh requirements.lock: the newest versions that pyproject.toml all
 	rm -rf .lock
 
 clean:
-	rm -rf .venv .lock .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .lock .peers .mypy_cache .pytest_cache .ruff_cache
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

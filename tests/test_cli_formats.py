@@ -113,7 +113,7 @@ def test_generate_hands_over_what_was_allowed(
     content["model"]["transformer.ln_f.weight"][3] = torch.nan
     torch.save(content, nanogpt)
 
-    def stop(_config: GPT2Config, weights: Tensors) -> None:
+    def stop(_config: GPT2Config, weights: Tensors, _kernels: str) -> None:
         raise ReachedError(f"{np.isnan(weights['transformer.ln_f.weight']).sum()} of {len(weights)}")
 
     monkeypatch.setattr(opened, "compile_model", stop)
@@ -124,7 +124,7 @@ def test_generate_hands_over_what_was_allowed(
 
 def verified(cli: Cli, monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint, *options: object) -> dict[str, object]:
     """Verify with PyTorch on both sides: it computes with the weights that MAX would have been given."""
-    monkeypatch.setattr(MaxSide, "compile", lambda _config, _weights, _run: Reference(checkpoint))
+    monkeypatch.setattr(MaxSide, "compile", lambda *_: Reference(checkpoint))
     outcome = cli("verify", "--json", *options)
     assert outcome.code == 0, outcome.err
     return json.loads(outcome.out)

@@ -65,7 +65,7 @@ def with_fault(monkeypatch: pytest.MonkeyPatch, side: MaxSide, fault: Fault) -> 
             fault(self._model)
 
     monkeypatch.setattr(Reference, "__init__", load_with_fault)
-    monkeypatch.setattr(MaxSide, "compile", lambda _config, _state_dict, _run: side)
+    monkeypatch.setattr(MaxSide, "compile", lambda *_: side)
 
 
 @pytest.mark.parametrize(("fault", "place"), FAULTS.items(), ids=lambda value: getattr(value, "__name__", value))

@@ -1,0 +1,29 @@
+"""How fast the memory is: no model that reads all its weights for each token writes faster than that."""
+
+import statistics
+import time
+
+from max_gpt2.checkpoint.layout import LM_HEAD, canonical_shapes
+from max_gpt2.config import GPT2Config
+
+
+def bandwidth(runs: int = 9) -> float:
+    """Return bytes per second: the median of summing 1 GiB of float32 with two threads of PyTorch."""
+    import torch
+
+    torch.set_num_threads(2)
+    numbers = torch.ones(2**28)
+    seconds = []
+    for _ in range(runs + 1):
+        started = time.perf_counter()
+        numbers.sum()
+        seconds.append(time.perf_counter() - started)
+    return 4 * 2**28 / statistics.median(seconds[1:])
+
+
+def bytes_a_token(config: GPT2Config) -> int:
+    """Return how many bytes of weights a token needs: all of them but the tables' other rows; `wte` is the head."""
+    shapes = {name: shape for name, shape in canonical_shapes(config).items() if name != LM_HEAD}
+    del shapes["transformer.wpe.weight"]
+    sizes = [shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes.values()]
+    return 4 * sum(sizes)

@@ -1,0 +1,63 @@
+"""llama.cpp, through the C functions that llama-cpp-python binds, weights in float32, its usual cache in float16."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+CONVERTED = "gpt2.gguf"
+
+
+def convert(folder: str, target: Path) -> None:
+    """Write a GGUF file; it runs in the environment of max-gpt2."""
+    from bench.gguf_file import write_gguf
+
+    write_gguf(Path(folder), target / CONVERTED)
+
+
+def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
+    """Load what was converted."""
+    import llama_cpp
+    import numpy as np
+
+    model = llama_cpp.llama_model_load_from_file(
+        f"{folder}/{CONVERTED}".encode(), llama_cpp.llama_model_default_params()
+    )
+    vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+    contexts: dict[int, Any] = {}
+
+    def context(batch: int) -> Any:
+        if batch not in contexts:
+            options = llama_cpp.llama_context_default_params()
+            options.n_ctx = batch * (1024 if batch == 1 else 256)
+            options.n_seq_max, options.n_batch = batch, 2048
+            options.n_threads = options.n_threads_batch = 2
+            contexts[batch] = llama_cpp.llama_init_from_model(model, options)
+        return contexts[batch]
+
+    def generate(prompts: list[list[int]], new: int) -> list[list[int]]:
+        ctx, written = context(len(prompts)), [list[int]() for _ in prompts]
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(ctx), False)
+        batch = llama_cpp.llama_batch_init(len(prompts) * len(prompts[0]), 0, 1)
+        fresh, length = prompts, 0
+        for _ in range(new):
+            last = []
+            batch.n_tokens = 0
+            for sequence, ids in enumerate(fresh):
+                for offset, id_ in enumerate(ids):
+                    at = batch.n_tokens
+                    batch.token[at], batch.pos[at] = id_, length + offset
+                    batch.n_seq_id[at], batch.seq_id[at][0] = 1, sequence
+                    batch.logits[at] = offset == len(ids) - 1
+                    batch.n_tokens += 1
+                last.append(batch.n_tokens - 1)
+            if llama_cpp.llama_decode(ctx, batch):
+                raise RuntimeError("llama_decode failed")
+            length += len(fresh[0])
+            for row, at in zip(written, last, strict=True):
+                logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(ctx, at), (vocab,))
+                row.append(int(logits.argmax()))
+            fresh = [row[-1:] for row in written]
+        llama_cpp.llama_batch_free(batch)
+        return written
+
+    return generate

@@ -30,8 +30,8 @@ class Measure:
 
 
 def prompts(batch: int, length: int) -> list[list[int]]:
-    """Return as many prompts of the same ids each time: all vocabularies have the first 4,000."""
-    rows: list[list[int]] = np.random.default_rng(length).integers(0, 4000, (batch, length)).tolist()
+    """Return as many prompts of the same ids each time: all vocabularies have the first 256."""
+    rows: list[list[int]] = np.random.default_rng(length).integers(0, 256, (batch, length)).tolist()
     return rows
 
 

@@ -18,7 +18,8 @@ _LLAMA_CPP = {
 class Peer:
     """One of them: its file in `bench.sides`, and what pip installs to run it and to convert the checkpoint for it.
 
-    Without `converts_with` the conversion runs where the model runs, with `converts_here` in this environment.
+    Without `converts_with` the conversion runs where the model runs, with `converts_here` in this environment. What is
+    in `without` comes along and does not go with this PyTorch.
     """
 
     name: str
@@ -26,13 +27,20 @@ class Peer:
     packages: tuple[str, ...]
     converts_with: tuple[str, ...] = ()
     converts_here: bool = False
+    without: tuple[str, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
 
 
 _EXPORT = ("torch==2.13.0", "setuptools<81")
 PEERS = [
     Peer("CTranslate2", "ctranslate2_", ("ctranslate2", "transformers<5", *_EXPORT)),
-    Peer("OpenVINO", "openvino_", ("openvino-genai", "numpy"), ("optimum-intel[openvino]", *_EXPORT)),
+    Peer(
+        "OpenVINO",
+        "openvino_",
+        ("openvino-genai", "numpy"),
+        ("optimum-intel[openvino]", *_EXPORT),
+        without=("torchvision",),
+    ),
     Peer("ONNX Runtime", "onnxruntime_", ("onnxruntime", "numpy"), ("optimum-onnx[onnxruntime]", *_EXPORT)),
     Peer("llama.cpp", "llama_cpp_", ("llama-cpp-python",), converts_here=True, settings=tuple(_LLAMA_CPP.items())),
 ]
@@ -49,8 +57,11 @@ def peers(home: Path, folder: Path) -> tuple[list[Side], dict[str, str]]:
             with side.start() as process:
                 process.ask([[1, 2, 3], [4, 5, 6]], 2)
         except (subprocess.CalledProcessError, RuntimeError) as error:
-            skipped[peer.name] = f"{error} ({home / f'{peer.module}.log'} has what it said)"
-            print(f"{peer.name}: left out: {error}", flush=True)
+            failed = (
+                "it cannot be installed or converted" if isinstance(error, subprocess.CalledProcessError) else error
+            )
+            skipped[peer.name] = f"{failed}; {peer.module}.log in the folder of the peers has what was printed."
+            print(f"{peer.name} is left out: {skipped[peer.name]}", flush=True)
         else:
             sides.append(side)
     return sides, skipped
@@ -82,6 +93,8 @@ def _venv(peer: Peer, place: Path, packages: tuple[str, ...], home: Path) -> Pat
         _run([sys.executable, "-m", "venv", str(place)], peer, home)
         settings = [f"{name}={value}" for name, value in peer.settings]
         _run(["env", *settings, str(python), "-m", "pip", "install", "-q", *packages], peer, home)
+        if peer.without:
+            _run([str(python), "-m", "pip", "uninstall", "-q", "-y", *peer.without], peer, home)
         ready.touch()
     return python
 

@@ -59,8 +59,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Calls:
 
         return compile_
 
-    monkeypatch.setattr(opened, "compile_model", compiler("generate"))
-    monkeypatch.setattr(ours, "compile_model", compiler("verify"))
+    monkeypatch.setattr(opened, "ready_model", compiler("generate"))
+    monkeypatch.setattr(ours, "ready_model", compiler("verify"))
     monkeypatch.setattr(ours, "trace_model", compiler("look inside"))
     return made
 
@@ -111,6 +111,6 @@ def test_an_error_of_the_compiler_is_not_swallowed(
     def fail(*_arguments: object) -> None:
         raise MaxGPT2Error("enough")
 
-    monkeypatch.setattr(opened, "compile_model", fail)
+    monkeypatch.setattr(opened, "ready_model", fail)
     assert refused(cli("warm", "--model", tiny_original)).endswith("error: enough\n")
     assert list(cache.iterdir()) == []

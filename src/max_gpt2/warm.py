@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from max_gpt2.checkpoint import load_weights
-from max_gpt2.doctor.places import cache_folder, compile_cache, size_of
+from max_gpt2.doctor.places import compile_cache, size_of
 from max_gpt2.errors import DestinationError
 from max_gpt2.generation import open_model
+from max_gpt2.machine.compile_cache import cache_folder
 from max_gpt2.model import Kernels
 from max_gpt2.progress import Runner, silently
 

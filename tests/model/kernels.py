@@ -11,8 +11,9 @@ from max.experimental.tensor import Tensor
 from max.graph import BufferType, DeviceRef, TensorType
 
 from max_gpt2.model.activations import Activation
-from max_gpt2.model.compiled import compile_for_cpu
-from max_gpt2.model.operations import Kernels, Operations, Texts, operations
+from max_gpt2.model.compiling import compile_for_cpu
+from max_gpt2.model.feed import Kernels
+from max_gpt2.model.operations import Operations, Texts, operations
 
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 

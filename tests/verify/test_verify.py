@@ -10,7 +10,8 @@ import transformers
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.checkpoint.layout import WTE
 from max_gpt2.errors import RequestError
-from max_gpt2.model import BLOCK_STATES, CompiledModel, trace_model
+from max_gpt2.model import BLOCK_STATES, CompiledModel
+from max_gpt2.model.traced import trace_model
 from max_gpt2.verify import verify
 from max_gpt2.verify.ours import MaxSide
 from max_gpt2.verify.reference import Reference

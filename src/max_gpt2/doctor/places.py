@@ -1,6 +1,5 @@
 """The folders: where MAX keeps what it compiled, and the Hugging Face cache."""
 
-import importlib
 import json
 import os
 import shutil
@@ -8,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from max_gpt2.doctor.finding import Finding, gigabytes
+from max_gpt2.machine.compile_cache import cache_folder
 
 LEAST_FREE = 500_000_000  # a few compiled models
 GPT2_FILE = 548_105_171
@@ -48,14 +48,6 @@ def hub_cache() -> Finding:
         remedy = f"To download gpt2, make room for {gigabytes(GPT2_FILE)}, or set HF_HOME to another folder."
         return Finding("models", says, "note", remedy, facts)
     return Finding("models", says, facts=facts)
-
-
-def cache_folder() -> Path | None:
-    """Return the folder as MAX itself finds it; None without MAX."""
-    try:
-        return Path(importlib.import_module("max._core").engine.max_cache_dir())
-    except Exception:  # a MAX that is missing, damaged or another one: that is said elsewhere
-        return None
 
 
 def gpt2s(cache: Path) -> list[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from max_gpt2.checkpoint import LoadPlan, inspect_checkpoint, load_weights, read_tokenizer
 from max_gpt2.config import GPT2Config
 from max_gpt2.generation.engine import Engine
-from max_gpt2.model import Kernels, compile_model
+from max_gpt2.model import Kernels
 from max_gpt2.progress import COMPILING, Runner, silently
+from max_gpt2.ready import ready_model
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 
@@ -38,7 +39,7 @@ class OpenedModel:
         started = time.perf_counter()
         weights = run("Loading the weights", lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
         loaded = time.perf_counter()
-        compiled = run(COMPILING, lambda: compile_model(self.config, weights, kernels))
+        compiled = run(COMPILING, lambda: ready_model(self.config, weights, kernels))
         return Loaded(Engine(compiled, self.tokenizer), loaded - started, time.perf_counter() - loaded)
 
 

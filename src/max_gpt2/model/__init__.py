@@ -1,20 +1,13 @@
-"""The model for users: every flag of a real checkpoint, compiled once for every batch and length."""
+"""The model for users: every flag of a real checkpoint, compiled once for every batch and length.
+
+What is here takes milliseconds to import. `model.compiling` and `model.traced` need the part of MAX that makes graphs,
+which takes most of a second.
+"""
 
 from max_gpt2.model.cache import cache_bytes
-from max_gpt2.model.compiled import CompiledModel, compile_model
-from max_gpt2.model.operations import Kernels
+from max_gpt2.model.compiled import CompiledModel
+from max_gpt2.model.feed import Kernels
+from max_gpt2.model.names import BLOCK_STATES, state_names
 from max_gpt2.model.session import Session
-from max_gpt2.model.traced import TracedModel, trace_model
-from max_gpt2.model.transformer import BLOCK_STATES, state_names
 
-__all__ = [
-    "BLOCK_STATES",
-    "CompiledModel",
-    "Kernels",
-    "Session",
-    "TracedModel",
-    "cache_bytes",
-    "compile_model",
-    "state_names",
-    "trace_model",
-]
+__all__ = ["BLOCK_STATES", "CompiledModel", "Kernels", "Session", "cache_bytes", "state_names"]

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 from max.driver import CPU
 from max.dtype import DType
 from max.experimental import functional as F
@@ -12,7 +11,6 @@ from max.experimental.tensor import Tensor
 from max.graph import TensorType, TensorValue
 
 from max_gpt2.model.activations import Activation
-from max_gpt2.model.inputs import NewTokens, causal_mask
 from max_gpt2.model.operations import Texts
 
 FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
@@ -30,13 +28,8 @@ class BuiltinOperations:
     """One text at a time, since MAX's attention wants a rectangle of scores."""
 
     extensions: Sequence[Path] = ()
-    texts_at_once: int | None = 1
     #: The mask is an input: MAX 26.7 loses some of the masks that a graph makes by itself, when it fuses the attention.
     extra_types: Sequence[TensorType] = (TensorType(DType.float32, ["tokens", "total"], device=CPU()),)
-
-    def extra_inputs(self, new: NewTokens) -> list[np.ndarray]:
-        """Return the mask of the only text: [seq, total]."""
-        return [causal_mask(int(new.lengths[0]), len(new.ids))]
 
     def embed(self, ids: Tensor, positions: Tensor, wte: Tensor, wpe: Tensor) -> Tensor:
         """See `Operations`."""

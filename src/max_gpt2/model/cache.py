@@ -1,9 +1,7 @@
 """The keys and values of the tokens that a model has seen, so that each is computed once."""
 
 import numpy as np
-from max.driver import CPU, Buffer
-from max.dtype import DType
-from max.graph import BufferType, DeviceRef
+from max.driver import Buffer
 
 from max_gpt2.config import GPT2Config
 
@@ -36,10 +34,3 @@ def cache_bytes(config: GPT2Config, slots: int, room: int) -> int:
 
 def _padded(room: int) -> int:
     return (-(-room // _BLOCK) | 1) * _BLOCK
-
-
-def cache_types(config: GPT2Config) -> list[BufferType]:
-    """Return the types of `Cache.buffers`."""
-    front: list[int | str] = [config.n_layer, "slots", config.n_head]
-    shapes: tuple[list[int | str], ...] = ([*front, config.head_dim, "room"], [*front, "room", config.head_dim])
-    return [BufferType(DType.float32, shape, device=DeviceRef.from_device(CPU())) for shape in shapes]

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from max.dtype import DType
 from max.experimental.tensor import Tensor
 from max.graph import DeviceRef, TensorType, TensorValue, Value, ops
 
 from max_gpt2.model.activations import Activation
-from max_gpt2.model.inputs import NewTokens
 from max_gpt2.model.operations import Texts
 
 
@@ -18,12 +16,7 @@ class MojoOperations:
     """Kernels that read each weight once, where it lies. A token's numbers do not depend on what else is computed."""
 
     extensions: Sequence[Path] = (Path(__file__).parent / "kernels",)
-    texts_at_once: int | None = None
     extra_types: Sequence[TensorType] = ()
-
-    def extra_inputs(self, _new: NewTokens) -> list[np.ndarray]:
-        """Return nothing."""
-        return []
 
     def embed(self, ids: Tensor, positions: Tensor, wte: Tensor, wpe: Tensor) -> Tensor:
         """See `Operations`."""

@@ -2,17 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import numpy as np
 from max.experimental.tensor import Tensor
 from max.graph import TensorType
 
 from max_gpt2.model.activations import Activation
-from max_gpt2.model.inputs import NewTokens
-
-#: "mojo" are our own kernels, "builtin" MAX's.
-Kernels = Literal["mojo", "builtin"]
+from max_gpt2.model.feed import Kernels
 
 
 class Texts(NamedTuple):
@@ -31,14 +27,8 @@ class Operations(Protocol):
 
     #: Folders of Mojo files that the graph needs.
     extensions: Sequence[Path]
-    #: How many texts can be computed together, None for as many as there are.
-    texts_at_once: int | None
     #: Inputs of the graph that only these operations need, at most one.
     extra_types: Sequence[TensorType]
-
-    def extra_inputs(self, new: NewTokens) -> list[np.ndarray]:
-        """Return the arrays for `extra_types`."""
-        ...
 
     def embed(self, ids: Tensor, positions: Tensor, wte: Tensor, wpe: Tensor) -> Tensor:
         """Add the rows of two tables: [tokens] of int64, twice -> [tokens, n_embd]."""

@@ -1,28 +1,24 @@
 """Texts that are being written: the keys and values of their tokens, each of which is computed once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from max.driver import Buffer
-from max.experimental.compilation import CompiledCallable
-from max.experimental.tensor import Tensor
 
 from max_gpt2.config import GPT2Config
 from max_gpt2.model.cache import Cache
+from max_gpt2.model.feed import Feed
 from max_gpt2.model.inputs import new_tokens
-from max_gpt2.model.operations import Operations
 
 
 class Session:
     """Some texts, each in a slot of its own; they grow together or one by one. `lengths` [slots] says how far."""
 
-    def __init__(
-        self, config: GPT2Config, operations: Operations, run: CompiledCallable[..., Tensor], slots: int, room: int
-    ) -> None:
+    def __init__(self, config: GPT2Config, feed: Feed, run: Callable[..., list[Buffer]], slots: int, room: int) -> None:
         """Start with no tokens; `CompiledModel.session` makes one."""
         self.lengths = np.zeros(slots, dtype=np.int64)
         self._cache = Cache(config, slots, room)
-        self._operations = operations
+        self._feed = feed
         self._run = run
 
     def extend(self, texts: Mapping[int, Sequence[int]], keep: int | None = 1) -> list[np.ndarray]:
@@ -31,7 +27,7 @@ class Session:
         None keeps all. Each text's are [kept, vocab] of float32, in the order of `texts`. The session's room, and
         whether the ids are below `vocab_size`, is not checked.
         """
-        slots, together = list(texts), self._operations.texts_at_once or len(texts)
+        slots, together = list(texts), self._feed.texts_at_once or len(texts)
         found: list[np.ndarray] = []
         for start in range(0, len(slots), together):
             found += self._extend({slot: texts[slot] for slot in slots[start : start + together]}, keep)
@@ -40,8 +36,8 @@ class Session:
     def _extend(self, texts: dict[int, Sequence[int]], keep: int | None) -> list[np.ndarray]:
         new = new_tokens(texts, self.lengths, keep)
         inputs = [Buffer.from_numpy(array) for array in new.arrays]
-        extra = [Buffer.from_numpy(array) for array in self._operations.extra_inputs(new)]
-        (logits,) = self._run.execute_raw(*inputs, *self._cache.buffers, *extra)
+        extra = [Buffer.from_numpy(array) for array in self._feed.extra(new)]
+        (logits,) = self._run(*inputs, *self._cache.buffers, *extra)
         counts = np.diff(new.offsets)
         self.lengths[new.slots] += counts
         kept = counts if keep is None else np.minimum(counts, keep)

@@ -11,11 +11,14 @@ from max.experimental.nn import Module
 from max.experimental.tensor import Tensor
 
 from max_gpt2.config import GPT2Config
-from max_gpt2.model.cache import Cache, cache_types
-from max_gpt2.model.compiled import compile_for_cpu, ids_type, token_types
+from max_gpt2.model.cache import Cache
+from max_gpt2.model.compiling import compile_for_cpu
+from max_gpt2.model.feed import FEEDS, Kernels
+from max_gpt2.model.graph_types import cache_types, ids_type, token_types
 from max_gpt2.model.inputs import new_tokens
-from max_gpt2.model.operations import Kernels, Operations, operations
-from max_gpt2.model.transformer import Transformer, state_names
+from max_gpt2.model.names import state_names
+from max_gpt2.model.operations import Operations, operations
+from max_gpt2.model.transformer import Transformer
 
 
 class Traced(Module[..., tuple[Tensor, ...]]):
@@ -39,7 +42,7 @@ class TracedModel:
     """A model that is ready to show its hidden states, on the CPU in float32."""
 
     config: GPT2Config
-    operations: Operations
+    kernels: Kernels
     run: CompiledCallable[..., tuple[Tensor, ...]]
 
     def states(self, tokens: Sequence[int]) -> dict[str, np.ndarray]:
@@ -57,7 +60,7 @@ class TracedModel:
     def _outputs(self, rows: np.ndarray, tokens: Sequence[int]) -> list[np.ndarray]:
         *new, _ = (text := new_tokens({0: tokens}, np.zeros(1, dtype=np.int64), keep=1)).arrays
         before, after = (
-            [Buffer.from_numpy(one) for one in some] for some in ([rows, *new], self.operations.extra_inputs(text))
+            [Buffer.from_numpy(one) for one in some] for some in ([rows, *new], FEEDS[self.kernels].extra(text))
         )
         cache = Cache(self.config, 1, len(tokens))
         return [output.to_numpy() for output in self.run.execute_raw(*before, *cache.buffers, *after)]
@@ -68,4 +71,4 @@ def trace_model(config: GPT2Config, state_dict: Mapping[str, np.ndarray], kernel
     chosen = operations(kernels)
     weights = {name: value for name, value in state_dict.items() if name.startswith("transformer.")}
     types = [ids_type("rows"), *token_types(), *cache_types(config), *chosen.extra_types]
-    return TracedModel(config, chosen, compile_for_cpu(lambda: Traced(config, chosen), types, weights, chosen))
+    return TracedModel(config, kernels, compile_for_cpu(lambda: Traced(config, chosen), types, weights, chosen))

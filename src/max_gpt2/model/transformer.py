@@ -11,9 +11,6 @@ from max_gpt2.model.attention import Attention
 from max_gpt2.model.layers import Conv1D, LayerNorm, Table
 from max_gpt2.model.operations import Operations
 
-#: What `Block.states` returns: the outputs of its four parts, named as they are, and of the block, which has no suffix.
-BLOCK_STATES = (".ln_1", ".attn", ".ln_2", ".mlp", "")
-
 
 class MLP(Module[[Tensor], Tensor]):
     """Two linear layers, the first with the config's activation."""
@@ -93,12 +90,6 @@ class Transformer(Module[..., Tensor]):
             (Tensor(number, dtype=DType.int64), Tensor(scale, dtype=DType.float32))
             for number, scale in enumerate(self.scales)
         ]
-
-
-def state_names(n_layer: int) -> list[str]:
-    """Return the names of all hidden states: "embeddings", "h.0.ln_1", ..., "h.0" (the block's output), ..., "ln_f"."""
-    blocks = [f"h.{layer}{part}" for layer in range(n_layer) for part in BLOCK_STATES]
-    return ["embeddings", *blocks, "ln_f"]
 
 
 class LanguageModel(Module[..., Tensor]):

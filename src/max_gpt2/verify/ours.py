@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from max_gpt2.config import GPT2Config
-from max_gpt2.model import CompiledModel, Kernels, TracedModel, compile_model, trace_model
+from max_gpt2.model import CompiledModel, Kernels
+from max_gpt2.model.traced import TracedModel, trace_model
 from max_gpt2.progress import COMPILING, Runner
+from max_gpt2.ready import ready_model
 from max_gpt2.verify.answer import Answer
 
 LOOKING_INSIDE = "Compiling once more, with the hidden states as outputs (as long again)"
@@ -25,7 +27,7 @@ class MaxSide:
         cls, config: GPT2Config, state_dict: Mapping[str, np.ndarray], run: Runner, kernels: Kernels = "mojo"
     ) -> "MaxSide":
         """Compile both."""
-        compiled = run(COMPILING, lambda: compile_model(config, state_dict, kernels))
+        compiled = run(COMPILING, lambda: ready_model(config, state_dict, kernels))
         return cls(compiled, run(LOOKING_INSIDE, lambda: trace_model(config, state_dict, kernels)))
 
     def wte(self) -> np.ndarray:

@@ -1,0 +1,24 @@
+"""The types of the arrays that the graph takes."""
+
+from max.driver import CPU
+from max.dtype import DType
+from max.graph import BufferType, DeviceRef, TensorType
+
+from max_gpt2.config import GPT2Config
+
+
+def token_types() -> list[TensorType]:
+    """Return the types of the arrays of `NewTokens`, without the last."""
+    return [ids_type("tokens"), ids_type("tokens"), ids_type("offsets"), ids_type("texts"), ids_type("texts")]
+
+
+def ids_type(dimension: str) -> TensorType:
+    """Return the type of a list of numbers."""
+    return TensorType(DType.int64, [dimension], device=CPU())
+
+
+def cache_types(config: GPT2Config) -> list[BufferType]:
+    """Return the types of `Cache.buffers`."""
+    front: list[int | str] = [config.n_layer, "slots", config.n_head]
+    shapes: tuple[list[int | str], ...] = ([*front, config.head_dim, "room"], [*front, "room", config.head_dim])
+    return [BufferType(DType.float32, shape, device=DeviceRef.from_device(CPU())) for shape in shapes]

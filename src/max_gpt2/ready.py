@@ -65,9 +65,10 @@ def keep(content: bytes, folder: Path, key: str) -> None:
     """Put a file into the folder, whole or not at all; where that cannot be, the next start takes longer."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            file.write(content)
-        Path(file.name).replace(folder / f"{key}-{_digest(content)}.mef")
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
+            file = Path(partial) / "mef"
+            file.write_bytes(content)
+            file.replace(folder / f"{key}-{_digest(content)}.mef")
     except OSError:
         pass
 

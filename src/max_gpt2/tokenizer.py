@@ -1,6 +1,7 @@
 """GPT-2's byte-level BPE, by the `tokenizers` library."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer
@@ -76,7 +77,7 @@ class GPT2Tokenizer:
         """All tokens with their ids, the added ones included."""
         return self._tokenizer.get_vocab()
 
-    @property
+    @cached_property
     def size(self) -> int:
         """One more than the largest id, at most the model's vocabulary."""
         return max(self.vocab.values()) + 1

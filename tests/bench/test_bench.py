@@ -15,7 +15,6 @@ from bench.side import Process, Side
 from bench.speed import compare, sides_of
 from max_gpt2.config import SIZES
 from max_gpt2.model import CompiledModel
-from tests.checkpoints import edit_config
 
 
 class Clock:
@@ -40,7 +39,6 @@ def test_what_is_measured() -> None:
 
 def test_all_sides_read_and_write_the_same(tiny: Path, tiny_model: CompiledModel) -> None:
     del tiny_model
-    edit_config(tiny, eos_token_id=[])
     answers = []
     for side in sides_of(tiny):
         with side.start() as process:

@@ -1,5 +1,6 @@
 """What is measured of each side, and how."""
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import numpy as np
 from bench.side import Process, Side
 
 WRITTEN = 64
+_SEEDS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Measure:
 
 
 def prompts(batch: int, length: int) -> list[list[int]]:
-    """Return as many prompts of the same ids each time: all vocabularies have the first 256."""
-    rows: list[list[int]] = np.random.default_rng(length).integers(0, 256, (batch, length)).tolist()
+    """Return so many prompts, others each time, for some remember what they have read; all vocabularies have 256 ids."""
+    rows: list[list[int]] = np.random.default_rng(next(_SEEDS)).integers(0, 256, (batch, length)).tolist()
     return rows
 
 

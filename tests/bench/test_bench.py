@@ -34,7 +34,9 @@ def test_what_is_measured() -> None:
     assert prefill(64).take(cast(Process, clock)) == pytest.approx(1000)
     assert clock.asked == [(8, 16, 1), (8, 16, 65), (1, 64, 1)]
     assert decode(1, 16, "d").ratio(30, 20) == prefill(9).ratio(20, 30) == 1.5
-    assert measures.prompts(3, 5) == measures.prompts(3, 5)
+    first, second = measures.prompts(3, 5), measures.prompts(3, 5)
+    assert first != second
+    assert [len(row) for row in first + second] == [5] * 6
 
 
 def test_all_sides_read_and_write_the_same(tiny: Path, tiny_model: CompiledModel) -> None:

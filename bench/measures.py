@@ -32,7 +32,7 @@ class Measure:
 
 
 def prompts(batch: int, length: int) -> list[list[int]]:
-    """Return so many prompts, others each time, for some remember what they have read; all vocabularies have 256 ids."""
+    """Return prompts, others each time, since some remember what they have read; all vocabularies have 256 ids."""
     rows: list[list[int]] = np.random.default_rng(next(_SEEDS)).integers(0, 256, (batch, length)).tolist()
     return rows
 

@@ -23,5 +23,5 @@ class GPT2Config:
 
     def __post_init__(self) -> None:
         """Resolve `n_inner`; raise ValueError when the heads do not divide the width evenly."""
-        # TODO: replace the line below; `make hint STEP=1` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2Config.__post_init__")

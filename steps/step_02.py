@@ -12,5 +12,5 @@ def causal_mask(seq: DimLike) -> Tensor:
     The mask is [seq, seq]. Row i belongs to the query at position i, column j to the key at position j; i may look at
     j when j <= i. The softmax that follows turns -inf into a weight of exactly 0. `seq` may be a symbolic dimension.
     """
-    # TODO: replace the line below; `make hint STEP=2` helps.
+    # TODO: replace the line below.
     raise NotImplementedError("causal_mask")

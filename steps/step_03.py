@@ -14,10 +14,10 @@ class LayerNorm(Module[[Tensor], Tensor]):
 
     def __init__(self, dim: int, *, eps: float = 1e-5) -> None:
         """Start as the plain normalization: `weight` is all ones and `bias` all zeros, both [dim]."""
-        # TODO: replace the line below; `make hint STEP=3` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("LayerNorm.__init__")
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize the last axis: [batch, seq, dim] -> [batch, seq, dim]."""
-        # TODO: replace the line below; `make hint STEP=3` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("LayerNorm.forward")

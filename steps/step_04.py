@@ -16,10 +16,10 @@ class GPT2MLP(Module[[Tensor], Tensor]):
 
     def __init__(self, intermediate_size: int, config: GPT2Config) -> None:
         """Make the two layers; `c_fc` and `c_proj` are the names that the checkpoint uses."""
-        # TODO: replace the line below; `make hint STEP=4` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2MLP.__init__")
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the MLP to every token: [batch, seq, n_embd] -> [batch, seq, n_embd]."""
-        # TODO: replace the line below; `make hint STEP=4` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2MLP.forward")

@@ -12,10 +12,10 @@ class GPT2Embeddings(Module[[Tensor], Tensor]):
 
     def __init__(self, config: GPT2Config) -> None:
         """Make room for the table, `weight` [vocab, n_embd]; the checkpoint fills it."""
-        # TODO: replace the line below; `make hint STEP=5` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2Embeddings.__init__")
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Look every id up: [batch, seq] -> [batch, seq, n_embd]."""
-        # TODO: replace the line below; `make hint STEP=5` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2Embeddings.forward")

@@ -14,10 +14,10 @@ class GPT2PositionEmbeddings(Module[[DimLike], Tensor]):
 
     def __init__(self, config: GPT2Config) -> None:
         """Make room for the table, `weight` [n_positions, n_embd]; the checkpoint fills it."""
-        # TODO: replace the line below; `make hint STEP=6` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2PositionEmbeddings.__init__")
 
     def forward(self, seq: DimLike) -> Tensor:
         """Return the vectors of the positions 0 .. seq - 1: [seq, n_embd]. `seq` may be a symbolic dimension."""
-        # TODO: replace the line below; `make hint STEP=6` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2PositionEmbeddings.forward")

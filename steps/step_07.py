@@ -17,10 +17,10 @@ class GPT2SingleHeadQKV(TransparentModule[[Tensor], tuple[Tensor, Tensor, Tensor
 
     def __init__(self, config: GPT2Config) -> None:
         """Make the layer; its output holds query, key and value side by side, in this order."""
-        # TODO: replace the line below; `make hint STEP=7` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2SingleHeadQKV.__init__")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key, value: [batch, seq, n_embd] -> three of [batch, seq, n_embd]."""
-        # TODO: replace the line below; `make hint STEP=7` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2SingleHeadQKV.forward")

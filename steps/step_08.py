@@ -15,5 +15,5 @@ def compute_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     head_dim, and the softmax would put nearly all its weight on a single token.
     Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1.
     """
-    # TODO: replace the line below; `make hint STEP=8` helps.
+    # TODO: replace the line below.
     raise NotImplementedError("compute_attention")

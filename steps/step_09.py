@@ -16,20 +16,20 @@ class GPT2MultiHeadAttention(Module[[Tensor], Tensor]):
 
     def __init__(self, config: GPT2Config) -> None:
         """Make the layer before the heads (step 07) and the one after them, `c_proj`."""
-        # TODO: replace the line below; `make hint STEP=9` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2MultiHeadAttention.__init__")
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend with every head: [batch, seq, n_embd] -> [batch, seq, n_embd]."""
-        # TODO: replace the line below; `make hint STEP=9` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2MultiHeadAttention.forward")
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Cut the width into heads, these first: [batch, seq, n_embd] -> [batch, n_head, seq, head_dim]."""
-        # TODO: replace the line below; `make hint STEP=9` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2MultiHeadAttention.split_heads")
 
     def merge_heads(self, x: Tensor) -> Tensor:
         """Undo `split_heads`: [batch, n_head, seq, head_dim] -> [batch, seq, n_embd]."""
-        # TODO: replace the line below; `make hint STEP=9` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2MultiHeadAttention.merge_heads")

@@ -11,7 +11,7 @@ def apply_residual_connection(x: Tensor, change: Tensor) -> Tensor:
 
     Both and the result: [batch, seq, n_embd]. Source: He et al. 2015, "Deep Residual Learning", equation 1.
     """
-    # TODO: replace the line below; `make hint STEP=10` helps.
+    # TODO: replace the line below.
     raise NotImplementedError("apply_residual_connection")
 
 
@@ -20,10 +20,10 @@ class ResidualBlock(Module[[Tensor], Tensor]):
 
     def __init__(self, norm: LayerNorm, layer: Module[[Tensor], Tensor]) -> None:
         """Take the normalization and the layer, an attention or an MLP."""
-        # TODO: replace the line below; `make hint STEP=10` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("ResidualBlock.__init__")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x + layer(norm(x)): [batch, seq, n_embd] -> [batch, seq, n_embd]."""
-        # TODO: replace the line below; `make hint STEP=10` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("ResidualBlock.forward")

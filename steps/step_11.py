@@ -15,10 +15,10 @@ class GPT2Block(Module[[Tensor], Tensor]):
 
     def __init__(self, config: GPT2Config) -> None:
         """Make the four parts under the names that the checkpoint uses."""
-        # TODO: replace the line below; `make hint STEP=11` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2Block.__init__")
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block: [batch, seq, n_embd] -> [batch, seq, n_embd]."""
-        # TODO: replace the line below; `make hint STEP=11` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2Block.forward")

@@ -18,10 +18,10 @@ class GPT2Model(Module[[Tensor], Tensor]):
 
     def __init__(self, config: GPT2Config) -> None:
         """Make the parts under the names that the checkpoint uses."""
-        # TODO: replace the line below; `make hint STEP=12` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2Model.__init__")
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Return the last hidden states: [batch, seq] of int64 -> [batch, seq, n_embd]."""
-        # TODO: replace the line below; `make hint STEP=12` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("GPT2Model.forward")

@@ -23,17 +23,17 @@ class MaxGPT2LMHeadModel(Module[[Tensor], Tensor]):
 
     def __init__(self, config: GPT2Config) -> None:
         """Make the model on the CPU in float32, with no weights yet: `load_state_dict` brings them."""
-        # TODO: replace the line below; `make hint STEP=13` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("MaxGPT2LMHeadModel.__init__")
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Return the logits after every token: [batch, seq] of int64 -> [batch, seq, vocab]."""
-        # TODO: replace the line below; `make hint STEP=13` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("MaxGPT2LMHeadModel.forward")
 
     def compiled(self) -> "CompiledGPT2":
         """Compile once for every batch and length; the first time takes about a minute, later MAX's cache answers."""
-        # TODO: replace the line below; `make hint STEP=13` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("MaxGPT2LMHeadModel.compiled")
 
 
@@ -46,5 +46,5 @@ class CompiledGPT2:
 
     def __call__(self, input_ids: np.ndarray) -> np.ndarray:
         """Return the logits after every token: [batch, seq] of int64 -> [batch, seq, vocab] of float32."""
-        # TODO: replace the line below; `make hint STEP=13` helps.
+        # TODO: replace the line below.
         raise NotImplementedError("CompiledGPT2.__call__")

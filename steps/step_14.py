@@ -32,7 +32,7 @@ def generate_next_token(
     Greedy takes the likeliest. Sampling draws from softmax(logits / temperature): below 1 the model plays safe, above
     1 it takes risks.
     """
-    # TODO: replace the line below; `make hint STEP=14` helps.
+    # TODO: replace the line below.
     raise NotImplementedError("generate_next_token")
 
 
@@ -49,5 +49,5 @@ def generate_tokens(
     The same `seed` draws the same tokens. Raises ValueError, before anything runs, when the text would not fit into
     the model's context or when `temperature` is not above 0.
     """
-    # TODO: replace the line below; `make hint STEP=14` helps.
+    # TODO: replace the line below.
     raise NotImplementedError("generate_tokens")

@@ -27,7 +27,7 @@ def steps() -> None:
     written, kept = make_steps()
     print(f"Written: {len(written)} skeletons in steps/.")
     if kept:
-        print(f"Left alone, for they hold your work: {', '.join(map(str, kept))}. `make reset STEP=N` starts one anew.")
+        print(f"Left alone, for they hold your work: {', '.join(map(str, kept))}. Delete a file to start it anew.")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import ast
 import re
 
-TODO = "# TODO: replace the line below; `make hint STEP={number}` helps."
+TODO = "# TODO: replace the line below."
 
 
 def skeleton(source: str, number: int) -> str:
@@ -19,7 +19,7 @@ def skeleton(source: str, number: int) -> str:
         indent = " " * function.body[0].col_offset
         name = _qualified(source, function)
         lines[first - 1 : last] = [
-            f"{indent}{TODO.format(number=number)}",
+            f"{indent}{TODO}",
             f'{indent}raise NotImplementedError("{name}")',
         ]
     return as_steps("\n".join(lines) + "\n")

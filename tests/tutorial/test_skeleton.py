@@ -63,9 +63,9 @@ def test_the_rule_on_a_file_of_all_kinds() -> None:
     assert skeleton(source, 7) == (
         "from steps.step_02 import mask\n\n\nclass A:\n    x: int = 3\n\n    def f(self) -> int:\n"
         '        """Say.\n\n        More.\n        """\n'
-        "        # TODO: replace the line below; `make hint STEP=7` helps.\n"
+        "        # TODO: replace the line below.\n"
         '        raise NotImplementedError("A.f")\n\n    def g(self) -> int:\n        """Given."""\n        ...\n\n\n'
-        "def h() -> int:\n    # TODO: replace the line below; `make hint STEP=7` helps.\n"
+        "def h() -> int:\n    # TODO: replace the line below.\n"
         '    raise NotImplementedError("h")\n'
     )
 

@@ -9,9 +9,9 @@ def make_steps() -> tuple[list[int], list[int]]:
     written, kept = [], []
     for number in range(1, STEPS + 1):
         path = step_path(number)
-        if path.exists() and not is_untouched(path.read_text(), number):
+        if path.exists() and not is_untouched(path.read_text()):
             kept.append(number)
         else:
-            path.write_text(skeleton(solution_path(number).read_text(), number))
+            path.write_text(skeleton(solution_path(number).read_text()))
             written.append(number)
     return written, kept

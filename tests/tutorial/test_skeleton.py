@@ -27,14 +27,14 @@ def committed(number: int) -> str:
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_step_is_what_the_rule_makes_of_its_solution(number: int) -> None:
-    made = skeleton(solution(number), number)
+    made = skeleton(solution(number))
     stored = (places.step_path(number).read_text(), committed(number))
     assert made in stored, "`make steps` makes them anew; if you commit your own work, leave this test out"
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_skeleton_keeps_what_is_given_and_has_work_in_it(number: int) -> None:
-    source, made = solution(number), skeleton(solution(number), number)
+    source, made = solution(number), skeleton(solution(number))
     kept = [line for line in source.splitlines() if line.startswith(("class ", "def ", "    def ", "@", "from max"))]
     assert set(kept) <= set(made.splitlines())
     assert made.count("# TODO") == len(unfinished(made)) > 0
@@ -45,12 +45,12 @@ def test_a_skeleton_keeps_what_is_given_and_has_work_in_it(number: int) -> None:
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_rule_knows_its_own_skeletons_again(number: int) -> None:
-    made = skeleton(solution(number), number)
-    assert skeleton(made, number) == made
-    assert is_untouched(made, number)
-    assert not is_untouched(solution(number), number)
-    assert not is_untouched(made.replace("raise NotImplementedError", "return 3 #", 1), number)
-    assert not is_untouched(made + "(", number)
+    made = skeleton(solution(number))
+    assert skeleton(made) == made
+    assert is_untouched(made)
+    assert not is_untouched(solution(number))
+    assert not is_untouched(made.replace("raise NotImplementedError", "return 3 #", 1))
+    assert not is_untouched(made + "(")
 
 
 def test_the_rule_on_a_file_of_all_kinds() -> None:
@@ -60,7 +60,7 @@ def test_the_rule_on_a_file_of_all_kinds() -> None:
         "        return mask(\n            1\n        )\n\n"
         '    def g(self) -> int:\n        """Given."""\n        ...\n\n\ndef h() -> int:\n    return 2\n'
     )
-    assert skeleton(source, 7) == (
+    assert skeleton(source) == (
         "from steps.step_02 import mask\n\n\nclass A:\n    x: int = 3\n\n    def f(self) -> int:\n"
         '        """Say.\n\n        More.\n        """\n'
         "        # TODO: replace the line below.\n"
@@ -76,7 +76,7 @@ def test_the_skeletons_are_clean(tmp_path: Path) -> None:
     shutil.copy(places.ROOT / "steps" / "__init__.py", folder)
     shutil.copy(places.ROOT / "pyproject.toml", tmp_path)
     for number in NUMBERS:
-        (folder / places.step_path(number).name).write_text(skeleton(solution(number), number))
+        (folder / places.step_path(number).name).write_text(skeleton(solution(number)))
     unused = ["--ignore", "F401"]  # the imports are a hint of what to use
     for command in (
         ["ruff", "check", "--no-cache", "--config", "exclude=[]", *unused, "."],
@@ -103,4 +103,4 @@ def test_making_the_steps_leaves_work_alone(tmp_path: Path, monkeypatch: pytest.
     places.step_path(5).write_text(places.step_path(5).read_text().replace("Look every id up", "An older text"))
     assert make_steps() == ([n for n in NUMBERS if n != 4], [4])
     assert places.step_path(4).read_text() == "my_work = 1\n"
-    assert places.step_path(5).read_text() == skeleton(solution(5), 5)
+    assert places.step_path(5).read_text() == skeleton(solution(5))

@@ -5,7 +5,7 @@ CASES ?= 100000
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo huggingface test fuzz lint format verify-sizes zoo bench bench-load train-demo lock clean
+.PHONY: demo huggingface test fuzz lint format verify-sizes zoo bench bench-load train-demo steps lock clean
 
 demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
 	$(BIN)/python main.py
@@ -43,6 +43,9 @@ bench-load: $(READY)  ## load gpt2-large and gpt2-xl beside transformers and wri
 train-demo: $(READY)  ## train the checkpoint that ships anew (Debian or Ubuntu, one to two hours on two cores)
 	$(BIN)/pip install -qq --editable '.[train]'
 	$(BIN)/python -m tools.train_demo
+
+steps: $(READY)  ## make the tutorial's skeletons anew from solutions/; work in them is left alone
+	$(BIN)/python -m tutorial steps
 
 lock:  ## refresh requirements.lock: the newest versions that pyproject.toml allows
 	rm -rf .lock && $(PYTHON) -m venv .lock

@@ -1,0 +1,26 @@
+"""Step 07: query, key and value."""
+
+from max.experimental import functional as F
+from max.experimental.nn import Linear, TransparentModule
+from max.experimental.tensor import Tensor
+
+from steps.step_01 import GPT2Config
+
+
+class GPT2SingleHeadQKV(TransparentModule[[Tensor], tuple[Tensor, Tensor, Tensor]]):
+    """Make from each token what it looks for (query), what it can be found by (key) and what it has to say (value).
+
+    One layer makes all three; each is as wide as the model, as if there were a single head. The module is transparent:
+    the attention that holds it calls its weight `c_attn.weight`, with no name in between, just as the checkpoint does.
+    Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
+    """
+
+    def __init__(self, config: GPT2Config) -> None:
+        """Make the layer; its output holds query, key and value side by side, in this order."""
+        # TODO: replace the line below; `make hint STEP=7` helps.
+        raise NotImplementedError("GPT2SingleHeadQKV.__init__")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key, value: [batch, seq, n_embd] -> three of [batch, seq, n_embd]."""
+        # TODO: replace the line below; `make hint STEP=7` helps.
+        raise NotImplementedError("GPT2SingleHeadQKV.forward")

@@ -1,0 +1,19 @@
+"""Step 08: attention."""
+
+import math
+
+from max.experimental import functional as F
+from max.experimental.tensor import Tensor
+
+from steps.step_02 import causal_mask
+
+
+def compute_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Let every token gather what the tokens up to it have to say: softmax(query key^T / sqrt(head_dim) + mask) value.
+
+    Query, key, value and the result are [..., seq, head_dim]. Without the division the scores would grow with
+    head_dim, and the softmax would put nearly all its weight on a single token.
+    Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1.
+    """
+    # TODO: replace the line below; `make hint STEP=8` helps.
+    raise NotImplementedError("compute_attention")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
+from tutorial.exercises.parts import norm_weights
 from tutorial.sizes import EPSILON, SIZES, Arrays, numbers
 
 if TYPE_CHECKING:
@@ -51,11 +52,6 @@ class Norm(GraphExercise):
         """Return what PyTorch computes."""
         x = reference.as_tensors(self.arguments())["x"]
         return reference.as_arrays({"y": reference.layer_norm(x, reference.as_tensors(self.weights()), wrong)})
-
-
-def norm_weights(seed: int) -> Arrays:
-    """Return the two parameters of a LayerNorm, each [n_embd]."""
-    return {"weight": numbers(seed, ("n_embd",), 0.3, 1.0), "bias": numbers(seed + 1, ("n_embd",), 0.3)}
 
 
 EXERCISE = Norm()

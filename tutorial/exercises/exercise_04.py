@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
+from tutorial.exercises.parts import config, mlp_weights
 from tutorial.sizes import SIZES, Arrays, numbers
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Mlp(GraphExercise):
 
     def build(self, step: ModuleType) -> Any:
         """Make the module."""
-        return step.GPT2MLP(SIZES["n_inner"], config_of(step))
+        return step.GPT2MLP(SIZES["n_inner"], config())
 
     def call(self, step: ModuleType, built: Any, inputs: Sequence["Tensor"]) -> Sequence[Any]:
         """Apply it."""
@@ -52,25 +53,6 @@ class Mlp(GraphExercise):
         """Return what PyTorch computes."""
         x = reference.as_tensors(self.arguments())["x"]
         return reference.as_arrays({"y": reference.mlp(x, reference.as_tensors(self.weights()), wrong)})
-
-
-def mlp_weights(seed: int) -> Arrays:
-    """Return the parameters of an MLP."""
-    return {
-        "c_fc.weight": numbers(seed, ("n_inner", "n_embd"), 0.3),
-        "c_fc.bias": numbers(seed + 1, ("n_inner",), 0.3),
-        "c_proj.weight": numbers(seed + 2, ("n_embd", "n_inner"), 0.3),
-        "c_proj.bias": numbers(seed + 3, ("n_embd",), 0.3),
-    }
-
-
-def config_of(step: ModuleType) -> Any:
-    """Return the config of the checks, made with the GPT2Config that the step uses."""
-    import importlib
-
-    from tutorial.sizes import CONFIG
-
-    return importlib.import_module("steps.step_01").GPT2Config(**CONFIG)
 
 
 EXERCISE = Mlp()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
-from tutorial.exercises.parts import config
+from tutorial.exercises.parts import config, linear_weights, prefixed
 from tutorial.sizes import Arrays, numbers
 
 if TYPE_CHECKING:
@@ -43,10 +43,7 @@ class Qkv(GraphExercise):
 
     def weights(self) -> Arrays:
         """Return the weights of the layer, as Linear keeps them: [out, in]."""
-        return {
-            "c_attn.weight": numbers(70, ("3 * n_embd", "n_embd"), 0.3),
-            "c_attn.bias": numbers(71, ("3 * n_embd",), 0.3),
-        }
+        return prefixed("c_attn.", linear_weights(70, "3 * n_embd", "n_embd"))
 
     def build(self, step: ModuleType) -> Any:
         """Make the module."""

@@ -1,0 +1,71 @@
+"""Step 13: the language model, and how to run it."""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from tutorial import reference
+from tutorial.exercise import RIGHT, GraphExercise, Report, Wrong
+from tutorial.exercises.parts import config, prefixed, transformer_weights
+from tutorial.sizes import Arrays, numbers, token_ids
+
+if TYPE_CHECKING:
+    from max.experimental.tensor import Tensor
+
+
+class LanguageModel(GraphExercise):
+    """The whole model, compiled and run as the learner's own code does it."""
+
+    number = 13
+    title = "the language model"
+    defines = ("MaxGPT2LMHeadModel", "CompiledGPT2")
+    inputs = {"input_ids": ("batch", "seq")}
+    outputs = {"logits": ("batch", "seq", "vocab")}
+    tolerance = 2e-4
+    mistakes = {
+        "no head": "These are the hidden states. The head turns them into a score for every token: self.lm_head(...).",
+        "softmax": "These are probabilities. Logits are wanted, without the softmax; the sampling of step 14 does that.",
+        "log softmax": "These are log-probabilities. Logits are wanted, as lm_head gives them.",
+        "last only": "These are the logits after the last token only. Return those after every token: [batch, seq, vocab].",
+        "wte": "The head multiplies with wte. Published GPT-2s tie the two, but not every checkpoint does: use self.lm_head, "
+        "which has a weight of its own.",
+    }
+
+    def arguments(self) -> Arrays:
+        """Return ids."""
+        return {"input_ids": token_ids()}
+
+    def weights(self) -> Arrays:
+        """Return the weights of the model, by the names of `GPT2LMHeadModel`."""
+        stack = prefixed("transformer.", transformer_weights(130))
+        return stack | {"lm_head.weight": numbers(137, ("vocab", "n_embd"), 0.3)}
+
+    def build(self, step: ModuleType) -> Any:
+        """Make the model."""
+        return step.MaxGPT2LMHeadModel(config())
+
+    def call(self, step: ModuleType, built: Any, inputs: Sequence["Tensor"]) -> Sequence[Any]:
+        """Apply it inside a graph."""
+        return [built(inputs[0])]
+
+    def observe(self, step: ModuleType, report: Report) -> Arrays:
+        """Let the learner's `compiled` compile it, and CompiledGPT2 run it."""
+        from tutorial.lab import checked_build
+        from tutorial.returned import one_array, present
+
+        report("forward")
+        model = checked_build(self, step)
+        model.load_state_dict(self.weights())
+        report("compile")
+        compiled = present(model.compiled(), "compiled")
+        report("forward")
+        return {"logits": one_array(compiled(self.arguments()["input_ids"]), "CompiledGPT2")}
+
+    def expected(self, wrong: Wrong = RIGHT) -> Arrays:
+        """Return what PyTorch computes."""
+        ids = reference.as_tensors(self.arguments())["input_ids"]
+        weights = reference.as_tensors(self.weights())
+        return reference.as_arrays({"logits": reference.language_model(ids, weights, wrong)})
+
+
+EXERCISE = LanguageModel()

@@ -19,8 +19,7 @@ HEADS = SIZES["n_head"]
 def as_tensors(arrays: Arrays) -> Weights:
     """Return arrays as tensors, numbers as float64."""
     return {
-        name: torch.from_numpy(one.astype(np.float64) if one.dtype.kind == "f" else one)
-        for name, one in arrays.items()
+        name: torch.from_numpy(one.astype(np.float64) if one.dtype.kind == "f" else one) for name, one in arrays.items()
     }
 
 
@@ -43,7 +42,9 @@ def linear(x: torch.Tensor, weights: Weights, name: str) -> torch.Tensor:
 
 def causal_mask(seq: int, wrong: Wrong = RIGHT) -> torch.Tensor:
     """Return 0 where a query may look, -inf where not: [seq, seq]."""
-    hidden = torch.ones(seq, seq, dtype=torch.bool).triu(0 if "self hidden" in wrong else 2 if "next seen" in wrong else 1)
+    hidden = torch.ones(seq, seq, dtype=torch.bool).triu(
+        0 if "self hidden" in wrong else 2 if "next seen" in wrong else 1
+    )
     if "upside down" in wrong:
         hidden = hidden.T
     if "inverse" in wrong:

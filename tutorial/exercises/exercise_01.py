@@ -16,7 +16,13 @@ class Config(Exercise):
     number = 1
     title = "the config"
     defines = ("GPT2Config",)
-    outputs = {"n_inner of gpt2": (), "n_inner at n_embd=20": (), "n_inner given": (), "even heads": (), "uneven heads": ()}
+    outputs = {
+        "n_inner of gpt2": (),
+        "n_inner at n_embd=20": (),
+        "n_inner given": (),
+        "even heads": (),
+        "uneven heads": (),
+    }
     mistakes = {
         "unresolved": "n_inner is still None after GPT2Config() is made. Where it is None, it has to become 4 * n_embd.",
         "always": "An n_inner that was given is replaced. Only None stands for 4 * n_embd; 44 has to stay 44.",

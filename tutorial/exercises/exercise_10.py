@@ -21,7 +21,9 @@ class Residual(GraphExercise):
     title = "the residual connection"
     defines = ("apply_residual_connection", "ResidualBlock")
     inputs = {name: ("batch", "seq", "n_embd") for name in ("x", "change")}
-    outputs = {name: ("batch", "seq", "n_embd") for name in ("apply_residual_connection(x, change)", "ResidualBlock(x)")}
+    outputs = {
+        name: ("batch", "seq", "n_embd") for name in ("apply_residual_connection(x, change)", "ResidualBlock(x)")
+    }
     mistakes = {
         "change only": "The residual is forgotten: the change comes back alone. Return x + change.",
         "x only": "The change is forgotten: x comes back as it was. Return x + change.",

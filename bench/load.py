@@ -22,8 +22,8 @@ INTRODUCTION = """# Loading
 `make bench-load` writes a random checkpoint of a published size, and loads it {runs} times with max-gpt2 and with
 transformers, in turn, each time in a new process, after the file has been read once. *Load* is the time from the call
 to the weights, imports not included. *With first use* adds one sum over every weight: transformers maps the file and
-reads it when the weights are used, while max-gpt2 checks every number and transposes the Conv1D weights into memory of
-its own. *Peak* is what the process takes at most beyond its imports, mapped pages of the file included. All figures
+reads it when the weights are used, and so does max-gpt2, which besides looks for NaN and infinity in every number
+while it loads. *Peak* is what the process takes at most beyond its imports, mapped pages of the file included. All figures
 are medians, with the smallest and the largest in brackets.
 
 | size | weights | | load | with first use | peak memory |

@@ -14,6 +14,7 @@ from tutorial.sizes import EPSILON, SIZES, Arrays
 
 Weights = dict[str, torch.Tensor]
 HEADS = SIZES["n_head"]
+MASK = frozenset({"no mask"})
 
 
 def as_tensors(arrays: Arrays) -> Weights:
@@ -167,10 +168,10 @@ def multi_head(x: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> torch
     """Attend with every head: [batch, seq, n_embd] -> the same."""
     query, key, value = qkv(x, weights)
     if "one head" in wrong:
-        merged = attention(query, key, value)
+        merged = attention(query, key, value, wrong & MASK)
     else:
         query, key, value = (split_heads(one, wrong) for one in (query, key, value))
-        merged = merge_heads(attention(query, key, value), wrong)
+        merged = merge_heads(attention(query, key, value, wrong & MASK), wrong)
     if "no c_proj" in wrong:
         return merged
     if "transposed" in wrong:
@@ -188,7 +189,7 @@ def block(x: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> torch.Tens
         norms["ln_2"] = norms["ln_1"]
 
     def attn(x: torch.Tensor) -> torch.Tensor:
-        return multi_head(x, part(weights, "attn."))
+        return multi_head(x, part(weights, "attn."), wrong & MASK)
 
     def think(x: torch.Tensor) -> torch.Tensor:
         return mlp(x, part(weights, "mlp."))
@@ -224,7 +225,7 @@ def transformer(ids: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> to
     elif "reversed" in wrong:
         layers = layers[::-1]
     for layer in layers:
-        x = block(x, part(weights, f"h.{layer}."))
+        x = block(x, part(weights, f"h.{layer}."), wrong & MASK)
         if "ln_f in the loop" in wrong:
             x = layer_norm(x, part(weights, "ln_f."))
     if wrong & {"no ln_f", "ln_f in the loop"}:
@@ -234,7 +235,7 @@ def transformer(ids: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> to
 
 def language_model(ids: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> torch.Tensor:
     """Return the logits: [batch, seq] -> [batch, seq, vocab]."""
-    hidden = transformer(ids, part(weights, "transformer."))
+    hidden = transformer(ids, part(weights, "transformer."), wrong & MASK)
     if "no head" in wrong:
         return hidden
     if "last only" in wrong:

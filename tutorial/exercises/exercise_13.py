@@ -26,10 +26,11 @@ class LanguageModel(GraphExercise):
     tolerance = 2e-4
     hints = (
         "The head is one more Linear, from the width of the model to the size of the vocabulary, with no bias.",
-        "Make the parts inside `with F.lazy(), default_device(CPU()), default_dtype(DType.float32)`: then nothing is computed before the weights are there.",
+        "Make the parts inside a `with` of three: F.lazy(), so that nothing is computed before the weights are there, and the defaults for the device (the CPU) and the dtype (float32).",
         'compile wants the type of input_ids: a TensorType of int64 with the names "batch" and "seq" as its lengths. What it returns has execute_raw, which takes a Buffer made from a numpy array and gives back a list.',
     )
     mistakes = {
+        "no mask": "This is what the model gives without the mask. If step 8 is right, MAX has lost it on the way: where a mask is made by comparing positions (F.where), its compiler fuses the mask away. Make it with F.band_part in step 2.",
         "no head": "These are the hidden states. The head turns them into a score for every token: self.lm_head(...).",
         "softmax": "These are probabilities. Logits are wanted, without the softmax; the sampling of step 14 does that.",
         "log softmax": "These are log-probabilities. Logits are wanted, as lm_head gives them.",
@@ -78,8 +79,11 @@ class LanguageModel(GraphExercise):
         """Return what PyTorch computes."""
         ids = reference.as_tensors(self.arguments())["input_ids"]
         weights = reference.as_tensors(self.weights())
-        logits = reference.as_arrays({"logits": reference.language_model(ids, weights, wrong)})["logits"]
-        return {"logits": logits, COMPILED: logits}
+        made = {
+            "logits": reference.language_model(ids, weights, wrong - reference.MASK),
+            COMPILED: reference.language_model(ids, weights, wrong),
+        }
+        return reference.as_arrays(made)
 
 
 EXERCISE = LanguageModel()

@@ -1,0 +1,178 @@
+"""Mistakes as a learner writes them: an edit of the solution, and the key of the diagnosis that it has to get."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Planted:
+    """In the solution of `step`, `right` stands once, and becomes `wrong`."""
+
+    step: int
+    mistake: str
+    right: str
+    wrong: str
+
+
+BAND = "F.band_part(nothing_seen, num_lower=None, num_upper=0, exclude=True)"
+NORM = "F.layer_norm(x, gamma=self.weight, beta=self.bias, epsilon=self.eps)"
+CENTRED = "(x - F.mean(x, axis=-1))"
+VARIANCE = f"F.mean({CENTRED} * {CENTRED}, axis=-1)"
+ORDER = "return query, key, value"
+SPLIT = "x.reshape([batch, seq, self.n_head, self.head_dim]).transpose(1, 2)"
+MERGE = "x.transpose(1, 2).reshape([batch, seq, self.n_head * self.head_dim])"
+SCORES = "scores / math.sqrt(head_dim) + causal_mask(seq)"
+RESIDUAL = "return apply_residual_connection(x, self.layer(self.norm(x)))"
+BLOCK = "x = ResidualBlock(self.ln_1, self.attn)(x)\n        return ResidualBlock(self.ln_2, self.mlp)(x)"
+LOOP = 'x = as_subgraph(block, name="block")(x)  # the blocks differ only in their weights: compile one for all'
+TOKEN = "generate_next_token(model, rows, temperature, do_sample, random)"
+HEIGHTS = "heights = np.exp(scaled).cumsum(axis=-1)"
+
+PLANTED = [
+    Planted(1, "unresolved", "self.n_inner = 4 * self.n_embd", "pass"),
+    Planted(1, "always", "if self.n_inner is None:", "if True:"),
+    Planted(1, "no four", "4 * self.n_embd", "self.n_embd"),
+    Planted(1, "gpt2 only", "4 * self.n_embd", "3072"),
+    Planted(1, "unchecked", "if self.n_embd % self.n_head:", "if False:"),
+    Planted(1, "other way", "self.n_embd % self.n_head:", "self.n_head % self.n_embd:"),
+    Planted(1, "assertion", "raise ValueError(", "raise AssertionError("),
+    Planted(2, "sign", 'float("-inf")', 'float("inf")'),
+    Planted(2, "self hidden", BAND, f"{BAND} + F.band_part(nothing_seen, num_lower=0, num_upper=0)"),
+    Planted(2, "next seen", "num_upper=0", "num_upper=1"),
+    Planted(2, "upside down", "num_lower=None, num_upper=0", "num_lower=0, num_upper=None"),
+    Planted(2, "inverse", "exclude=True", "exclude=False"),
+    Planted(2, "all hidden", BAND, "nothing_seen"),
+    Planted(2, "nothing hidden", 'float("-inf")', "0.0"),
+    Planted(2, "small", 'float("-inf")', "-1.0"),
+    Planted(3, "mean", NORM, "x / F.sqrt(F.mean(x * x, axis=-1) + self.eps) * self.weight + self.bias"),
+    Planted(3, "unbiased", NORM, f"{CENTRED} / F.sqrt({VARIANCE} * 20 / 19 + self.eps) * self.weight + self.bias"),
+    Planted(3, "square root", NORM, f"{CENTRED} / ({VARIANCE} + self.eps) * self.weight + self.bias"),
+    Planted(3, "epsilon outside", NORM, f"{CENTRED} / (F.sqrt({VARIANCE}) + self.eps) * self.weight + self.bias"),
+    Planted(3, "weight", "gamma=self.weight", "gamma=Tensor.ones([20])"),
+    Planted(3, "bias", "beta=self.bias", "beta=Tensor.zeros([20])"),
+    Planted(3, "epsilon", "epsilon=self.eps", "epsilon=1e-5"),
+    Planted(4, "erf", 'approximate="tanh"', 'approximate="none"'),
+    Planted(4, "sigmoid", 'approximate="tanh"', 'approximate="quick"'),
+    Planted(4, "relu", 'F.gelu(x, approximate="tanh")', "F.relu(x)"),
+    Planted(4, "silu", 'F.gelu(x, approximate="tanh")', "F.silu(x)"),
+    Planted(4, "no activation", 'F.gelu(x, approximate="tanh")', "x"),
+    Planted(
+        4,
+        "gelu last",
+        'x = F.gelu(x, approximate="tanh")\n        return self.c_proj(x)',
+        'return F.gelu(self.c_proj(x), approximate="tanh")',
+    ),
+    Planted(4, "gelu twice", "return self.c_proj(x)", 'return F.gelu(self.c_proj(x), approximate="tanh")'),
+    Planted(5, "next row", "self.weight, input_ids,", "self.weight, (input_ids + 1) % 37,"),
+    Planted(5, "row before", "self.weight, input_ids,", "self.weight, (input_ids + 36) % 37,"),
+    Planted(5, "scaled", "axis=0)", "axis=0) * 20**0.5"),
+    Planted(6, "from 1", "F.gather(self.weight, positions", "F.gather(self.weight, positions + 1"),
+    Planted(6, "all first", "F.gather(self.weight, positions", "F.gather(self.weight, positions * 0"),
+    Planted(6, "whole table", "F.gather(self.weight, positions, axis=0)", "self.weight"),
+    Planted(6, "scaled", "axis=0)", "axis=0) * 2"),
+    Planted(7, "kqv", ORDER, "return key, query, value"),
+    Planted(7, "vkq", ORDER, "return value, key, query"),
+    Planted(7, "qvk", ORDER, "return query, value, key"),
+    Planted(7, "kvq", ORDER, "return key, value, query"),
+    Planted(7, "vqk", ORDER, "return value, query, key"),
+    Planted(7, "all the same", ORDER, "return query, query, query"),
+    Planted(7, "no bias", "self.c_attn(x)", "x @ self.c_attn.weight.T"),
+    Planted(8, "no mask", SCORES, "scores / math.sqrt(head_dim)"),
+    Planted(8, "subtracted", SCORES, "scores / math.sqrt(head_dim) - causal_mask(seq)"),
+    Planted(8, "mask late", SCORES, "scores / math.sqrt(head_dim)"),
+    Planted(8, "no scale", SCORES, "scores + causal_mask(seq)"),
+    Planted(8, "head_dim", "math.sqrt(head_dim)", "head_dim"),
+    Planted(8, "multiplied", "scores / math", "scores * math"),
+    Planted(8, "axis", "F.softmax(scores)", "F.softmax(scores, axis=-2)"),
+    Planted(8, "swapped", SCORES, "scores.transpose(-2, -1) / math.sqrt(head_dim) + causal_mask(seq)"),
+    Planted(8, "no softmax", "F.softmax(scores)", "scores"),
+    Planted(9, "split", SPLIT, "x.reshape([batch, self.n_head, seq, self.head_dim])"),
+    Planted(9, "merge", MERGE, "x.reshape([batch, seq, self.n_head * self.head_dim])"),
+    Planted(9, "no c_proj", "self.c_proj(self.merge_heads(found))", "self.merge_heads(found)"),
+    Planted(
+        9,
+        "transposed",
+        "self.c_proj(self.merge_heads(found))",
+        "self.merge_heads(found) @ self.c_proj.weight + self.c_proj.bias",
+    ),
+    Planted(10, "change only", "return x + change", "return change"),
+    Planted(10, "x only", "return x + change", "return x"),
+    Planted(10, "minus", "return x + change", "return x - change"),
+    Planted(10, "x twice", "return x + change", "return x + x + change"),
+    Planted(10, "no residual", RESIDUAL, "return self.layer(self.norm(x))"),
+    Planted(10, "post-norm", RESIDUAL, "return self.norm(apply_residual_connection(x, self.layer(x)))"),
+    Planted(10, "no norm", RESIDUAL, "return apply_residual_connection(x, self.layer(x))"),
+    Planted(10, "normalized stream", RESIDUAL, "x = self.norm(x)\n        return x + self.layer(x)"),
+    Planted(10, "no layer", RESIDUAL, "return x + self.norm(x)"),
+    Planted(10, "norm after", RESIDUAL, "return x + self.norm(self.layer(x))"),
+    Planted(
+        11,
+        "norms swapped",
+        BLOCK,
+        "x = ResidualBlock(self.ln_2, self.attn)(x)\n        return ResidualBlock(self.ln_1, self.mlp)(x)",
+    ),
+    Planted(11, "ln_1 twice", "(self.ln_2, self.mlp)", "(self.ln_1, self.mlp)"),
+    Planted(
+        11,
+        "mlp first",
+        BLOCK,
+        "x = ResidualBlock(self.ln_2, self.mlp)(x)\n        return ResidualBlock(self.ln_1, self.attn)(x)",
+    ),
+    Planted(11, "parallel", BLOCK, "return x + self.attn(self.ln_1(x)) + self.mlp(self.ln_2(x))"),
+    Planted(11, "no mlp", "return ResidualBlock(self.ln_2, self.mlp)(x)", "return x"),
+    Planted(11, "no attention", "x = ResidualBlock(self.ln_1, self.attn)(x)", "pass"),
+    Planted(11, "no residual mlp", "return ResidualBlock(self.ln_2, self.mlp)(x)", "return self.mlp(self.ln_2(x))"),
+    Planted(11, "no residual attention", "x = ResidualBlock(self.ln_1, self.attn)(x)", "x = self.attn(self.ln_1(x))"),
+    Planted(11, "post-norm", BLOCK, "x = self.ln_1(x + self.attn(x))\n        return self.ln_2(x + self.mlp(x))"),
+    Planted(11, "no norms", BLOCK, "x = x + self.attn(x)\n        return x + self.mlp(x)"),
+    Planted(12, "no positions", "self.wte(input_ids) + self.wpe(seq)", "self.wte(input_ids)"),
+    Planted(12, "no blocks", LOOP, "pass"),
+    Planted(12, "one block", LOOP, "x = block(x)\n            break"),
+    Planted(12, "one less", "in self.h:", "in list(self.h)[:-1]:"),
+    Planted(12, "same block", LOOP, "x = list(self.h)[0](x)"),
+    Planted(12, "reversed", "in self.h:", "in list(self.h)[::-1]:"),
+    Planted(12, "no ln_f", "return self.ln_f(x)", "return x"),
+    Planted(
+        12, "ln_f in the loop", f"{LOOP}\n        return self.ln_f(x)", "x = self.ln_f(block(x))\n        return x"
+    ),
+    Planted(
+        12,
+        "epsilon",
+        "self.ln_f = LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)",
+        "self.ln_f = LayerNorm(config.n_embd)",
+    ),
+    Planted(13, "no head", "self.lm_head(self.transformer(input_ids))", "self.transformer(input_ids)"),
+    Planted(
+        13,
+        "softmax",
+        "self.lm_head(self.transformer(input_ids))",
+        "F.softmax(self.lm_head(self.transformer(input_ids)))",
+    ),
+    Planted(
+        13,
+        "wte",
+        "self.lm_head(self.transformer(input_ids))",
+        "self.transformer(input_ids) @ self.transformer.wte.weight.T",
+    ),
+    Planted(14, "first", "model(input_ids)[:, -1]", "model(input_ids)[:, 0]"),
+    Planted(14, "argmin", "logits.argmax(axis=-1)[:, None]", "logits.argmin(axis=-1)[:, None]"),
+    Planted(
+        14,
+        "first row",
+        "return logits.argmax(axis=-1)[:, None]",
+        "return logits.argmax(axis=-1)[:1, None].repeat(len(logits), 0)",
+    ),
+    Planted(14, "only new", "return rows\n", "return rows[:, -max_new_tokens:]\n"),
+    Planted(14, "one more", "range(max_new_tokens)", "range(max_new_tokens + 1)"),
+    Planted(14, "one less", "range(max_new_tokens)", "range(max_new_tokens - 1)"),
+    Planted(14, "stale", TOKEN, TOKEN.replace("rows", "input_ids")),
+    Planted(14, "greedy ignored", "if not do_sample:", "if False:"),
+    Planted(14, "always greedy", "if not do_sample:", "if True:"),
+    Planted(14, "multiplied", "/ temperature\n", "* temperature\n"),
+    Planted(14, "ignored", "/ temperature\n", "\n"),
+    Planted(14, "uniform", HEIGHTS, "heights = np.ones_like(scaled).cumsum(axis=-1)"),
+    Planted(14, "no seed", "np.random.default_rng(seed)", "np.random.default_rng()"),
+    Planted(14, "seed again", TOKEN, TOKEN.replace(", random)", ", np.random.default_rng(seed))")),
+    Planted(14, "one dart", "random.random((len(logits), 1))", "random.random()"),
+    Planted(14, "context", "if length > context:", "if False:"),
+    Planted(14, "zero", "if do_sample and temperature <= 0:", "if False:"),
+]

@@ -5,7 +5,8 @@ CASES ?= 100000
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo huggingface test fuzz lint format verify-sizes zoo bench bench-peers bench-load train-demo steps lock clean
+.PHONY: demo huggingface test fuzz lint format verify-sizes zoo bench bench-peers bench-load train-demo steps check hint solution reset \
+  progress watch lock clean
 
 demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
 	$(BIN)/python main.py
@@ -49,6 +50,24 @@ train-demo: $(READY)  ## train the checkpoint that ships anew (Debian or Ubuntu,
 
 steps: $(READY)  ## make the tutorial's skeletons anew from solutions/; work in them is left alone
 	$(BIN)/python -m tutorial steps
+
+check: $(READY)  ## check steps/step_04.py with STEP=4, or the next one to do
+	@$(BIN)/python -m tutorial check $(STEP)
+
+hint: $(READY)  ## a hint for STEP=4; asked again, the next one
+	@$(BIN)/python -m tutorial hint $(STEP)
+
+solution: $(READY)  ## the solution of STEP=4, once you are sure
+	@$(BIN)/python -m tutorial solution $(STEP)
+
+reset: $(READY)  ## start STEP=4 anew; a copy of your file is kept
+	@$(BIN)/python -m tutorial reset $(STEP)
+
+progress: $(READY)  ## what is done, and what is next
+	@$(BIN)/python -m tutorial progress
+
+watch: $(READY)  ## check every step that you save, until Ctrl-C
+	@$(BIN)/python -m tutorial watch
 
 lock:  ## refresh requirements.lock: the newest versions that pyproject.toml allows
 	rm -rf .lock && $(PYTHON) -m venv .lock

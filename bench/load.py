@@ -23,8 +23,8 @@ INTRODUCTION = """# Loading
 transformers, in turn, each time in a new process, after the file has been read once. *Load* is the time from the call
 to the weights, imports not included. *With first use* adds one sum over every weight: transformers maps the file and
 reads it when the weights are used, and so does max-gpt2, which besides looks for NaN and infinity in every number
-while it loads. *Peak* is what the process takes at most beyond its imports, mapped pages of the file included. All figures
-are medians, with the smallest and the largest in brackets.
+while it loads. *Peak* is what the process takes at most beyond its imports, mapped pages of the file included. All
+figures are medians, with the smallest and the largest in brackets.
 
 | size | weights | | load | with first use | peak memory |
 |---|---|---|---|---|---|

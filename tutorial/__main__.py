@@ -75,7 +75,8 @@ def solution(
     if not yes:
         if not sys.stdin.isatty():
             raise RequestError("Nobody is there to be asked whether to show the solution. Add --yes.")
-        typer.confirm(f"Show the solution of step {number}? Reading it is easier than finding it", abort=True)
+        if not typer.confirm(f"Show the solution of step {number}? Finding it is more fun than reading it"):
+            return
     print(solution_path(number).read_text(encoding="utf-8"), end="")
 
 

@@ -3,7 +3,7 @@
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +23,11 @@ from max_gpt2.cli_options import (
     print_json,
     prompt_tokens,
 )
+from max_gpt2.errors import RequestError
 from max_gpt2.guard import guarded
+
+if TYPE_CHECKING:
+    from max_gpt2.verify.run import MakeSide
 
 app = typer.Typer(
     help="GPT-2 on MAX: loads any pretrained checkpoint, proves it against PyTorch, and writes text.",
@@ -103,6 +107,7 @@ def verify(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the comparison as one HTML page, too.")
     ] = None,
+    mine: Annotated[bool, typer.Option("--mine", help="Compare the model that you built in steps/.")] = False,
     tokenizer: Tokenizer = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
@@ -118,6 +123,7 @@ def verify(
 
     if report:
         check_writable(report)
+    ours = _my_side(against) if mine else None
     found = run_verification(
         model,
         with_clock,
@@ -126,6 +132,7 @@ def verify(
         allow_pickle=allow_pickle,
         allow_nonfinite=allow_nonfinite,
         kernels=kernels,
+        ours=ours,
     )
     facts = found.to_json()
     if report:
@@ -165,6 +172,18 @@ def convert(
 
 app.command()(cli_machine.doctor)
 app.command()(cli_machine.warm)
+
+
+def _my_side(against: str | None) -> "MakeSide":
+    """Return what loads a checkpoint into the learner's model, and say on standard error which steps are theirs."""
+    from max_gpt2.console import stderr
+    from max_gpt2.course import course
+
+    if against is not None:
+        raise RequestError("--mine compares your model with PyTorch, and --against two checkpoints. Leave one out.")
+    parts = course("mine").my_parts()
+    stderr.print(parts.whose, markup=False)
+    return partial(course("side").MySide, parts)
 
 
 def main() -> None:

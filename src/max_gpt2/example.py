@@ -56,12 +56,7 @@ def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed
             f"{model} is not as transformers saves it, which is what this example reads ({checkpoint.plan.format}). "
             f"Use: max-gpt2 verify --model {model}"
         )
-    for name, published in _PUBLISHED.items():
-        if getattr(config, name) not in published:
-            raise RequestError(
-                f"{model} has {name} = {getattr(config, name)!r}, which the tutorial's model leaves out. "
-                f"Use: max-gpt2 verify --model {model}"
-            )
+    check_published(model, config)
     tokens = encode_prompt(tokenizer, prompt)
     check_request(config, tokenizer, Request(tokens, max_new_tokens, Sampling(temperature, seed=seed)))
     if len(tokens) + max_new_tokens > config.n_positions:
@@ -78,10 +73,21 @@ def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed
     return Checked(model, checkpoint.folder, config, checkpoint.plan, tokenizer, prompts, np.array([tokens]))
 
 
-def show_loaded(checked: Checked, transposed: list[str]) -> None:
-    """Print what was loaded and which tensors were transposed."""
+def check_published(model: str, config: GPT2Config) -> None:
+    """Raise RequestError for a config with flags that the tutorial's model does not have."""
+    for name, published in _PUBLISHED.items():
+        if getattr(config, name) not in published:
+            raise RequestError(
+                f"{model} has {name} = {getattr(config, name)!r}, which the tutorial's model leaves out. "
+                f"Use: max-gpt2 verify --model {model}"
+            )
+
+
+def show_loaded(checked: Checked, transposed: list[str], whose: str = "") -> None:
+    """Print what was loaded, which tensors were transposed, and whose the model is."""
     config, plan, folder, here = checked.config, checked.plan, checked.folder, Path.cwd()
     rows = [
+        *([["model", whose]] if whose else []),
         ["folder", str(folder.relative_to(here) if folder.is_relative_to(here) else folder)],
         [
             "size",

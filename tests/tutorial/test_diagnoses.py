@@ -10,17 +10,18 @@ import pytest
 
 from tests.tutorial.planted import PLANTED, Planted
 from tutorial import places
-from tutorial.check import make_plan
+from tutorial.check import check, make_plan
 from tutorial.checking import check_task
 from tutorial.diagnosis import judge, known_mistake
 from tutorial.exercises import exercise
 from tutorial.lookup import StepFinder
 from tutorial.problem import WrongAnswerError
-from tutorial.progress import Progress
+from tutorial.progress import Progress, read_progress
 from tutorial.reading import read_step
 from tutorial.skeleton import as_steps, skeleton
 from tutorial.verdict import Verdict
 from tutorial.worker import Task
+from tutorial.workshop import Told, Workshop
 
 NUMBERS = range(1, places.STEPS + 1)
 MISTAKES = [(number, mistake) for number in NUMBERS for mistake in exercise(number).mistakes]
@@ -36,6 +37,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, StepFinder)]
     for name in [name for name in sys.modules if name.startswith("steps.")]:
         del sys.modules[name]
+
+
+class InThisProcess(Workshop):
+    def check(self, task: Task, told: Told) -> Verdict:
+        return check_task(task, told)
 
 
 def solution(number: int) -> str:
@@ -119,6 +125,36 @@ def test_a_mask_that_the_compiler_loses_is_named(project: Path) -> None:
     assert check_task(Task(13, frozenset({2, 8})), lambda part: None) == Verdict(
         False, exercise(13).mistakes["no mask"]
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "right", "wrong", "says"),
+    [
+        (4, "return self.c_proj(x)", "return self.c_proj(x", "Python cannot read line 26 of steps/step_04.py"),
+        (4, "import Linear, Module", "import Module", "An import is missing: from max.experimental.nn import Linear"),
+        (4, "from max.experimental import functional as F", "import maxx", "There is no module maxx to import."),
+        (4, "return self.c_proj(x)", "print(self.c_proj(x))", "An answer that is printed is not returned"),
+        (4, "return self.c_proj(x)", "raise SystemExit(0)", "The step ends the whole program"),
+        (4, "return self.c_proj(x)", "return self.forward(self.c_proj(x))", "A function calls itself without end"),
+        (4, "class GPT2MLP", "class MLP", "steps/step_04.py does not define GPT2MLP"),
+        (4, "self.c_fc = Linear(config.n_embd, intermediate_size", "self.fc = Linear(config.n_embd, intermediate_size",
+         "GPT2MLP has no parameter c_fc.weight, c_fc.bias."),
+        (4, "Linear(config.n_embd, intermediate_size", "Linear(intermediate_size, config.n_embd",
+         "[n_embd=20, n_inner=44] and should be [n_inner=44, n_embd=20]. That is its transpose"),
+        (9, "return self.c_proj(self.merge_heads(found))", "return self.c_proj(found)", "found is [batch, 4, seq, 5]"),
+        (6, "Tensor.from_dim(seq)", "int(seq)", "A length is used as a number that is only a name here"),
+        (14, "return rows", "return rows.tolist()", "returned a list, where a numpy array is wanted"),
+        (7, "return query, key, value", "return query, key", "3 results are wanted, query, key, value"),
+    ],
+)  # fmt: skip
+def test_what_cannot_run_gets_a_sentence(project: Path, number: int, right: str, wrong: str, says: str) -> None:
+    source = solution(number)
+    assert right in source
+    places.step_path(number).write_text(source.replace(right, wrong))
+    verdict = check(make_plan(number, read_progress()), InThisProcess())
+    assert not verdict.passed
+    assert says in verdict.text
+    assert not read_progress().passed
 
 
 def test_a_wrong_shape_is_shown_with_the_names_of_its_lengths() -> None:

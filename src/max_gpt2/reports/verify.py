@@ -27,7 +27,8 @@ def show_verification(report: Report) -> None:
     numbers = numeric("tokens", "max diff", "relative", "same argmax", "greedy")
     title = f"{report.model}: logits of {ours} and of {theirs}"
     stdout.print(table(("prompt", "left"), *numbers, ("", "left"), rows=rows, title=title))
-    stdout.print(_layers(report.places))
+    if report.results[0].states:
+        stdout.print(_layers(report.places))
     print(f"{theirs}'s side: {report.reference}.")
     print(verdict(report.logits, report.sides, report.passed))
     if first := report.first_difference:
@@ -69,4 +70,6 @@ def verdict(
     """Return the one line that a comparison ends with; `passed` says whether the hidden states are equal, too."""
     equal, most = all(one.equal for one in logits), worst(logits)
     word = ("are equal" if passed else "are NOT equal inside") if equal else "are NOT equal"
-    return f"{' and '.join(sides)} {word}: their logits differ by at most {most.max_abs_diff:.1e} ({most.criterion})."
+    both = " and ".join(sides)
+    both = both[0].upper() + both[1:]
+    return f"{both} {word}: their logits differ by at most {most.max_abs_diff:.1e} ({most.criterion})."

@@ -1,5 +1,6 @@
 """Prove that MAX computes what PyTorch computes, and show where two models part."""
 
+from max_gpt2.verify.answer import Answer
 from max_gpt2.verify.compare import Difference, LogitsDifference, compare, compare_logits, worst
 from max_gpt2.verify.page import render
 from max_gpt2.verify.prompts import make_prompts
@@ -8,6 +9,7 @@ from max_gpt2.verify.report import Place, PromptResult, Report
 from max_gpt2.verify.run import verify
 
 __all__ = [
+    "Answer",
     "Difference",
     "LogitsDifference",
     "Place",

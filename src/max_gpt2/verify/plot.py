@@ -68,7 +68,7 @@ def _grid(low: int, high: int) -> str:
 def _labels(points: Sequence[Point]) -> str:
     """Name the first place, some of the blocks, and the last."""
     blocks = [at for at, point in enumerate(points) if point.name.startswith("h.") and point.name.count(".") == 1]
-    step = math.ceil(len(blocks) / _MOST_LABELS)
+    step = max(1, math.ceil(len(blocks) / _MOST_LABELS))
     shown = [0, *blocks[step - 1 :: step], len(points) - 1]
     anchors = {0: "start", len(points) - 1: "end"}
     texts = [

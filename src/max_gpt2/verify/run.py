@@ -3,18 +3,25 @@
 import resource
 import sys
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from max_gpt2.checkpoint import Checkpoint, LoadPlan, inspect_checkpoint, load_weights, read_tokenizer
+from max_gpt2.config import GPT2Config
 from max_gpt2.model import Kernels
 from max_gpt2.progress import Runner, silently
-from max_gpt2.verify.answer import Answers
+from max_gpt2.verify.answer import Answers, Side
 from max_gpt2.verify.compare import compare, compare_logits
 from max_gpt2.verify.ours import MaxSide
 from max_gpt2.verify.questions import Questions, make_questions
 from max_gpt2.verify.reference import Reference
 from max_gpt2.verify.report import PromptResult, Report
 
+#: Makes a side of a config, the canonical weights and a runner.
+MakeSide = Callable[[GPT2Config, Mapping[str, np.ndarray], Runner], Side]
 #: Whose reading of the files PyTorch computed with.
 OWN_READING = "transformers, which read the checkpoint itself"
 OUR_READING = "transformers, with the weights as max-gpt2 read them"
@@ -29,6 +36,7 @@ def verify(
     allow_pickle: bool = False,
     allow_nonfinite: bool = False,
     kernels: Kernels = "mojo",
+    ours: MakeSide | None = None,
 ) -> Report:
     """Compare MAX with transformers on "demo", a hub id, a folder or a file, or with MAX on another one, `against`.
 
@@ -36,34 +44,38 @@ def verify(
     a time. transformers reads the folders of Hugging Face itself; of all else it is given the weights as max-gpt2 read
     them. Two checkpoints are compared without PyTorch; they need the same width and depth, and where one has more ids
     or positions than the other, those that both have are compared. The options are those of `load_checkpoint`;
-    `kernels` are MAX's own operations, or ours.
+    `kernels` are MAX's own operations, or ours. `ours` makes another model to be compared instead of this package's.
 
     Raises MaxGPT2Error when a checkpoint is refused, when PyTorch is missing, or when two have nothing to compare.
     """
     plan = inspect_checkpoint(model, allow_pickle=allow_pickle)[2]
     other = None if against is None else inspect_checkpoint(against, allow_pickle=allow_pickle)[2]
     questions = make_questions(plan, other, read_tokenizer(plan, tokenizer))
+    max_side = partial(MaxSide.compile, kernels=kernels)
     started = time.perf_counter()
     if other:
-        expected, _ = _ask_max(other, questions, run, allow_nonfinite, kernels)
+        expected, _ = _ask_max(other, questions, run, allow_nonfinite, max_side)
         sides, reference = (str(model), str(against)), "MAX, as the first side"
     else:
         expected = run("Computing with PyTorch", lambda: _ask_torch(plan, questions, allow_nonfinite))
-        sides, reference = ("MAX", "PyTorch"), OWN_READING if plan.origin.transformers_reads_it else OUR_READING
+        sides, reference = (
+            ("your model" if ours else "MAX", "PyTorch"),
+            OWN_READING if plan.origin.transformers_reads_it else OUR_READING,
+        )
     timing = {"reference_s": time.perf_counter() - started}
-    answers, timing_of_max = _ask_max(plan, questions, run, allow_nonfinite, kernels)
+    answers, timing_of_max = _ask_max(plan, questions, run, allow_nonfinite, ours or max_side)
     wte = compare(answers.wte[: questions.vocab], expected.wte[: questions.vocab])
     results = _results(questions, answers, expected)
     return Report(str(model), sides, reference, wte, results, timing | timing_of_max, _peak_memory())
 
 
 def _ask_max(
-    plan: LoadPlan, questions: Questions, run: Runner, allow_nonfinite: bool, kernels: Kernels
+    plan: LoadPlan, questions: Questions, run: Runner, allow_nonfinite: bool, make_side: MakeSide
 ) -> tuple[Answers, dict[str, float]]:
     stamps = [time.perf_counter()]
     weights = run("Loading the weights for MAX", lambda: load_weights(plan, allow_nonfinite=allow_nonfinite))
     stamps.append(time.perf_counter())
-    side = MaxSide.compile(plan.config, weights, run, kernels)
+    side = make_side(plan.config, weights, run)
     stamps.append(time.perf_counter())
     answers = run("Computing with MAX", lambda: questions.ask(side))
     return answers, {"load_s": stamps[1] - stamps[0], "compile_s": stamps[2] - stamps[1]}

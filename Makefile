@@ -2,11 +2,14 @@
 PYTHON ?= python3
 MODEL ?= gpt2
 CASES ?= 100000
+PORT ?= 8000
 BIN := .venv/bin
 READY := .venv/ready
+# The theme would say at each start that it has a successor.
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .PHONY: demo huggingface test fuzz lint format verify-sizes zoo bench bench-peers bench-load train-demo steps check hint solution reset \
-  progress watch lock clean
+  progress watch figures notebook book book-build lock clean
 
 demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
 	$(BIN)/python main.py
@@ -69,6 +72,19 @@ progress: $(READY)  ## what is done, and what is next
 watch: $(READY)  ## check every step that you save, until Ctrl-C
 	@$(BIN)/python -m tutorial watch
 
+book: $(READY)  ## the book on http://127.0.0.1:8000, or another PORT; it follows what you change, until Ctrl-C
+	@echo "The book is on http://127.0.0.1:$(PORT) in a moment. Ctrl-C ends it."
+	@$(MKDOCS) serve --quiet --config-file book/mkdocs.yml --dev-addr 127.0.0.1:$(PORT)
+
+book-build: $(READY)  ## the book as a folder, build/book; a warning is an error
+	$(MKDOCS) build --strict --quiet --config-file book/mkdocs.yml
+
+figures: $(READY)  ## draw the figures of the book anew, from the checkpoint that ships
+	$(BIN)/python -m tools.draw_figures
+
+notebook: $(READY)  ## make notebooks/tutorial.ipynb anew from solutions/ and the book
+	$(BIN)/python -m tools.make_notebook
+
 lock:  ## refresh requirements.lock: the newest versions that pyproject.toml allows
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/pip install -qq --upgrade 'pip==26.3'
@@ -78,7 +94,7 @@ lock:  ## refresh requirements.lock: the newest versions that pyproject.toml all
 	rm -rf .lock
 
 clean:
-	rm -rf .venv .lock .peers .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .lock .peers build .mypy_cache .pytest_cache .ruff_cache
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -26,6 +26,8 @@ reads it when the weights are used, and so does max-gpt2, which besides looks fo
 while it loads. *Peak* is what the process takes at most beyond its imports, mapped pages of the file included. All
 figures are medians, with the smallest and the largest in brackets.
 
+<!-- measured -->
+
 | size | weights | | load | with first use | peak memory |
 |---|---|---|---|---|---|
 """
@@ -116,7 +118,8 @@ def main() -> None:
     if arguments.sizes == usual:
         machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
         measured = f"\nMeasured on {datetime.datetime.now(tz=datetime.UTC).date()}: {machine}, PyTorch 2.13.0.\n"
-        PAGE.write_text(INTRODUCTION.format(runs=arguments.runs) + "\n".join(lines) + "\n" + measured)
+        page = INTRODUCTION.format(runs=arguments.runs) + "\n".join(lines) + "\n" + measured
+        PAGE.write_text(page + "\n<!-- /measured -->\n")
 
 
 if __name__ == "__main__":

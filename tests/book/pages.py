@@ -1,0 +1,62 @@
+"""The pages of the book as they are written, and the blocks of code in them."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+BOOK = ROOT / "book"
+PAGES = BOOK / "pages"
+_BLOCK = re.compile(r"^([ ]*)```(\w+)[^\n]*\n(.*?)^\1```[ ]*$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, its line on the page, and the output shown right below it."""
+
+    language: str
+    text: str
+    line: int
+    output: str | None
+
+
+def blocks(markdown: str) -> list[Block]:
+    """Return the blocks of a page. A ```text block is the output of the block that ends just above it."""
+    matches = list(_BLOCK.finditer(markdown))
+    found = []
+    for match, following in zip(matches, [*matches[1:], None], strict=True):
+        output = None
+        if following and following[2] == "text" and not markdown[match.end() : following.start()].strip():
+            output = dedent(following[3])
+        line = markdown[: match.start()].count("\n") + 1
+        found.append(Block(match[2], dedent(match[3]), line, output))
+    return found
+
+
+def names() -> list[str]:
+    """Return the pages as the navigation names them: `steps/step_01.md`."""
+    return sorted(path.relative_to(PAGES).as_posix() for path in PAGES.rglob("*.md"))
+
+
+def settings() -> dict[str, Any]:
+    """Return book/mkdocs.yml."""
+    return dict(yaml.safe_load((BOOK / "mkdocs.yml").read_text()))
+
+
+def navigation(entries: list[Any] | None = None) -> list[str]:
+    """Return the pages in the order of the navigation."""
+    found: list[str] = []
+    for entry in settings()["nav"] if entries is None else entries:
+        inner = next(iter(entry.values())) if isinstance(entry, dict) else entry
+        found += [inner] if isinstance(inner, str) else navigation(inner)
+    return found
+
+
+def commands(markdown: str) -> list[str]:
+    """Return the commands of a page's ```sh blocks, one a line, without their comments."""
+    lines = [line for block in blocks(markdown) if block.language == "sh" for line in block.text.splitlines()]
+    return [found for line in lines if (found := re.sub(r"(^|\s+)#.*$", "", line).strip())]

@@ -1,0 +1,170 @@
+"""What the pages include: each macro gives what is there, and ends the build where there is nothing."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from book.errors import BookError
+from book.excerpts import between, excerpt, text_block
+from book.macros import code, fenced, figure, hints, indented, measured, mistake, plain, transcript
+from book.mathml import with_mathml
+from tests.book.conftest import build
+from tests.book.pages import BOOK, ROOT, settings
+from tutorial.exercises import exercise
+
+MLP = "solutions/solution_04.py"
+KERNEL = "src/max_gpt2/model/kernels/attention_head.mojo"
+
+
+def test_a_whole_file() -> None:
+    assert excerpt(MLP) == (ROOT / MLP).read_text().strip("\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "first", "last"),
+    [
+        (MLP, "GPT2MLP", "class GPT2MLP(Module[[Tensor], Tensor]):", "        return self.c_proj(x)"),
+        (MLP, "GPT2MLP.forward", "def forward(self, x: Tensor) -> Tensor:", "    return self.c_proj(x)"),
+        ("solutions/solution_01.py", "GPT2Config", "@dataclass", "is not a multiple of n_head="),
+        ("solutions/solution_01.py", "GPT2Config.n_head", "n_head: int = 12", "n_head: int = 12"),
+        ("main.py", "CONV1D", 'CONV1D = ("attn.c_attn.weight"', '"mlp.c_proj.weight")'),
+        ("tests/book/pages.py", "BOOK", 'BOOK = ROOT / "book"', 'BOOK = ROOT / "book"'),
+        (KERNEL, "append", "def append(head: Head", "values.unsafe_store("),
+        (KERNEL, "Head", "@fieldwise_init", "    var room: Int"),
+        ("src/max_gpt2/model/kernels/attention.mojo", "execute", "@staticmethod", "sync_parallelize(attend_piece"),
+    ],
+)
+def test_a_piece_of_a_file_begins_and_ends_where_it_does(path: str, name: str, first: str, last: str) -> None:
+    lines = excerpt(path, name).splitlines()
+    assert lines[0].startswith(first)
+    assert last in lines[-1]
+
+
+def test_comments_just_above_belong_to_it() -> None:
+    lines = excerpt("tutorial/exercise.py", "Report").splitlines()
+    assert lines[0].startswith("#: Tells which part")
+
+
+def test_code_has_its_language_and_its_file() -> None:
+    assert code(MLP).startswith(f'```python title="{MLP}"\n')
+    assert code(KERNEL, "append").startswith(f'```mojo title="{KERNEL}"\n')
+    assert fenced("a\n````\nb", "text") == "`````text\na\n````\nb\n`````"
+
+
+def test_hints_and_mistakes_are_the_exercises() -> None:
+    shown = hints(4)
+    assert shown.count("??? tip") == 3
+    for one in exercise(4).hints:
+        assert one in shown
+    assert mistake(4, "relu") == "> " + exercise(4).mistakes["relu"]
+
+
+def test_a_sentence_shows_the_characters_that_it_has() -> None:
+    assert plain("`a_b` * c_d [x] $1") == "`a_b` \\* c\\_d \\[x\\] \\$1"
+
+
+def test_measurements_and_transcripts_are_those_of_the_project() -> None:
+    for name in ("performance", "sizes", "loading", "peers"):
+        shown = measured(name)
+        assert "<!--" not in shown
+        assert shown in (ROOT / "docs" / f"{name}.md").read_text()
+        assert "\n|---" in shown
+    demo = transcript("demo")
+    assert demo.startswith("```text\nChecking the weights")
+    assert demo.removeprefix("```text\n").removesuffix("\n```") in (ROOT / "README.md").read_text()
+
+
+def test_a_figure_has_a_drawing_for_each_shade() -> None:
+    shown = figure("gelu", "a curve", "The curve.", "steps/step_04.md")
+    assert shown.count("![a curve](../figures/gelu-") == 2
+    assert "gelu-light.svg#only-light" in shown
+    assert "gelu-dark.svg#only-dark" in shown
+    assert "(figures/gelu-light.svg" in figure("gelu", "a", "b", "index.md")
+
+
+def test_a_macro_indents_as_far_as_it_stands() -> None:
+    assert indented('!!! note\n\n    {{ hints(4) }}\n{{ code("a") }}\nin {{ hints(4) }} a line') == (
+        '!!! note\n\n    {{ hints(4) | indent(4) }}\n{{ code("a") | indent(0) }}\nin {{ hints(4) }} a line'
+    )
+
+
+def test_formulas_become_mathml() -> None:
+    inline, alone = "\\(a &lt; b\\)", "\\[\\frac{1}{x}\\]"
+    shown = with_mathml(f'<p><span class="arithmatex">{inline}</span></p><div class="arithmatex">{alone}</div>')
+    assert shown.count("<math ") == 2
+    assert "&#x0003C;" in shown
+    assert "<mfrac>" in shown
+    assert 'class="formula"' in shown
+    with pytest.raises(BookError, match=r"nosuchthing"):
+        with_mathml('<span class="arithmatex">\\(\\nosuchthing x\\)</span>')
+    with pytest.raises(BookError, match="cannot be read"):
+        with_mathml('<span class="arithmatex">\\(\\left( x\\)</span>')
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: code("solutions/solution_15.py"), "There is no file solutions/solution_15.py."),
+        (lambda: code(MLP, "GPT2MPL"), f"There is no GPT2MPL in {MLP}."),
+        (lambda: code(MLP, "GPT2MLP.backward"), f"There is no GPT2MLP.backward in {MLP}."),
+        (lambda: code(KERNEL, "apend"), f"There is no apend in {KERNEL}."),
+        (lambda: code("README.md", "x"), "README.md is neither Python nor Mojo"),
+        (lambda: hints(15), "There is no step 15."),
+        (lambda: mistake(4, "no such"), "Step 4 knows no mistake 'no such'. It knows 'erf'"),
+        (lambda: measured("guide"), "docs/guide.md has <!-- measured --> 0 times"),
+        (lambda: between("docs/sizes.md", "| size", "no such"), "docs/sizes.md has no such 0 times"),
+        (lambda: transcript("x"), "There is no transcript 'x'. There is 'demo'."),
+        (lambda: text_block("README.md", "no such"), "README.md has 0 text blocks that begin with 'no such'"),
+        (lambda: figure("x", "a", "b", "index.md"), "There is no figure figures/x-light.svg."),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_named(call: object, says: str) -> None:
+    assert callable(call)
+    with pytest.raises(BookError, match=re.escape(says)):
+        call()
+
+
+def small_book(folder: Path, page: str) -> Path:
+    """Write a book of one page, with the machinery of ours; return its settings."""
+    book = folder / "book"
+    (book / "pages").mkdir(parents=True)
+    for name in ("macros.py", "mathml.py"):
+        (book / name).symlink_to(BOOK / name)
+    shutil.copy(BOOK / "pages" / "book.css", book / "pages")
+    shutil.copytree(BOOK / "pages" / "figures", book / "pages" / "figures")
+    ours = settings() | {"nav": ["index.md"]}
+    del ours["watch"]
+    (book / "mkdocs.yml").write_text(yaml.safe_dump(ours))
+    (book / "pages" / "index.md").write_text(f"# A page\n\n{page}\n")
+    return book / "mkdocs.yml"
+
+
+def test_a_macro_within_a_folded_block(tmp_path: Path) -> None:
+    inner = '{{ code("solutions/solution_04.py", "GPT2MLP.forward") }}\n\n    {{ mistake(4, "erf") }}'
+    page = f'??? tip "More"\n    Words with $x^2$.\n\n    {inner}\n\n    {{{{ figure("gelu", "a", "$y$.") }}}}\n'
+    done = build(small_book(tmp_path, page), tmp_path / "site")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (tmp_path / "site" / "index.html").read_text()
+    inside = text.split("<details")[1].split("</details>")[0]
+    for part in ("<pre", "<blockquote", "<figcaption", "<img", "solution_04.py", "<math"):
+        assert part in inside
+    assert inside.count("<math") == 2
+
+
+@pytest.mark.parametrize(
+    ("page", "says"),
+    [
+        ('{{ code("solutions/solution_04.py", "GPT2MPL") }}', "There is no GPT2MPL in solutions/solution_04.py."),
+        ("{{ no_such_macro(1) }}", "no_such_macro"),
+        ("$$\\nosuchthing$$", "\\nosuchthing"),
+        ("[away](no_such.md)", "no_such.md"),
+        ("[away](#no-such)", "no-such"),
+    ],
+)
+def test_the_build_fails_by_name(page: str, says: str, tmp_path: Path) -> None:
+    done = build(small_book(tmp_path, page), tmp_path / "site")
+    assert done.returncode != 0
+    assert says in done.stdout + done.stderr

@@ -17,11 +17,17 @@ _OPTIONS = (
 )
 
 
-def look_at(page: str, width: int, expression: str, folder: Path) -> Any:
-    """Show a page in a frame of `width` pixels and return what JavaScript finds in it; a console message fails."""
+def browser_program() -> str:
+    """Return the path of a browser; skip the test where there is none."""
     program = next((path for name in _NAMES if (path := shutil.which(name))), None)
     if program is None:
         pytest.skip(f"no browser: none of {', '.join(_NAMES)} is installed")
+    return program
+
+
+def look_at(page: str, width: int, expression: str, folder: Path) -> Any:
+    """Show a page in a frame of `width` pixels and return what JavaScript finds in it; a console message fails."""
+    program = browser_program()
     # Chromium's own windows are never narrower than 500 pixels; a frame is as narrow as a phone.
     frame = f'<iframe id="frame" width="{width}" height="800" srcdoc="{html.escape(page)}"></iframe>'
     script = (

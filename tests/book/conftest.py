@@ -1,13 +1,16 @@
 """The book, built once for all tests."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from max_gpt2.checkpoint.locate import DEMO
 from tests.book.pages import BOOK
+from tests.hub import fill_cache
 
 
 def build(config: Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -23,4 +26,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("book") / "site"
     done = build(BOOK / "mkdocs.yml", folder)
     assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for HF_HOME: the checkpoint that ships is in its cache as `gpt2`."""
+    folder = tmp_path_factory.mktemp("hub")
+    source = Path(shutil.copytree(DEMO, folder / "source", ignore=shutil.ignore_patterns("README.md")))
+    fill_cache(folder / "hub", "openai-community/gpt2", source)
     return folder

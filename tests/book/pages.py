@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import yaml
@@ -31,10 +30,15 @@ def blocks(markdown: str) -> list[Block]:
     for match, following in zip(matches, [*matches[1:], None], strict=True):
         output = None
         if following and following[2] == "text" and not markdown[match.end() : following.start()].strip():
-            output = dedent(following[3])
+            output = _unindented(following)
         line = markdown[: match.start()].count("\n") + 1
-        found.append(Block(match[2], dedent(match[3]), line, output))
+        found.append(Block(match[2], _unindented(match), line, output))
     return found
+
+
+def _unindented(block: re.Match[str]) -> str:
+    """Return the text of a block as it is shown: what it has beyond the indent of its fence stays."""
+    return "".join(line.removeprefix(block[1]) for line in block[3].splitlines(keepends=True))
 
 
 def names() -> list[str]:

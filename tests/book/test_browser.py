@@ -1,0 +1,153 @@
+"""The book in headless Chromium, as wide as a phone and as wide as a desk, light and dark."""
+
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Literal
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+
+from tests.book.pages import names
+from tests.browser import browser_program
+
+WIDTHS = (390, 1440)
+SHADES: tuple[tuple[Literal["light", "dark"], str], ...] = (("light", "default"), ("dark", "slate"))
+#: An element that goes beyond the screen is cut off there, unless it lies in something that scrolls by itself.
+SCREEN = """() => {
+    const scrolls = (one) => one && (getComputedStyle(one).overflowX === "auto" || scrolls(one.parentElement));
+    const shown = (one) => one.checkVisibility() && one.getBoundingClientRect().width > 0;
+    const inside = [...document.querySelectorAll(".md-content *, .md-footer *")].filter(shown);
+    const images = [...document.images].filter(shown);
+    return {
+        beyond: inside.filter((one) => one.getBoundingClientRect().right > innerWidth + 1 && !scrolls(one))
+            .map((one) => one.outerHTML.slice(0, 200)),
+        missing: images.filter((one) => !one.naturalWidth).map((one) => one.src),
+        other: images.filter((one) => one.src.includes("#only-")).map((one) => one.src),
+    };
+}"""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files, and does not tell."""
+
+    def log_message(self, format: str, *_args: object) -> None:  # noqa: A002  (the base class calls it so)
+        """Keep quiet."""
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """The book, served on this machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[BrowserContext]:
+    """A browser that may use the clipboard."""
+    program = browser_program()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield chromium.new_context(permissions=["clipboard-read", "clipboard-write"])
+        chromium.close()
+
+
+@pytest.fixture
+def tab(browser: BrowserContext) -> Iterator[Page]:
+    """A tab of its own."""
+    page = browser.new_page()
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def complaints(tab: Page, address: str) -> list[str]:
+    """What goes wrong from now on: console messages, errors, failed requests, requests to others."""
+    found: list[str] = []
+    tab.on("console", lambda one: found.append(one.text) if one.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda one: found.append(str(one)))
+    tab.on("requestfailed", lambda one: found.append(f"failed: {one.url}"))
+    tab.on("response", lambda one: found.append(f"{one.status}: {one.url}") if one.status >= 400 else None)
+    tab.on("request", lambda one: None if one.url.startswith((address, "data:")) else found.append(f"to: {one.url}"))
+    return found
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_page_fits_and_nothing_is_missing(name: str, tab: Page, address: str, complaints: list[str]) -> None:
+    tab.goto(f"{address}/{name.removesuffix('.md')}.html")
+    tab.evaluate("[...document.images].forEach((one) => { one.loading = 'eager'; })")
+    tab.evaluate("[...document.querySelectorAll('details')].forEach((one) => { one.open = true; })")
+    for shade, scheme in SHADES:
+        tab.emulate_media(color_scheme=shade)
+        for width in WIDTHS:
+            tab.set_viewport_size({"width": width, "height": 844})
+            tab.wait_for_function("(scheme) => document.body.dataset.mdColorScheme === scheme", arg=scheme)
+            tab.wait_for_function("[...document.images].every((one) => one.complete)")
+            seen = tab.evaluate(SCREEN)
+            assert not seen["beyond"], f"wider than {width} pixels"
+            assert not seen["missing"]
+            assert all(one.endswith(f"#only-{shade}") for one in seen["other"])
+    assert not complaints
+
+
+def test_what_goes_wrong_is_noticed(tab: Page, address: str, complaints: list[str]) -> None:
+    tab.goto(f"{address}/index.html")
+    tab.evaluate("console.warn('a warning')")
+    added = '<img src="no_such.svg" width=9 height=9><div style="width: 9000px">words</div>'
+    tab.evaluate(f"document.querySelector('article').innerHTML += '{added}'")
+    tab.wait_for_function("[...document.images].every((one) => one.complete)")
+    assert "a warning" in complaints
+    assert f"404: {address}/no_such.svg" in complaints
+    seen = tab.evaluate(SCREEN)
+    assert seen["beyond"] == ['<div style="width: 9000px">words</div>']
+    assert seen["missing"] == [f"{address}/no_such.svg"]
+
+
+def test_code_is_copied(tab: Page, address: str, complaints: list[str]) -> None:
+    tab.goto(f"{address}/steps/step_04.html")
+    block = tab.locator("div.highlight").first
+    block.hover()
+    block.locator("button[data-md-type=copy]").click()
+    expect(tab.locator(".md-dialog--active")).to_be_visible()
+    assert tab.evaluate("navigator.clipboard.readText()").strip() == block.locator("code").inner_text().strip()
+    assert not complaints
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_search_finds_conv1d(width: int, tab: Page, address: str, complaints: list[str]) -> None:
+    tab.set_viewport_size({"width": width, "height": 844})
+    tab.goto(f"{address}/index.html")
+    if width < 1000:
+        tab.locator("label.md-header__button[for=__search]").click()
+    tab.locator("input[name=query]").press_sequentially("Conv1D")
+    expect(tab.locator(".md-search-result__meta")).to_contain_text("matching document")
+    found = tab.locator("a.md-search-result__link").evaluate_all("(links) => links.map((one) => one.href)")
+    assert any("/pretrained.html" in one for one in found), found
+    assert not complaints
+
+
+def test_a_folded_hint_opens(tab: Page, address: str, complaints: list[str]) -> None:
+    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.goto(f"{address}/steps/step_04.html")
+    hint = tab.locator("details.tip").first
+    assert not hint.locator("p").last.is_visible()
+    hint.locator("summary").click()
+    assert hint.locator("p").last.is_visible()
+    assert not complaints
+
+
+def test_the_shade_can_be_chosen(tab: Page, address: str, complaints: list[str]) -> None:
+    tab.emulate_media(color_scheme="light")
+    tab.set_viewport_size({"width": 1440, "height": 844})
+    tab.goto(f"{address}/index.html")
+    seen = []
+    for _ in range(3):  # the system's, light, dark
+        seen.append(tab.evaluate("document.body.dataset.mdColorScheme"))
+        tab.locator("form[data-md-component=palette] label:visible").click()
+    assert seen == ["default", "default", "slate"]
+    assert not complaints

@@ -15,7 +15,8 @@ from tests.hub import fill_cache
 
 def build(config: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Build a book into a folder, as `make book-build` does."""
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", config, "--site-dir", folder]
+    command: list[str | Path] = [sys.executable, "-m", "mkdocs", "build", "--strict"]
+    command += ["--config-file", config, "--site-dir", folder]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 

@@ -1,0 +1,68 @@
+"""The notebook is what is made of the solutions and the pages, and runs from top to bottom."""
+
+import re
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from book.errors import BookError
+from tests.book.pages import PAGES, ROOT, blocks
+from tests.book.test_python import lines
+from tools.make_notebook import PATH, definitions, notebook, prose
+from tutorial.places import STEPS
+
+
+@pytest.fixture(scope="module")
+def stored() -> NotebookNode:
+    return nbformat.read(PATH, as_version=4)
+
+
+def sources(book: NotebookNode, kind: str) -> list[str]:
+    return [cell.source for cell in book.cells if cell.cell_type == kind]
+
+
+def test_it_is_what_is_made_now() -> None:
+    assert PATH.read_text() == notebook(), "`make notebook` makes it anew"
+
+
+def test_every_step_is_defined_in_it(stored: NotebookNode) -> None:
+    code = "\n".join(sources(stored, "code"))
+    for number in range(1, STEPS + 1):
+        assert definitions(number) in code
+    assert not re.search(r"^from (solutions|steps|tutorial|max_gpt2)\b", code, re.MULTILINE)
+
+
+def test_it_stores_no_outputs(stored: NotebookNode) -> None:
+    code = [cell for cell in stored.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+
+
+def test_its_words_have_no_macro_left_and_its_links_lead_somewhere(stored: NotebookNode) -> None:
+    words = "\n".join(sources(stored, "markdown"))
+    assert "{{ " not in words
+    targets = re.findall(r'(?:\]\(|src="|srcset=")([^)#:"]+\.(?:md|svg))', words)
+    assert {target.rsplit(".", 1)[1] for target in targets} == {"md", "svg"}
+    for target in targets:
+        assert (PATH.parent / target).is_file(), target
+
+
+def test_a_folded_block_is_refused() -> None:
+    with pytest.raises(BookError, match=re.escape("page.md: a notebook cannot show '??? tip \"More\"'.")):
+        prose('Words.\n\n??? tip "More"\n    Words.\n', "page.md")
+
+
+def test_it_runs_from_top_to_bottom_and_prints_what_the_book_says(stored: NotebookNode) -> None:
+    resources = {"metadata": {"path": str(ROOT / "notebooks")}}
+    NotebookClient(stored, timeout=300, kernel_name="python3", resources=resources).execute()
+    printed = {
+        cell.source: "".join(one.text for one in cell.outputs if one.output_type == "stream" and one.name == "stdout")
+        for cell in stored.cells
+        if cell.cell_type == "code"
+    }
+    chapter = (PAGES / "pretrained.md").read_text()
+    shown = [block.output for block in blocks(chapter) if block.language == "python" and block.output]
+    found = [text for text in printed.values() if text]
+    assert [lines(text) for text in found] == [lines(text) for text in shown]
+    assert "It was a pleasure to be a great deal of pleasure to her." in found[-2]

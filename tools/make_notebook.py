@@ -1,0 +1,152 @@
+"""Make notebooks/tutorial.ipynb of the solutions and of the book's pages: `make notebook`. No outputs are stored."""
+
+import ast
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import v4
+
+from book.errors import BookError
+from book.macros import PAGES, code, figure, measured, mistake, transcript
+from tutorial.places import ROOT, STEPS, solution_path
+
+PATH = ROOT / "notebooks" / "tutorial.ipynb"
+#: Where the chapter about loading ends for the notebook: what follows is typed on a terminal.
+LAST_SECTION = "## Generate"
+INTRODUCTION = """# GPT-2 on MAX, in one notebook
+
+The fourteen steps of [the book](../book/pages/index.md), each with its solution, and then the chapter about loading
+pretrained weights. Nothing is imported from the project's own model: every cell defines what it needs, and where the
+chapter speaks of the solutions, it means the cells above. So change a step, run its cell and those below it, and see
+what becomes of the text at the end.
+
+Open it with VS Code or JupyterLab, and choose `.venv` as its kernel; `make demo` sets it up. `make notebook` makes this
+file anew, without outputs."""
+SETUP = """# The files are named from the root of the project, wherever the notebook was opened.
+import os
+from pathlib import Path
+
+while not Path("solutions").is_dir() and Path.cwd() != Path("/"):
+    os.chdir("..")"""
+
+_MACRO = re.compile(r"^\{\{ (\w+)\((.*)\) \}\}$", re.MULTILINE)
+_LINK = re.compile(r"\[([^\]]+)\]\(([^):\s]+\.md(?:#[^)\s]*)?)\)")
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$\n?", re.DOTALL | re.MULTILINE)
+
+
+def cells() -> list[tuple[str, str]]:
+    """Return the kind and the text of each cell: markdown or code."""
+    found = [("markdown", INTRODUCTION), ("code", SETUP)]
+    for number in range(1, STEPS + 1):
+        name = f"steps/step_{number:02}.md"
+        found += [("markdown", prose(beginning(name), name)), ("code", definitions(number))]
+    return found + chapter("pretrained.md")
+
+
+def beginning(name: str) -> str:
+    """Return a page up to its first heading after the title."""
+    return (PAGES / name).read_text(encoding="utf-8").split("\n## ")[0]
+
+
+def definitions(number: int) -> str:
+    """Return a solution without its first docstring and its imports of other solutions: their cells are above."""
+    source = solution_path(number).read_text(encoding="utf-8")
+    lines, left_out = source.splitlines(), set[int]()
+    for place, node in enumerate(ast.parse(source).body):
+        is_title = place == 0 and isinstance(node, ast.Expr)
+        if is_title or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("solutions.")):
+            left_out |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    kept = "\n".join(line for place, line in enumerate(lines, 1) if place not in left_out)
+    return re.sub(r"\n{4,}", "\n\n\n", kept).strip("\n")
+
+
+def chapter(name: str) -> list[tuple[str, str]]:
+    """Return a chapter as cells: its words, and its blocks of Python as code without imports of the solutions."""
+    before, _, rest = (PAGES / name).read_text(encoding="utf-8").partition(LAST_SECTION)
+    text = before + LAST_SECTION + rest.split("\n## ")[0]
+    found, end = list[tuple[str, str]](), 0
+    for block in _BLOCK.finditer(text):
+        if block[1] == "python":
+            found += [("markdown", prose(text[end : block.start()], name)), ("code", without_solutions(block[2]))]
+        elif block[1] == "text":  # the output, which the cell makes itself
+            found.append(("markdown", prose(text[end : block.start()], name)))
+        else:
+            continue
+        end = block.end()
+    found.append(("markdown", prose(text[end:], name)))
+    return [(kind, text) for kind, text in found if text]
+
+
+def without_solutions(source: str) -> str:
+    """Return code without the lines that import the solutions."""
+    kept = re.sub(r"^from solutions\.\S+ import .*\n", "", source, flags=re.MULTILINE)
+    return re.sub(r"\n{3,}", "\n\n", kept).strip("\n")
+
+
+def prose(text: str, page: str) -> str:
+    """Return the words of a page as a notebook shows them: macros as what they give, links as they are from there.
+
+    Raises BookError for a folded block, which a notebook does not know.
+    """
+    if folded := re.search(r"^(?:\?{3}\+?|!!!) .*$", text, re.MULTILINE):
+        raise BookError(f"{page}: a notebook cannot show {folded[0]!r}.")
+    shown = _MACRO.sub(lambda found: _included(found[1], found[2], page), text)
+    folder = Path(page).parent
+    return _LINK.sub(lambda found: f"[{found[1]}]({_from_here(folder / found[2])})", shown).strip("\n")
+
+
+def _included(macro: str, arguments: str, page: str) -> str:
+    given = [ast.literal_eval(node) for node in _call(f"{macro}({arguments})").args]
+    if macro == "figure":
+        name, alt, caption = given
+        figure(name, alt, caption, page)  # raises when there is none
+        drawing = f"../book/pages/figures/{name}"
+        dark = f'<source media="(prefers-color-scheme: dark)" srcset="{drawing}-dark.svg">'
+        image = f'<img src="{drawing}-light.svg" alt="{html.escape(alt)}" width="500">'
+        return f"<picture>{dark}{image}</picture>\n\n*{caption}*"
+    macros: dict[str, Any] = {"code": code, "mistake": mistake, "measured": measured, "transcript": transcript}
+    text = str(macros[macro](*given))
+    return re.sub(r'^(`{3,}\w+) title="[^"]*"', r"\1", text)
+
+
+def _call(source: str) -> ast.Call:
+    node = ast.parse(source, mode="eval").body
+    assert isinstance(node, ast.Call)
+    return node
+
+
+def _from_here(target: Path) -> str:
+    """Return a page's place as a link from notebooks/: "steps/../pretrained.md" -> "../book/pages/pretrained.md"."""
+    parts: list[str] = []
+    for part in target.parts:
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return "/".join(["../book/pages", *parts])
+
+
+def notebook() -> str:
+    """Return the notebook as the text of its file."""
+    made = v4.new_notebook()
+    made.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    for place, (kind, text) in enumerate(cells()):
+        cell = v4.new_markdown_cell(text) if kind == "markdown" else v4.new_code_cell(text)
+        cell["id"] = f"cell-{place:02}"
+        made.cells.append(cell)
+    nbformat.validate(made)
+    return str(nbformat.writes(made)) + "\n"
+
+
+def main() -> None:
+    """Write it."""
+    PATH.parent.mkdir(exist_ok=True)
+    PATH.write_text(notebook(), encoding="utf-8")
+    print(f"Written: {PATH.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

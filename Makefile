@@ -73,8 +73,7 @@ watch: $(READY)  ## check every step that you save, until Ctrl-C
 	@$(BIN)/python -m tutorial watch
 
 book: $(READY)  ## the book on http://127.0.0.1:8000, or another PORT; it follows what you change, until Ctrl-C
-	@echo "The book is on http://127.0.0.1:$(PORT) in a moment. Ctrl-C ends it."
-	@$(MKDOCS) serve --quiet --config-file book/mkdocs.yml --dev-addr 127.0.0.1:$(PORT)
+	$(MKDOCS) serve --config-file book/mkdocs.yml --dev-addr 127.0.0.1:$(PORT)
 
 book-build: $(READY)  ## the book as a folder, build/book; a warning is an error
 	$(MKDOCS) build --strict --quiet --config-file book/mkdocs.yml

@@ -2,15 +2,14 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from threading import Timer
 
 import pytest
 
+from tests.endless import until_said
 from tests.hub import fill_cache
 from tests.tutorial.new_learner import Learner
 
@@ -55,32 +54,6 @@ def test_a_pixi_task_runs_as_it_stands(name: str, tiny_original: Path, tmp_path:
     code, says = REFUSALS.get(name, (0, ""))
     assert done.returncode == code, done.stdout + done.stderr
     assert says in done.stdout + done.stderr
-
-
-def until_said(command: str, folder: Path, environment: dict[str, str], words: str) -> str:
-    """Run a command until it says these words, or ends, or a minute is over; return all that it said."""
-    words_of_it = ""
-    with subprocess.Popen(
-        command,
-        shell=True,
-        cwd=folder,
-        env=environment | {"PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        limit = Timer(60, os.killpg, (process.pid, signal.SIGKILL))
-        limit.start()
-        assert process.stdout
-        for line in process.stdout:
-            words_of_it += line
-            if words in line:
-                os.killpg(process.pid, signal.SIGINT)
-                break
-        words_of_it += process.stdout.read()
-        limit.cancel()
-    return words_of_it
 
 
 def test_make_huggingface_with_a_filled_cache_and_the_network_off(tiny_original: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def blocks(markdown: str) -> list[Block]:
     """Return the blocks of a page. A ```text block is the output of the block that ends just above it."""
     matches = list(_BLOCK.finditer(markdown))
     found = []
-    for match, following in zip(matches, [*matches[1:], None], strict=True):
+    for match, following in zip_longest(matches, matches[1:]):
         output = None
         if following and following[2] == "text" and not markdown[match.end() : following.start()].strip():
             output = _unindented(following)

@@ -1,0 +1,67 @@
+"""Every command of the book is run, and what the book says of commands in passing is so."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.book.pages import PAGES, ROOT, commands, names
+from tests.book.typed import ENDLESS, Reader, UnknownCommandError
+from tests.command_line import Cli
+
+TYPED = {name: found for name in names() if (found := commands((PAGES / name).read_text()))}
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory, hub: Path) -> Reader:
+    if not (ROOT / ".venv" / "ready").exists():
+        pytest.skip("make would set up .venv first, and these tests run in another environment")
+    return Reader(tmp_path_factory.mktemp("reader"), hub)
+
+
+@pytest.fixture(scope="module")
+def run_before() -> set[str]:
+    """What was run for an earlier page."""
+    return set()
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_the_commands_of_a_page_run(name: str, reader: Reader, run_before: set[str]) -> None:
+    for command in TYPED[name]:
+        kind = reader.kind(command)
+        if kind not in run_before:
+            reader.type(command)
+            run_before.add(kind)
+
+
+def test_every_step_has_its_commands() -> None:
+    for number in range(1, 15):
+        found = TYPED[f"steps/step_{number:02}.md"]
+        assert {f"make check STEP={number}", f"make hint STEP={number}"} <= set(found)
+
+
+def test_a_command_that_nobody_knows_fails(reader: Reader) -> None:
+    with pytest.raises(UnknownCommandError, match="rm -r everything"):
+        reader.type("rm -r everything")
+    with pytest.raises(AssertionError, match="no-such-target"):
+        reader.kind("make no-such-target")
+    with pytest.raises(AssertionError, match="exit code 2"):
+        reader.type("max-gpt2 info --model ./nothing")
+
+
+@pytest.mark.parametrize("command", ENDLESS)
+def test_what_goes_on_until_it_is_ended_starts(command: str, reader: Reader) -> None:
+    reader.type(command)
+
+
+def test_what_is_said_of_commands_in_passing(cli: Cli) -> None:
+    text = "\n".join((PAGES / name).read_text() for name in names())
+    assert {*re.findall(r"`make ([a-z]+(?:-[a-z]+)*)", text)} <= TARGETS
+    tasks = tomllib.loads((ROOT / "pixi.toml").read_text())["tasks"]
+    assert {*re.findall(r"`pixi run ([a-z0-9-]+)", text)} <= set(tasks)
+    for verb in {*re.findall(r"`max-gpt2 ([a-z]+)", text)}:
+        known = cli(verb, "--help").out
+        for line in re.findall(rf"`max-gpt2 {verb}([^`]*)`", text):
+            assert {*re.findall(r"--[a-z-]+", line)} <= {*re.findall(r"--[a-z-]+", known)}, f"max-gpt2 {verb}{line}"

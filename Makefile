@@ -17,7 +17,7 @@ demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare,
 huggingface: $(READY)  ## the same with MODEL=gpt2, gpt2-medium, any hub id or any folder
 	$(BIN)/python main.py --model $(MODEL)
 
-test: lint  ## lint, types and all tests but the slow ones
+test: lint book-build  ## lint, types, the book, and all tests but the slow ones
 	$(BIN)/pytest
 
 fuzz: $(READY)  ## load CASES=100000 damaged checkpoints, others each time (a quarter of an hour)

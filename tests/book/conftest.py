@@ -1,14 +1,12 @@
 """The book, built once for all tests."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from max_gpt2.checkpoint.locate import DEMO
 from tests.book.pages import BOOK
 from tests.hub import fill_cache
 
@@ -31,9 +29,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for HF_HOME: the checkpoint that ships is in its cache as `gpt2`."""
+def hub(tiny_original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for HF_HOME: a tiny checkpoint is in its cache as `gpt2`."""
     folder = tmp_path_factory.mktemp("hub")
-    source = Path(shutil.copytree(DEMO, folder / "source", ignore=shutil.ignore_patterns("README.md")))
-    fill_cache(folder / "hub", "openai-community/gpt2", source)
+    fill_cache(folder / "hub", "openai-community/gpt2", tiny_original)
     return folder

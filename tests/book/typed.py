@@ -1,13 +1,20 @@
 """What a reader types: the commands of the book, run in a learner's copy of the project."""
 
+import contextlib
+import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
+from max_gpt2.cli import app
+from max_gpt2.guard import guarded
 from tests.book.pages import ROOT
 from tests.endless import until_said
 from tutorial.places import STEPS
@@ -20,10 +27,12 @@ ENDLESS = {
 }
 #: What takes minutes or hours. It is shown to be there, and what it would run answers to `--help`.
 LONG = ("test", "lint", "fuzz", "bench", "bench-peers", "bench-load", "verify-sizes", "zoo", "train-demo")
+#: What tests/test_project.py runs, with a network that is off and a cache that is filled.
+ELSEWHERE = ("demo", "huggingface")
 #: What is run for one step, since the way of a new learner in tests/tutorial goes through all of them.
 EACH_STEP = ("check", "hint", "reset")
 #: What a reader starts. Anything else in the book fails its test until somebody says here how to run it.
-PROGRAMS = ("make", "max-gpt2", "python", ".venv/bin/python", ".venv/bin/max-gpt2")
+PROGRAMS = ("echo", "make", "max-gpt2", "python", ".venv/bin/python")
 _LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info")
 
 
@@ -37,6 +46,7 @@ class Reader:
 
     folder: Path
     hub: Path
+    help: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Copy the project; `.venv` is the one that runs the tests."""
@@ -66,11 +76,25 @@ class Reader:
         if said:
             out = until_said(command, self.folder, self.variables, said)
             assert said in out, f"{command}:\n{out}"
-        elif words[0] == "make" and words[1] in LONG:
-            for module in re.findall(r"python -m (\S+)", self.recipe(command)):
-                self.succeed(f"python -m {module} --help")
+        elif words[0] == "make" and words[1] in LONG + ELSEWHERE:
+            for program in re.findall(r"python ((?:-m )?\S+)", self.recipe(command)):
+                self.explained(f"python {program}")
+        elif "--mine" in words:  # the last two commands of a new learner's way
+            assert "--mine" in self.explained(command.split(" --")[0].removeprefix(".venv/bin/"))
+        elif words[0] == "max-gpt2" and not set("|<>") & set(command):
+            self.in_this_process(shlex.split(command)[1:])
         else:
             self.succeed(command)
+
+    def in_this_process(self, arguments: list[str]) -> None:
+        """Run max-gpt2 where MAX and PyTorch are imported already; raises AssertionError as `succeed` does."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            patch.chdir(self.folder)
+            patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(self.hub / "hub"))
+            code = guarded(lambda: app(arguments, standalone_mode=False))
+        said = f"{out.getvalue()}\n{err.getvalue()}"
+        assert code == 0, f"max-gpt2 {' '.join(arguments)}: exit code {code}\n{said}"
 
     def succeed(self, command: str) -> str:
         """Run a command, which has to end with exit code 0; return what it printed."""
@@ -86,6 +110,12 @@ class Reader:
         )
         assert done.returncode == 0, f"{command}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def explained(self, program: str) -> str:
+        """Return what a program says of itself; it is asked once."""
+        if program not in self.help:
+            self.help[program] = self.succeed(f"{program} --help")
+        return self.help[program]
 
     def recipe(self, command: str) -> str:
         """Return the lines that make would run; raises AssertionError when there is no such target."""

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tools.figures.demo import ids, model
 from tools.figures.shade import Shade, sheet
 
-LENGTHS = (1, 16, 32, 64, 96, 128, 160, 192, 224, 256)
+LENGTHS = (1, 64, 128, 192, 256)
 
 
 @remembered

@@ -1,6 +1,7 @@
 """Every command of the book is run, and what the book says of commands in passing is so."""
 
 import re
+import socket
 import tomllib
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from tests.book.pages import PAGES, ROOT, commands, names
 from tests.book.typed import ENDLESS, Reader, UnknownCommandError
 from tests.command_line import Cli
+from tests.endless import until_said
 
 TYPED = {name: found for name in names() if (found := commands((PAGES / name).read_text()))}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -65,3 +67,11 @@ def test_what_is_said_of_commands_in_passing(cli: Cli) -> None:
         known = cli(verb, "--help").out
         for line in re.findall(rf"`max-gpt2 {verb}([^`]*)`", text):
             assert {*re.findall(r"--[a-z-]+", line)} <= {*re.findall(r"--[a-z-]+", known)}, f"max-gpt2 {verb}{line}"
+
+
+def test_a_port_that_is_taken_gets_a_sentence(reader: Reader) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        out = until_said(f"make book PORT={port}", reader.folder, reader.variables, "Choose another port")
+    assert f"127.0.0.1:{port} is in use already. Choose another port: make book PORT={port + 1}" in out
+    assert "Traceback" not in out

@@ -131,7 +131,7 @@ def small_book(folder: Path, page: str) -> Path:
     """Write a book of one page, with the machinery of ours; return its settings."""
     book = folder / "book"
     (book / "pages").mkdir(parents=True)
-    for name in ("macros.py", "mathml.py"):
+    for name in ("macros.py", "mathml.py", "port.py"):
         (book / name).symlink_to(BOOK / name)
     shutil.copy(BOOK / "pages" / "book.css", book / "pages")
     shutil.copytree(BOOK / "pages" / "figures", book / "pages" / "figures")

@@ -440,9 +440,11 @@ def test_nothing_but_comparing_needs_pytorch(tiny_original: Path) -> None:
         command = [sys.executable, "-c", program, *map(str, arguments), "--model", str(tiny_original)]
         return subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
 
-    generated = run("generate", "The dog", "--max-new-tokens", 3, "--json")
-    assert generated.returncode == 0, generated.stderr
-    assert json.loads(generated.stdout)["prompt_tokens"]
+    for _ in range(2):  # the second finds the compiled graph in its file
+        generated = run("generate", "The dog", "--max-new-tokens", 3, "--json")
+        assert generated.returncode == 0, generated.stderr
+        assert json.loads(generated.stdout)["prompt_tokens"]
+        assert "Exception" not in generated.stderr
     assert run("info").returncode == 0
     refusal = run("verify")
     assert refusal.returncode == 2

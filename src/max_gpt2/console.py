@@ -24,6 +24,8 @@ def with_clock(label: str, work: Callable[[], Result], /) -> Result:
 
     The work runs in a thread of its own: the clock goes on, and Ctrl-C is answered at once, while MAX compiles.
     """
+    import max.engine  # noqa: F401  # here, since MAX lets go at the end only in the thread that imported it
+
     outcome: list[Result] = []
     failure: list[BaseException] = []
 

@@ -78,8 +78,10 @@ class FakeWorker:
             last, asked = prompt[-1], given.get("logprobs") or 0
             for step in range(given["max_tokens"]):
                 await asyncio.sleep(0.05 if command == SLOW else self.pause_s)
-                if command == HANG or (command == BREAK and step == 2):
+                if command == HANG:
                     await asyncio.sleep(3600)
+                if command == BREAK and step == 2:
+                    raise ConnectionResetError
                 if command == DIE_LATER and step == 2:
                     os.kill(os.getpid(), signal.SIGKILL)
                 last = (last + 1 + given["seed"] % 2 * (given["temperature"] > 0)) % self.vocab

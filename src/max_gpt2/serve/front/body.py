@@ -4,10 +4,12 @@ import asyncio
 import json
 from typing import Any, NoReturn
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from max_gpt2.serve.front.errors import RefusedError
 from max_gpt2.serve.front.served import Limits
+
+_DROPPED = 16
 
 
 async def read_object(request: Request, limits: Limits) -> dict[str, Any]:
@@ -20,25 +22,26 @@ async def read_object(request: Request, limits: Limits) -> dict[str, Any]:
 
 
 async def _read(request: Request, limits: Limits) -> bytes:
-    """Read no more than the limit, and no longer than the time for it."""
-    too_large = RefusedError(
-        413,
-        f"The body is larger than {limits.max_body_bytes} bytes. Send less, or start the server with --max-body-bytes.",
-        headers={"Connection": "close"},
-    )
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > limits.max_body_bytes:
-        raise too_large
-    found = bytearray()
+    """Keep no more than the limit, and wait no longer than the time for it.
+
+    The rest of what is too large is read and dropped as long as it is not much more: a client that is still sending
+    when its connection is closed does not see the answer.
+    """
+    found, length = bytearray(), 0
     try:
         async with asyncio.timeout(limits.read_s):
             async for part in request.stream():
-                found += part
-                if len(found) > limits.max_body_bytes:
-                    raise too_large
+                length += len(part)
+                if length <= limits.max_body_bytes:
+                    found += part
+                elif length > _DROPPED * limits.max_body_bytes:
+                    break
     except TimeoutError:
         message = f"The body did not arrive within {limits.read_s:g} s. Send it again."
         raise RefusedError(408, message, headers={"Connection": "close"}) from None
+    if length > limits.max_body_bytes:
+        message = f"The body is larger than {limits.max_body_bytes} bytes. Send less, or start the server with "
+        raise RefusedError(413, message + "--max-body-bytes.", headers={"Connection": "close"})
     return bytes(found)
 
 
@@ -78,6 +81,3 @@ def _no_constant(name: str) -> NoReturn:
 def _short(name: str) -> str:
     """Return a name that is fit to be sent back: a lone surrogate cannot be."""
     return name[:100].encode("utf-8", "backslashreplace").decode()
-
-
-__all__ = ["ClientDisconnect", "read_object"]

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 MOST_CHOICES = 128
 MOST_BEST_OF = 20
@@ -29,6 +30,18 @@ LogitBias = Annotated[Any, WithJsonSchema(_BIAS)]
 Penalty = Annotated[float | None, Field(ge=-2, le=2)]
 
 
+def _unicode(text: str) -> str:
+    """Refuse lone surrogates, which JSON can hold and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("string_unicode", "it is not valid Unicode") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+
+
 class Fields(BaseModel):
     """A request: each type is exact (no "5" for 5), no number is NaN, and a field that nobody knows is an error."""
 
@@ -44,7 +57,7 @@ class StreamOptions(Fields):
 class Common(Fields):
     """What both kinds of completion have."""
 
-    model: str = Field(description="The model's name, as /v1/models has it.")
+    model: Text = Field(description="The model's name, as /v1/models has it.")
     max_tokens: Annotated[int | None, Field(ge=0)] = Field(None, description="How many tokens to write at most.")
     temperature: Annotated[float | None, Field(ge=0, le=2)] = Field(None, description="0 is greedy; the default is 1.")
     top_p: Annotated[float | None, Field(ge=0, le=1)] = Field(None, description="The default, 1, is off.")
@@ -65,7 +78,7 @@ class Common(Fields):
     seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = Field(
         None, description="The same seed gives the same text; choice number i has seed + i."
     )
-    user: str | None = Field(None, max_length=512, description="Who asks, for the server's log.")
+    user: Text | None = Field(None, max_length=512, description="Who asks, for the server's log.")
     ignore_eos: bool | None = Field(None, description="Write on after an end-of-text token.")
 
 
@@ -86,15 +99,25 @@ class TextPart(Fields):
     """A part of a message."""
 
     type: Literal["text"]
-    text: str
+    text: Text
+
+
+def _kind_of_content(value: object) -> str:
+    return PARTS_TAG if isinstance(value, list) else TEXT_TAG
+
+
+TEXT_TAG, PARTS_TAG = "<text>", "<parts>"
+Content = Annotated[
+    Annotated[Text, Tag("<text>")] | Annotated[list[TextPart], Tag("<parts>")], Discriminator(_kind_of_content)
+]
 
 
 class Message(Fields):
     """One message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
-    name: str | None = None
+    content: Content
+    name: Text | None = None
 
     def text(self) -> str:
         """Return the content as one text."""

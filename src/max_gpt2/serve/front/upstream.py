@@ -145,5 +145,5 @@ def _refused(status: int, body: bytes) -> RefusedError:
     if status == 429:
         return RefusedError(429, "The worker is at its limit. Send the request again later.")
     if status == 400 and message:
-        return RefusedError(400, f"The worker refused the request: {message}")
+        return RefusedError(400, f"The worker refused the request: {message.rstrip('.')}. Correct it.")
     return RefusedError(500, f"The worker failed with status {status}. Report it, with the request.")

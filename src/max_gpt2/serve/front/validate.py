@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from max_gpt2.serve.front.errors import RefusedError, bad_field
-from max_gpt2.serve.front.fields import MOST_STOPS, NOT_HERE, Common, Fields
+from max_gpt2.serve.front.fields import MOST_STOPS, NOT_HERE, PARTS_TAG, TEXT_TAG, Common, Fields
 from max_gpt2.serve.front.served import Served
 
 Kind = TypeVar("Kind", bound=Fields)
@@ -16,6 +16,8 @@ _LONGEST_VALUE = 60
 def check_fields(kind: type[Kind], given: dict[str, Any]) -> Kind:
     """Return the fields of one kind of request; raises RefusedError."""
     known = dict(given)
+    for name in given:
+        check_unicode("the name of a field", name)
     for name, problem in NOT_HERE.items():
         if name not in kind.model_fields and name in known:
             value = known.pop(name)
@@ -97,7 +99,7 @@ def _refusal(kind: type[Fields], error: ValidationError) -> RefusedError:
     first = error.errors(include_url=False, include_context=False)[0]
     param = ""
     for part in first["loc"]:
-        if part in ("str", "list[TextPart]"):  # the alternatives of a message's content
+        if part in (TEXT_TAG, PARTS_TAG):
             continue
         param += f"[{part}]" if isinstance(part, int) else f".{part}" if param else str(part)
     param = param[:200].encode("utf-8", "backslashreplace").decode()

@@ -37,12 +37,20 @@ class Policy:
 class Supervisor:
     """Runs one worker after the other; what it knows is in `health`."""
 
-    def __init__(self, launch: Launch, health: Health, policy: Policy, texts_at_worker: Callable[[], int]) -> None:
-        """Take what starts a worker, and what says how many texts it should be writing."""
+    def __init__(
+        self,
+        launch: Launch,
+        health: Health,
+        policy: Policy,
+        texts_at_worker: Callable[[], int],
+        restarted: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take what starts a worker, what says how many texts it should be writing, and what counts the restarts."""
+        self._restarted = restarted
         self._launch, self._health, self._policy = launch, health, policy
         self._texts = texts_at_worker
         self._worker: WorkerProcess | None = None
-        self._client = httpx.AsyncClient(timeout=10, trust_env=False)
+        self._client = httpx.AsyncClient(timeout=min(10.0, policy.silent_s), trust_env=False)
         self.ready = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -73,6 +81,7 @@ class Supervisor:
                     "What it said is above. Run max-gpt2 doctor to see whether all is there that is needed."
                 )
             self._health.restarts += 1
+            self._restarted()
             self._health.become("restarting", f"{reason} It is started again.")
             logger.warning("The worker is started again in %g s", pause)
             await self._unless_stopping(asyncio.sleep(pause))

@@ -13,7 +13,7 @@ from max.graph import BufferType, DeviceRef, TensorType
 from max_gpt2.model.activations import Activation
 from max_gpt2.model.compiling import compile_for_cpu
 from max_gpt2.model.feed import Kernels
-from max_gpt2.model.operations import Operations, Texts, operations
+from max_gpt2.model.operations import Operations, operations
 
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
@@ -66,7 +66,7 @@ class Attention(Module[..., Tensor]):
 
     def forward(self, qkv: Tensor, layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
         """[tokens, 3 * n_embd] -> [tokens, n_embd]."""
-        return operations("mojo").attention(qkv, layer, scale, Texts(*texts))
+        return operations("mojo").attention(qkv, layer, scale, *texts)
 
 
 class CompiledAttention:

@@ -43,8 +43,9 @@ class BuiltinOperations:
         """See `Operations`."""
         return F.layer_norm(x, gamma=weight, beta=bias, epsilon=eps)
 
-    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, texts: Texts) -> Tensor:
+    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, *rest: Tensor) -> Tensor:
         """See `Operations`."""
+        texts = Texts(*rest)
         mask = _given(texts.extra)
         seq, total = mask.shape
         _, _, n_head, head_dim, _ = texts.keys.shape

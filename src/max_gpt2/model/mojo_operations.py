@@ -6,10 +6,10 @@ from typing import Any
 
 from max.dtype import DType
 from max.experimental.tensor import Tensor
-from max.graph import DeviceRef, TensorType, TensorValue, Value, ops
+from max.graph import BufferValue, DeviceRef, TensorType, TensorValue, Value, ops
 
 from max_gpt2.model.activations import Activation
-from max_gpt2.model.operations import Texts
+from max_gpt2.model.operations import PagedTexts, Texts
 
 
 class MojoOperations:
@@ -31,17 +31,32 @@ class MojoOperations:
         small = Tensor(eps, dtype=DType.float32)
         return _call("gpt2.layer_norm", [x, weight, bias, small], x.shape[0], x.shape[1])
 
-    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, texts: Texts) -> Tensor:
+    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, *rest: Tensor) -> Tensor:
         """See `Operations`."""
+        texts = Texts(*rest)
         buffers = [texts.keys.__buffervalue__(), texts.values.__buffervalue__()]
-        rest = [texts.offsets, texts.lengths, texts.slots, layer, scale]
-        values: list[Value[Any]] = [TensorValue(qkv), *buffers, *map(TensorValue, rest)]
-        shape = TensorType(DType.float32, [qkv.shape[0], qkv.shape[1] // 3], DeviceRef.CPU())
-        return Tensor.from_graph_value(ops.inplace_custom("gpt2.attention", DeviceRef.CPU(), values, [shape])[0].tensor)
+        where = [texts.offsets, texts.lengths, texts.slots]
+        return _attention("gpt2.attention", qkv, buffers, [*where, layer, scale])
 
     def logits(self, x: Tensor, weight: Tensor) -> Tensor:
         """See `Operations`."""
         return _call("gpt2.logits", [x, weight], x.shape[0], weight.shape[0])
+
+
+class PagedOperations(MojoOperations):
+    """The same with the cache of a server: in pages, which the texts of a batch take as they need them."""
+
+    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, *rest: Tensor) -> Tensor:
+        """See `Operations`; the rest is that of `PagedTexts`."""
+        texts = PagedTexts(*rest)
+        where = [texts.offsets, texts.lengths, texts.table]
+        return _attention("gpt2.paged_attention", qkv, [texts.blocks.__buffervalue__()], [*where, layer, scale])
+
+
+def _attention(name: str, qkv: Tensor, buffers: list[BufferValue], rest: list[Tensor]) -> Tensor:
+    values: list[Value[Any]] = [TensorValue(qkv), *buffers, *map(TensorValue, rest)]
+    shape = TensorType(DType.float32, [qkv.shape[0], qkv.shape[1] // 3], DeviceRef.CPU())
+    return Tensor.from_graph_value(ops.inplace_custom(name, DeviceRef.CPU(), values, [shape])[0].tensor)
 
 
 def _call(name: str, inputs: list[Tensor], *shape: Any, **parameters: str) -> Tensor:

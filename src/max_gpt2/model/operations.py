@@ -22,6 +22,18 @@ class Texts(NamedTuple):
     extra: Tensor | None = None
 
 
+class PagedTexts(NamedTuple):
+    """The same for a cache in pages: its `blocks`, and which of them each text has, `table` [texts, pages] of int64.
+
+    `blocks` is [pages, 2, n_layer, page, n_head, head_dim], as MAX's server keeps them, page being a multiple of 64.
+    """
+
+    offsets: Tensor
+    lengths: Tensor
+    table: Tensor
+    blocks: Tensor
+
+
 class Operations(Protocol):
     """The operations that take the time. `tokens` are those of several texts, one text after another."""
 
@@ -42,11 +54,11 @@ class Operations(Protocol):
         """Return (x - mean) / sqrt(var + eps) * weight + bias of each row: [tokens, n_embd] -> [tokens, n_embd]."""
         ...
 
-    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, texts: Texts) -> Tensor:
+    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
         """Attend to the tokens before each, itself included: [tokens, 3 * n_embd] -> [tokens, n_embd].
 
         The new keys and values are put into the cache of this layer, a scalar of int64. The scores are multiplied by
-        `scale`, a scalar.
+        `scale`, a scalar. `texts` is a `Texts`, or what else these operations keep a cache in.
         """
         ...
 

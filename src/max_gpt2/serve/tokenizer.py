@@ -10,6 +10,7 @@ from max.pipelines.lib import PipelineConfig, TextTokenizer
 from max_gpt2.checkpoint import inspect_checkpoint, read_tokenizer
 from max_gpt2.errors import RequestError
 from max_gpt2.generation.request import check_ids
+from max_gpt2.serve.front.token_text import TokenText
 
 
 class ServedTokenizer(TextTokenizer):
@@ -24,6 +25,7 @@ class ServedTokenizer(TextTokenizer):
         _, self._gpt2_config, plan = inspect_checkpoint(model_path)
         self._gpt2_tokenizer = read_tokenizer(plan)
         self._eos_token_ids = set(self._gpt2_config.eos_token_ids)
+        self._texts = TokenText(self._gpt2_tokenizer)
 
     async def encode(self, prompt: str | Sequence[int], add_special_tokens: bool = True) -> np.ndarray:
         """Return the ids of a text, or check ids; raises InputError, which the client is told."""
@@ -36,3 +38,9 @@ class ServedTokenizer(TextTokenizer):
         if self.max_length and len(ids) > self.max_length:
             raise PromptTooLongError(len(ids), self.max_length)
         return np.array(ids, dtype=np.int64)
+
+    async def decode(self, encoded: int | Sequence[int] | np.ndarray, **options: Any) -> str:
+        """Return the text of ids; of a single id the name that it alone has, which logprobs are keyed by."""
+        if isinstance(encoded, int):
+            return self._texts.name(encoded)
+        return await super().decode(np.asarray(encoded), **options)

@@ -101,6 +101,13 @@ def test_top_p_0_and_top_k_0(shared: Api) -> None:
     assert (shared.last_seen()["temperature"], shared.last_seen()["top_p"], shared.last_seen()["top_k"]) == (0, 1, -1)
 
 
+def test_5_0_is_5(shared: Api) -> None:
+    body = b'{"model": "tiny", "prompt": [5.0, 6e0], "max_tokens": 2.0, "temperature": 0.0}'
+    answer = shared.client.post("/v1/completions", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200
+    assert (shared.last_seen()["prompt"], shared.last_seen()["max_tokens"]) == ([5, 6], 2)
+
+
 def test_null_is_the_default(shared: Api) -> None:
     names = "max_tokens temperature top_p top_k min_p n best_of stream stream_options stop presence_penalty suffix"
     names += " frequency_penalty repetition_penalty logit_bias seed user ignore_eos logprobs echo"

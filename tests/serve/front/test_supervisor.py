@@ -17,6 +17,7 @@ import pytest
 from max_gpt2.serve.front.leash import session_members
 from tests.serve.front.fake_worker import DIE, DIE_LATER, HANG, SLOW
 from tests.serve.front.test_failures import eventually
+from tests.serve.front.tree import alive, descendants, started_by
 
 
 @dataclass
@@ -32,28 +33,11 @@ class Server:
 
     def descendants(self) -> list[int]:
         """The leash and the worker."""
-        found, level = [], [self.process.pid]
-        while level:
-            level = [int(pid) for parent in level for pid in children(parent)]
-            found += level
-        return found
+        return descendants(self.process.pid)
 
     def end(self) -> tuple[int, str]:
         _, err = self.process.communicate(timeout=20)
         return self.process.returncode, err
-
-
-def children(pid: int) -> list[str]:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return []
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @contextlib.contextmanager
@@ -198,7 +182,7 @@ def test_a_worker_that_hangs_is_started_again(tiny_original: Path) -> None:
 
 def test_a_worker_whose_server_stands_still_is_started_again(tiny_original: Path) -> None:
     with server(tiny_original) as made:
-        (worker,) = [pid for pid in made.descendants() if pid not in map(int, children(made.process.pid))]
+        (worker,) = [pid for pid in made.descendants() if pid not in started_by(made.process.pid)]
         os.kill(worker, signal.SIGSTOP)
         eventually(lambda: made.status() == "restarting", 20)
         eventually(lambda: made.status() == "ready")
@@ -225,7 +209,7 @@ def test_nothing_survives_a_stop(tiny_original: Path, options: list[str]) -> Non
 
 def test_nothing_survives_a_leash_that_is_killed(tiny_original: Path) -> None:
     with server(tiny_original, "--", "--child") as made:
-        (leash,) = map(int, children(made.process.pid))
+        (leash,) = started_by(made.process.pid)
         worker = session_members(leash)
         assert len(worker) == 2
         os.kill(leash, signal.SIGKILL)

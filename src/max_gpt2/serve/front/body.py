@@ -10,6 +10,7 @@ from max_gpt2.serve.front.errors import RefusedError
 from max_gpt2.serve.front.served import Limits
 
 _DROPPED = 16
+_EXACT = 2**53
 
 
 async def read_object(request: Request, limits: Limits) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def _parse(body: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise RefusedError(400, f"The body is not UTF-8 at byte {error.start}. Send JSON in UTF-8.") from None
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_number)
     except RecursionError:
         raise RefusedError(400, "The JSON is nested too deeply. Send an object of the documented form.") from None
     except json.JSONDecodeError as error:
@@ -72,6 +73,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise RefusedError(400, f"The field {_short(twice)} is there twice. Send it once.", _short(twice))
     return found
+
+
+def _number(text: str) -> float:
+    """Read 5.0 as 5: to JSON they are the same number."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) <= _EXACT else value
 
 
 def _no_constant(name: str) -> NoReturn:

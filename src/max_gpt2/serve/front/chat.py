@@ -52,7 +52,7 @@ class ChatTemplate:
             problem = (
                 f"the chat template does not accept them ({type(error).__name__}: {str(error)[:200]}). Correct them."
             )
-            raise bad_field("messages", problem) from None
+            raise bad_field("messages", problem, "chat_template") from None
         check_unicode("messages", text)
         if len(text) > _LONGEST:
             raise bad_field("messages", f"the chat has {len(text)} characters. Shorten it.", "context_length_exceeded")
@@ -96,7 +96,7 @@ def _read(file: Path) -> str:
 
 
 def _refuse(message: object) -> NoReturn:
-    raise bad_field("messages", f"the chat template refuses them: {str(message)[:500]}")
+    raise bad_field("messages", f"the chat template refuses them: {str(message)[:500]}. Correct them.", "chat_template")
 
 
 def _now(form: str) -> str:

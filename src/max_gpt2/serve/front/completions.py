@@ -5,7 +5,7 @@ from typing import Any
 
 from max_gpt2.serve.front.answers import Answer, Kind
 from max_gpt2.serve.front.chat import ChatTemplate
-from max_gpt2.serve.front.errors import RefusedError, bad_field
+from max_gpt2.serve.front.errors import RefusedError, unfit
 from max_gpt2.serve.front.fan_out import Choice
 from max_gpt2.serve.front.fields import ChatFields, Common, CompletionFields
 from max_gpt2.serve.front.job import DEFAULT_TOKENS, Job, fresh_seed, read_max_tokens, read_sampling
@@ -53,9 +53,9 @@ def read_completion(given: dict[str, Any], served: Served, limits: Limits) -> As
     n = fields.n or 1
     samples = n if fields.best_of is None else fields.best_of
     if samples < n:
-        raise bad_field("best_of", f"{samples} is less than n, {n}. Use at least {n}, or leave it out.")
+        raise unfit("best_of", f"{samples} is less than n, {n}. Use at least {n}, or leave it out.")
     if fields.stream and samples > n:
-        raise bad_field("best_of", "the best text is known in the end only. Leave stream out, or best_of.")
+        raise unfit("best_of", "the best text is known in the end only. Leave stream out, or best_of.")
     sampling = read_sampling(fields, served)
     prompts = read_prompts(fields.prompt, served, limits)
     scores = bool(fields.echo) and fields.logprobs is not None
@@ -90,7 +90,7 @@ def read_chat(given: dict[str, Any], served: Served, limits: Limits, template: C
         )
     limit = _chat_limit(fields)
     if fields.top_logprobs is not None and not fields.logprobs:
-        raise bad_field("top_logprobs", "it goes with logprobs only. Add logprobs: true, or leave it out.")
+        raise unfit("top_logprobs", "it goes with logprobs only. Add logprobs: true, or leave it out.")
     sampling = read_sampling(fields, served)
     prompt = PromptIds("messages", template.ids(fields.messages, served.config.n_positions))
     tokens = read_max_tokens(limit[1], prompt, served, param=limit[0], default=None)
@@ -103,7 +103,7 @@ def _chat_limit(fields: ChatFields) -> tuple[str, int | None]:
     """Return which field limits the tokens, and to how many."""
     old, new = fields.max_tokens, fields.max_completion_tokens
     if old is not None and new is not None and old != new:
-        raise bad_field("max_completion_tokens", f"{new} is not the max_tokens {old}. Leave one of them out.")
+        raise unfit("max_completion_tokens", f"{new} is not the max_tokens {old}. Leave one of them out.")
     return ("max_completion_tokens", new) if new is not None else ("max_tokens", old)
 
 
@@ -115,7 +115,7 @@ def _asked(
     if len(firsts) * samples > limits.max_prompts:
         param = "best_of" if samples > n else "n"
         most = limits.max_prompts
-        raise bad_field(param, f"{len(firsts)} prompts times {samples} are over {most} texts. Ask for fewer.")
+        raise unfit(param, f"{len(firsts)} prompts times {samples} are over {most} texts. Ask for fewer.")
     jobs = []
     for first in firsts:
         job = replace(first, ranked=samples > n)

@@ -42,6 +42,11 @@ def bad_field(param: str, problem: str, code: str | None = None) -> RefusedError
     return RefusedError(400, f"{param}: {problem}", param, code)
 
 
+def unfit(param: str, problem: str) -> RefusedError:
+    """Return the 400 for a field that is right by itself, but not beside another."""
+    return bad_field(param, problem, "incompatible_fields")
+
+
 def worker_lost(detail: str) -> RefusedError:
     """Return the 503 for a request that the worker cannot answer."""
     return RefusedError(503, detail, code="worker_unavailable")

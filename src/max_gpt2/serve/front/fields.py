@@ -16,9 +16,10 @@ _MANY_IDS = {"type": "array", "minItems": 1, "items": _IDS}
 _PROMPT = {"anyOf": [{"type": "string", "minLength": 1}, _TEXTS, _IDS, _MANY_IDS, {"type": "null"}]}
 _STOPS = {"type": "array", "maxItems": MOST_STOPS, "items": {"type": "string", "minLength": 1}}
 _STOP = {"anyOf": [{"type": "string", "minLength": 1}, _STOPS, {"type": "null"}]}
+_BIAS_VALUE = {"type": "number", "minimum": -100, "maximum": 100}
 _BIAS = {
     "anyOf": [
-        {"type": "object", "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}},
+        {"type": "object", "propertyNames": {"pattern": "^[0-9]+$"}, "additionalProperties": _BIAS_VALUE},
         {"type": "null"},
     ]
 }

@@ -54,6 +54,7 @@ _VERSION = {
     "required": ["version", "max"],
     "properties": {"version": _TEXT, "max": _TEXT},
 }
+_EVENT = {"type": "object", "required": ["data"], "properties": {"data": _TEXT}}
 _SAYS = {
     "400": "A field is wrong; the error names it.",
     "401": "The API key is missing or wrong.",
@@ -109,7 +110,7 @@ def _errors(*codes: str) -> dict[str, Any]:
 
 def _post(summary: str, fields: str, answer: dict[str, Any]) -> dict[str, Any]:
     good = _json(answer, "The texts; with stream: true as server-sent events, the last of which is [DONE].")
-    good["content"]["text/event-stream"] = {"schema": _TEXT}
+    good["content"]["text/event-stream"] = {"schema": _EVENT}
     body = {"required": True, "content": {"application/json": {"schema": {"$ref": _REF + fields}}}}
     codes = ("400", "401", "404", "408", "413", "415", "429", "500", "503")
     return {"summary": summary, "requestBody": body, "responses": {"200": good} | _errors(*codes)}

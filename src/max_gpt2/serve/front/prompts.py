@@ -66,7 +66,8 @@ def _of_ids(param: str, values: Sequence[object], served: Served) -> PromptIds:
         if not isinstance(one, int) or isinstance(one, bool):
             raise bad_field(f"{param}[{place}]", f"{shown(one)} is not an id. Send whole numbers.")
         if not 0 <= one < vocab:
-            raise bad_field(f"{param}[{place}]", f"the id {shown(one)} is not in 0 .. {vocab - 1}. Remove it.")
+            problem = f"the id {shown(one)} is not in 0 .. {vocab - 1}. Remove it."
+            raise bad_field(f"{param}[{place}]", problem, "id_out_of_range")
         ids.append(one)
     return PromptIds(param, ids)
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from max_gpt2.serve.front.errors import RefusedError, bad_field
+from max_gpt2.serve.front.errors import RefusedError, bad_field, unfit
 from max_gpt2.serve.front.fields import MOST_STOPS, NOT_HERE, PARTS_TAG, TEXT_TAG, Common, Fields
 from max_gpt2.serve.front.served import Served
 
@@ -39,7 +39,7 @@ def check_model(name: str, served: Served) -> None:
 def check_stream(fields: Common) -> None:
     """Raise a 400 for stream_options without a stream."""
     if fields.stream_options is not None and not fields.stream:
-        raise bad_field("stream_options", "it goes with stream only. Add stream: true, or leave it out.")
+        raise unfit("stream_options", "it goes with stream only. Add stream: true, or leave it out.")
 
 
 def check_stops(value: object) -> list[str]:
@@ -69,9 +69,8 @@ def check_bias(value: object, served: Served) -> dict[str, float]:
     for name, bias in value.items():
         known = name.isascii() and name.isdecimal() and int(name[:20]) < served.tokenizer.size
         if not known:
-            raise bad_field(
-                "logit_bias", f"{shown(name)} is not an id in 0 .. {served.tokenizer.size - 1}. Correct it."
-            )
+            problem = f"{shown(name)} is not an id in 0 .. {served.tokenizer.size - 1}. Correct it."
+            raise bad_field("logit_bias", problem, "id_out_of_range")
         if not isinstance(bias, (int, float)) or isinstance(bias, bool) or not -100 <= bias <= 100:
             raise bad_field("logit_bias", f"{shown(bias)} for the id {int(name)} is not in -100 .. 100. Correct it.")
         found[str(int(name))] = float(bias)

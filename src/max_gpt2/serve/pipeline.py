@@ -1,5 +1,6 @@
 """The loop's inside: MAX's scheduler hands in a batch of texts, and gets one token for each."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ from max_gpt2.serve.batch import Batch
 from max_gpt2.serve.cache_room import decided_bytes
 from max_gpt2.serve.loading import served_checkpoint
 from max_gpt2.serve.writing import Writing
+
+#: How many texts that have left are remembered, in batches: no more than one batch can be waiting to come back.
+_KEPT = 4
 
 
 class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
@@ -58,6 +62,7 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
             max_num_input_tokens=pipeline_config.runtime.max_num_input_tokens,
         )
         self._texts: dict[RequestID, Writing] = {}
+        self._left: OrderedDict[RequestID, Writing] = OrderedDict()
 
     @property
     def max_batch_size(self) -> int:
@@ -99,8 +104,14 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
         return answers
 
     def release(self, request_id: RequestID) -> None:
-        """Forget a text that has ended."""
-        self._texts.pop(request_id, None)
+        """Put a text aside that has ended, or that gives its place away and will come back: MAX does not say which.
+
+        One that comes back goes on with the dice where they were.
+        """
+        if found := self._texts.pop(request_id, None):
+            self._left[request_id] = found
+            if len(self._left) > _KEPT * self._most:
+                self._left.popitem(last=False)
 
     def _logits(self, batch: Batch, batches: Sequence[Sequence[TextContext]]) -> np.ndarray:
         (cache,) = tree.leaves(self._kv_manager.runtime_inputs(batches), leaf=KVCacheInputsPerDevice)
@@ -112,5 +123,7 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
     def _writing(self, text: TextContext) -> Writing:
         found = self._texts.get(text.request_id)
         if found is None:
-            found = self._texts[text.request_id] = Writing.of(text, self._tokens)
+            found = self._left.pop(text.request_id, None) or Writing.of(text, self._tokens)
+            found.echoed = []
+            self._texts[text.request_id] = found
         return found

@@ -20,6 +20,7 @@ class Writing:
     prompt_length: int
     echoed: list[TokenLogprob] = field(default_factory=list)
     logprobs: LogProbabilities | None = None
+    begun: bool = False
 
     @classmethod
     def of(cls, text: TextContext, size: int) -> "Writing":
@@ -32,13 +33,14 @@ class Writing:
         """Choose the next token from logits [kept, vocab]; 0 if only a part of a prompt was read."""
         asked, tokens = text.log_probabilities, text.tokens
         self.logprobs = None
-        if keeps_all(text):
+        if keeps_all(text) and not self.begun:
             self._echo(text, logits)
         if tokens.actively_chunked:
             return 0
         # A text that had to give its place away comes back with what was written as a part of its prompt.
         every = tokens.all.tolist()
         token = self.sample(logits[-1], History(every[: self.prompt_length], every[self.prompt_length :]))
+        self.begun = True
         if asked:
             self.logprobs = _as_max_has_it([*self.echoed, token_logprob(logits[-1], token, asked)])
             self.echoed = []

@@ -213,7 +213,7 @@ def test_nothing_survives_a_leash_that_is_killed(tiny_original: Path) -> None:
         worker = session_members(leash)
         assert len(worker) == 2
         os.kill(leash, signal.SIGKILL)
-        eventually(lambda: not any(alive(pid) for pid in worker))
+        eventually(lambda: not any(alive(pid) for pid in worker), 1)  # sooner than its silence would be noticed
         eventually(lambda: made.status() == "ready")
 
 

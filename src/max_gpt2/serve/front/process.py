@@ -16,6 +16,7 @@ from max_gpt2.serve.front import leash
 
 logger = logging.getLogger("max_gpt2.serve.worker")
 _KEPT_LINES = 60
+_POLL_S = 0.03
 _ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b.*")
 
 
@@ -75,7 +76,8 @@ class WorkerProcess:
 
     async def ended(self) -> str:
         """Wait until it ends, and return why in a sentence."""
-        code = await self.process.wait()
+        code = await self._exit_code()
+        leash.kill_session(self.process.pid)  # if the leash was killed, the worker's children may not have noticed
         await asyncio.wait([self.listening], timeout=1)
         if code < 0:
             return f"The worker was killed by {signal.Signals(-code).name}."
@@ -89,11 +91,10 @@ class WorkerProcess:
         if self.process.returncode is None:
             self.process.terminate()
             try:
-                await asyncio.wait_for(self.process.wait(), patience_s)
+                await asyncio.wait_for(self._exit_code(), patience_s)
             except TimeoutError:
-                leash.kill_session(self.process.pid)
                 self.kill()
-                await self.process.wait()
+                await self._exit_code()
         leash.kill_session(self.process.pid)
         await asyncio.wait([self.listening], timeout=1)
         self.listening.cancel()
@@ -105,6 +106,12 @@ class WorkerProcess:
         leash.kill_session(self.process.pid)
         if self.process.returncode is None:
             self.process.kill()
+
+    async def _exit_code(self) -> int:
+        """Wait for the leash's end; `Process.wait` also waits for its output, which an orphan would hold open."""
+        while self.process.returncode is None:
+            await asyncio.sleep(_POLL_S)
+        return self.process.returncode
 
     async def _listen(self) -> None:
         assert self.process.stdout is not None

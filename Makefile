@@ -4,8 +4,9 @@ MODEL ?= gpt2
 CASES ?= 100000
 BIN := .venv/bin
 READY := .venv/ready
+PORT ?= 8000
 
-.PHONY: demo huggingface test fuzz lint format verify-sizes zoo bench bench-peers bench-load train-demo steps check hint solution reset \
+.PHONY: demo huggingface serve serve-hostile serve-soak test fuzz lint format verify-sizes zoo bench bench-peers bench-load train-demo steps check hint solution reset \
   progress watch lock clean
 
 demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
@@ -13,6 +14,15 @@ demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare,
 
 huggingface: $(READY)  ## the same with MODEL=gpt2, gpt2-medium, any hub id or any folder
 	$(BIN)/python main.py --model $(MODEL)
+
+serve: $(READY)  ## serve MODEL=gpt2 to OpenAI's clients on PORT=8000, on this machine only
+	$(BIN)/max-gpt2 serve --model $(MODEL) --port $(PORT)
+
+serve-hostile: $(READY)  ## 2,000 requests that nobody should send, against a server of the checkpoint that ships (some minutes)
+	$(BIN)/python -m tests.serve.front.hostile --requests 2000
+
+serve-soak: $(READY)  ## ten minutes of load on it, its worker killed five times
+	$(BIN)/python -m tests.serve.front.soak --minutes 10 --kills 5
 
 test: lint  ## lint, types and all tests but the slow ones
 	$(BIN)/pytest

@@ -173,7 +173,7 @@ def main() -> None:
     print(f"seed {options.seed}, {options.requests} requests in {seconds:.0f} s: {dict(found.statuses)}")
     print(f"memory of all processes: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after")
     print(f"afterwards it answers: {answer['choices'][0]['text']!r}; restarts: {server.restarts}")
-    print("\n".join(["nothing wrong"] if not found.wrong else found.wrong))
+    print("\n".join(["nothing wrong"] if not found.wrong else [*found.wrong, *server.log[-40:]]))
 
 
 if __name__ == "__main__":

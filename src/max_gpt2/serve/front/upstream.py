@@ -1,6 +1,7 @@
 """The worker's side of a request: what MAX's server is sent, and the tokens that come back."""
 
 import json
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import httpx
 from max_gpt2.serve.front.errors import RefusedError, worker_lost
 from max_gpt2.serve.front.job import Job
 
+logger = logging.getLogger("max_gpt2.serve")
 Finish = Literal["stop", "length"]
 LOST = "The worker stopped while it was answering; it is being started again. Send the request again."
 
@@ -77,6 +79,7 @@ class Upstream:
                         raise worker_lost(LOST)
                     yield piece
         except httpx.HTTPError as error:
+            logger.warning("The worker's answer broke off: %r", error)
             raise worker_lost(LOST) from error
 
 

@@ -25,7 +25,7 @@ def worker_command(
     `name` is what clients call the model, `max_batch_size` how many texts are written at a time. With more than
     `max_queue_size` requests that wait, the next ones get a 429.
     """
-    command = [sys.executable, "-m", "max._entrypoints.pipelines", "serve"]
+    command = [sys.executable, "-m", "max_gpt2.serve.worker", "serve"]
     command += ["--custom-architectures", "max_gpt2.serve", "--model-path", str(prepared.folder)]
     for path in prepared.weights:
         command += ["--weight-path", str(path)]

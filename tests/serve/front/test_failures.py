@@ -13,7 +13,7 @@ from tests.serve.front.fake_worker import BREAK, HANG, SLOW
 from tests.serve.front.servers import Api, api, error_of
 
 
-def eventually(true: Callable[[], object], within_s: float = 5.0) -> None:
+def eventually(true: Callable[[], object], within_s: float = 10.0) -> None:
     until = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < until

@@ -26,6 +26,7 @@ LIMITS = Limits(max_batch_size=4, queue_size=8, max_body_bytes=20_000, read_s=0.
 def running(app: ASGIApp, limits: Limits = LIMITS) -> Iterator[int]:
     """Run an application and yield its port."""
     listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)  # a client that does not read is soon noticed
     listening.bind(("127.0.0.1", 0))
     listening.listen(200)
     config = uvicorn.Config(app, http=patient(limits), lifespan="on", log_level="warning", timeout_graceful_shutdown=1)

@@ -56,7 +56,7 @@ def test_a_stop_string_ends_the_workers_work(own: Api, served: Served) -> None:
 
 def test_a_client_that_reads_nothing_is_given_up(own: Api) -> None:
     body = json.dumps(
-        {"model": "tiny", "prompt": [[5]] * 400, "stream": True, "max_tokens": 60, "logprobs": 5}
+        {"model": "tiny", "prompt": [[5]] * 40, "stream": True, "max_tokens": 60, "logprobs": 5}
     ).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with socket.socket() as connection:
@@ -64,7 +64,7 @@ def test_a_client_that_reads_nothing_is_given_up(own: Api) -> None:
         connection.connect(("127.0.0.1", own.port))
         connection.sendall(head.encode() + b"\r\n\r\n" + body)
         eventually(lambda: own.front.places.requests == 1)
-        eventually(lambda: own.front.places.requests == 0, 15)
+        eventually(lambda: own.front.places.requests == 0, 30)
     assert own.complete("ab", max_tokens=1)
 
 
@@ -120,6 +120,27 @@ def test_a_worker_that_nobody_reaches(own: Api) -> None:
     for stream in (False, True):
         error = own.refused(503, model="tiny", prompt="a", stream=stream)
         assert "The worker stopped" in error["message"]
+
+
+def test_a_connection_that_the_worker_closes_just_then_is_tried_once_more(own: Api) -> None:
+    answer = json.dumps({"choices": [{"token_ids": [10], "finish_reason": "length"}]}).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
+    with socket.create_server(("127.0.0.1", 0)) as listening, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        own.health.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+        def answer_some(replies: list[bytes]) -> None:
+            for reply in replies:
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(reply)
+
+        second = pool.submit(answer_some, [b"", head + answer])
+        assert own.complete("ab", max_tokens=1)["usage"]["completion_tokens"] == 1
+        second.result(5)
+        twice = pool.submit(answer_some, [b"", b""])
+        assert own.refused(503, model="tiny", prompt="ab")["code"] == "worker_unavailable"
+        twice.result(5)
 
 
 def test_a_stream_that_breaks_off_says_so(own: Api) -> None:

@@ -58,29 +58,42 @@ class Upstream:
         self.client = httpx.AsyncClient(limits=limits, timeout=timeout, trust_env=False)
 
     async def pieces(self, job: Job, *, stream: bool) -> AsyncGenerator[Piece, None]:
-        """Yield what the worker writes: piece by piece, or all at once. Raises RefusedError."""
+        """Yield what the worker writes: piece by piece, or all at once. Raises RefusedError.
+
+        A connection that breaks before anything came is tried once more: the worker may have closed it just then, and
+        with the same seed it would write the same.
+        """
         url, model = self._worker.address()
-        payload = job.payload(model, stream)
-        try:
-            async with self.client.stream("POST", f"{url}/v1/completions", json=payload) as answer:
-                if answer.status_code != 200:
-                    raise _refused(answer.status_code, await answer.aread())
-                if stream:
-                    async with aclosing(_events(answer)) as events:
-                        async for event in events:
-                            self._worker.answered()
-                            if piece := read_piece(event, job):
-                                yield piece
-                else:
-                    body = await answer.aread()
-                    self._worker.answered()
-                    piece = read_piece(_json(body), job)
-                    if piece is None:
-                        raise worker_lost(LOST)
-                    yield piece
-        except httpx.HTTPError as error:
-            logger.warning("The worker's answer broke off: %r", error)
-            raise worker_lost(LOST) from error
+        begun = False
+        for again in (True, False):
+            try:
+                async with aclosing(self._asked(url, job.payload(model, stream), job)) as pieces:
+                    async for piece in pieces:
+                        begun = True
+                        yield piece
+                return
+            except httpx.HTTPError as error:
+                logger.warning("The worker's answer broke off: %r", error)
+                if begun or not again:
+                    raise worker_lost(LOST) from error
+
+    async def _asked(self, url: str, payload: dict[str, Any], job: Job) -> AsyncGenerator[Piece, None]:
+        async with self.client.stream("POST", f"{url}/v1/completions", json=payload) as answer:
+            if answer.status_code != 200:
+                raise _refused(answer.status_code, await answer.aread())
+            if payload["stream"]:
+                async with aclosing(_events(answer)) as events:
+                    async for event in events:
+                        self._worker.answered()
+                        if piece := read_piece(event, job):
+                            yield piece
+            else:
+                body = await answer.aread()
+                self._worker.answered()
+                piece = read_piece(_json(body), job)
+                if piece is None:
+                    raise worker_lost(LOST)
+                yield piece
 
 
 async def _events(answer: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:

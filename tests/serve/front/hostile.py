@@ -170,10 +170,11 @@ def main() -> None:
         seconds = time.monotonic() - started
         answer = server.complete("It was", max_tokens=5, temperature=0)
         after = memory(server.process.pid)
-    print(f"seed {options.seed}, {options.requests} requests in {seconds:.0f} s: {dict(found.statuses)}")
-    print(f"memory of all processes: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after")
-    print(f"afterwards it answers: {answer['choices'][0]['text']!r}; restarts: {server.restarts}")
-    print("\n".join(["nothing wrong"] if not found.wrong else [*found.wrong, *server.log[-40:]]))
+        restarts = server.health()["restarts"]
+        print(f"seed {options.seed}, {options.requests} requests in {seconds:.0f} s: {dict(found.statuses)}")
+        print(f"memory of all processes: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after")
+        print(f"afterwards it answers: {answer['choices'][0]['text']!r}; restarts: {restarts}")
+        print("\n".join(["nothing wrong"] if not found.wrong else [*found.wrong, *server.log[-40:]]), flush=True)
 
 
 if __name__ == "__main__":

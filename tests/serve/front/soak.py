@@ -136,11 +136,11 @@ def main() -> None:
         soaked = soak(server, options.minutes * 60, options.kills)
         after = memory(server.process.pid)
         answer = server.complete("It was", max_tokens=5, temperature=0)
-    print(f"{options.minutes:g} minutes, {soaked.kills} kills: {dict(soaked.counts)} answers by status")
-    print("ready again after " + ", ".join(f"{one:.1f}" for one in soaked.recovered_s) + " s")
-    print(f"memory of all processes: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after")
-    print(f"afterwards it answers: {answer['choices'][0]['text']!r}")
-    print("\n".join(["nothing wrong"] if not soaked.wrong else soaked.wrong))
+        print(f"{options.minutes:g} minutes, {soaked.kills} kills: {dict(soaked.counts)} answers by status")
+        print("ready again after " + ", ".join(f"{one:.1f}" for one in soaked.recovered_s) + " s")
+        print(f"memory of all processes: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after")
+        print(f"afterwards it answers: {answer['choices'][0]['text']!r}")
+        print("\n".join(["nothing wrong"] if not soaked.wrong else [*soaked.wrong, *server.log[-60:]]), flush=True)
 
 
 if __name__ == "__main__":

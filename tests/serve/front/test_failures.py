@@ -55,9 +55,7 @@ def test_a_stop_string_ends_the_workers_work(own: Api, served: Served) -> None:
 
 
 def test_a_client_that_reads_nothing_is_given_up(own: Api) -> None:
-    body = json.dumps(
-        {"model": "tiny", "prompt": [[5]] * 40, "stream": True, "max_tokens": 60, "logprobs": 5}
-    ).encode()
+    body = json.dumps({"model": "tiny", "prompt": [[5]] * 40, "stream": True, "max_tokens": 60, "logprobs": 5}).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

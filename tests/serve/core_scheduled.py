@@ -60,7 +60,8 @@ class Scheduled:
         config = PipelineConfig.from_args(PipelineArgs.from_flat_kwargs(**(flat | options)))
         found = PIPELINE_REGISTRY.retrieve_factory(config)
         self.tokenizer: Any = found.tokenizer
-        self.pipeline: Any = found.factory()
+        factory: Any = found.factory
+        self.pipeline = factory()
         self._requests, self._answers, self._cancelled = SimpleQueue[Any](), SimpleQueue[Any](), SimpleQueue[Any]()
         self.scheduler: Any = load_text_generation_scheduler(
             self.pipeline, config, self._requests, self._answers, self._cancelled, found.memory_plan

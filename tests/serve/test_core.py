@@ -94,9 +94,10 @@ def test_texts_that_have_to_wait_for_each_others_pages(narrow: Scheduled, greedy
 
 def test_a_text_that_gave_its_pages_away_goes_on_as_it_was(narrow: Scheduled, model: Any) -> None:
     """Four texts of three pages each in the end, where there are eight pages."""
-    sampling, before = Sampling(temperature=1.0), narrow.scheduler.batch_constructor.total_preemption_count
+    fields: dict[str, Any] = {"temperature": 1.0, "presence_penalty": 1.5, "frequency_penalty": 0.5}
+    sampling, before = Sampling(**fields), narrow.scheduler.batch_constructor.total_preemption_count
     started = [prompt[:120] for prompt in prompts() if len(prompt) >= 120][:4]
-    asked = [Ask(prompt, 150, {"temperature": 1.0, "seed": 5}) for prompt in started]
+    asked = [Ask(prompt, 150, fields | {"seed": 5}) for prompt in started]
     found = narrow.write(*asked)
     assert narrow.scheduler.batch_constructor.total_preemption_count > before
     assert [one.tokens for one in found] == [reference(model, prompt, 150, sampling, 5) for prompt in started]
@@ -110,7 +111,7 @@ def test_a_shared_prompt_is_computed_once_and_nothing_changes(server: Scheduled,
     assert first.tokens == again.tokens == expected
 
 
-SAMPLED = {
+SAMPLED: dict[str, Any] = {
     "temperature": 0.9,
     "top_k": 40,
     "top_p": 0.9,

@@ -66,8 +66,12 @@ def prepare(
             if plan.origin.format.startswith("Hugging Face safetensors"):
                 _link(plan, files, folder)
             else:
-                options = {"allow_pickle": allow_pickle, "allow_nonfinite": allow_nonfinite}
-                run("Converting", lambda: convert(model, folder, tokenizer=tokenizer, **options))
+                run(
+                    "Converting",
+                    lambda: convert(
+                        model, folder, tokenizer=tokenizer, allow_pickle=allow_pickle, allow_nonfinite=allow_nonfinite
+                    ),
+                )
         except DestinationError:
             if not folder.is_dir():  # or another server was faster
                 raise

@@ -18,4 +18,4 @@ def shares_nothing_it_needs(context: TextContext) -> None:
         context.cache_salt = str(context.request_id)
 
 
-VALIDATORS: list[Callable[[TextContext], None]] = [has_tokens, shares_nothing_it_needs]
+VALIDATORS: list[Callable[..., None]] = [has_tokens, shares_nothing_it_needs]

@@ -10,15 +10,18 @@ cache keeps its keys and values: in one slot for each text, or in pages.
 import extensibility
 from extensibility import InputTensor, OutputTensor
 from extensibility.managed_tensor_slice import _MutableInputTensor as MutableInputTensor
-from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
 from std.math import ceildiv
 
 from .attention_head import Head, append, attend
-from .floats import F, Floats, Ids, MutFloats
+from .cached import Cache, New, new_tokens, pages_of_layer, slots_of_layer
+from .crew import Crew, work_together
+from .floats import F, Floats, MutFloats
 
 #: So many tokens of a text are one piece of work, for one head.
 comptime PIECE = 48
+#: What a crew counts of an attention.
+comptime ATTENTION_PARTS = 2
 
 
 @extensibility.register("gpt2.attention")
@@ -45,21 +48,15 @@ struct Attention:
         scale: Scalar[DType.float32],
         ctx: DeviceContext,
     ) raises:
-        var slot = keys.dim_size(2) * keys.dim_size(3) * keys.dim_size(4)
-        var first = Int(layer) * keys.dim_size(1) * slot
-        _attention(
-            Head(0, keys.dim_size(2), keys.dim_size(3), keys.dim_size(4), slot),
-            qkv.unsafe_ptr(),
-            keys.unsafe_ptr().unsafe_offset(first),
-            values.unsafe_ptr().unsafe_offset(first),
-            y.unsafe_ptr(),
-            offsets.unsafe_ptr(),
-            lengths.unsafe_ptr(),
-            lengths.dim_size(0),
-            slots.unsafe_ptr(),
-            1,
-            scale,
-        )
+        var cache = slots_of_layer(keys, values, slots, Int(layer))
+        var new = new_tokens(offsets, lengths)
+        var qkv_at = qkv.unsafe_ptr()
+        var y_at = y.unsafe_ptr()
+
+        def work(crew: Crew) {var}:
+            attention(crew, 0, qkv_at, cache, new, y_at, scale)
+
+        work_together[ATTENTION_PARTS](work)
 
 
 @extensibility.register("gpt2.paged_attention")
@@ -85,75 +82,56 @@ struct PagedAttention:
         scale: Scalar[DType.float32],
         ctx: DeviceContext,
     ) raises:
-        var n_layer = blocks.dim_size(2)
-        var part = blocks.dim_size(3) * blocks.dim_size(4) * blocks.dim_size(5)
-        var keys = blocks.unsafe_ptr().unsafe_offset(Int(layer) * part)
-        _attention(
-            Head(0, blocks.dim_size(4), blocks.dim_size(5), blocks.dim_size(3), 2 * n_layer * part),
-            qkv.unsafe_ptr(),
-            keys,
-            keys.unsafe_offset(n_layer * part),
-            y.unsafe_ptr(),
-            offsets.unsafe_ptr(),
-            lengths.unsafe_ptr(),
-            lengths.dim_size(0),
-            table.unsafe_ptr(),
-            table.dim_size(1),
-            scale,
-        )
+        var cache = pages_of_layer(blocks, table, Int(layer))
+        var new = new_tokens(offsets, lengths)
+        var qkv_at = qkv.unsafe_ptr()
+        var y_at = y.unsafe_ptr()
+
+        def work(crew: Crew) {var}:
+            attention(crew, 0, qkv_at, cache, new, y_at, scale)
+
+        work_together[ATTENTION_PARTS](work)
 
 
-def _attention(
-    first_head: Head,
-    qkv: Floats,
-    keys: MutFloats,
-    values: MutFloats,
-    y: MutFloats,
-    offsets: Ids,
-    lengths: Ids,
-    texts: Int,
-    table: Ids,
-    table_width: Int,
-    scale: Scalar[F],
-):
-    """The attention of one layer, whose cache begins at `keys` and `values`; `table` is [texts, table_width]."""
-    var n_head = first_head.n_head
-    var dim = first_head.dim
-    var size = dim * first_head.room
+@always_inline
+def attention(crew: Crew, part: Int, qkv: Floats, cache: Cache, new: New, y: MutFloats, scale: Scalar[F]):
+    """The parts [part, part + ATTENTION_PARTS) of what a crew does."""
+    var n_head = cache.head.n_head
+    var dim = cache.head.dim
+    var size = dim * cache.head.room
     var longest = 0
-    for text in range(texts):
-        longest = max(longest, Int(offsets.unsafe_load(text + 1) - offsets.unsafe_load(text)))
+    for text in range(new.texts):
+        longest = max(longest, new.count(text))
     var pieces = ceildiv(longest, PIECE)
 
     def work[appends: Bool, attends: Bool](text: Int, h: Int, piece: Int) {var}:
-        var start = Int(offsets.unsafe_load(text))
-        var seq = Int(offsets.unsafe_load(text + 1)) - start
-        var length = Int(lengths.unsafe_load(text))
+        var start = new.start(text)
+        var length = Int(new.lengths.unsafe_load(text))
         var first = piece * PIECE
-        var last = min(first + PIECE, seq)
+        var last = min(first + PIECE, new.count(text))
         if first < last:
-            var head = Head(h, n_head, dim, first_head.room, first_head.stride)
-            var pages = table.unsafe_offset(text * table_width)
-            var new = qkv.unsafe_offset(start * 3 * n_head * dim)
+            var head = Head(h, n_head, dim, cache.head.room, cache.head.stride)
+            var pages = cache.table.unsafe_offset(text * cache.width)
+            var tokens = qkv.unsafe_offset(start * 3 * n_head * dim)
             var to = y.unsafe_offset(start * n_head * dim)
-            var keys_of = keys.unsafe_offset(h * size)
-            var values_of = values.unsafe_offset(h * size)
+            var keys = cache.keys.unsafe_offset(h * size)
+            var values = cache.values.unsafe_offset(h * size)
             comptime if appends:
-                append(head, new, keys_of, values_of, pages, length, first, last)
+                append(head, tokens, keys, values, pages, length, first, last)
             comptime if attends:
-                attend(head, new, keys_of, values_of, pages, to, scale, length, first, last)
+                attend(head, tokens, keys, values, pages, to, scale, length, first, last)
 
-    def one_piece(task: Int) {var}:
-        work[True, True](task // n_head, task % n_head, 0)
+    def one_piece(item: Int) {var}:
+        work[True, True](item // n_head, item % n_head, 0)
 
-    def append_piece(task: Int) {var}:
-        work[True, False](task // n_head // pieces, task % n_head, task // n_head % pieces)
+    def append_piece(item: Int) {var}:
+        work[True, False](item // n_head // pieces, item % n_head, item // n_head % pieces)
 
-    def attend_piece(task: Int) {var}:
-        work[False, True](task // n_head // pieces, task % n_head, task // n_head % pieces)
+    def attend_piece(item: Int) {var}:
+        work[False, True](item // n_head // pieces, item % n_head, item // n_head % pieces)
 
     if pieces == 1:
-        sync_parallelize(one_piece, texts * n_head)
+        crew.part(part, new.texts * n_head, one_piece)
     else:  # all keys have to be there before a later piece looks at them
-        sync_parallelize(append_piece, texts * n_head * pieces)
-        sync_parallelize(attend_piece, texts * n_head * pieces)
+        crew.part(part, new.texts * n_head * pieces, append_piece)
+        crew.part(part + 1, new.texts * n_head * pieces, attend_piece)

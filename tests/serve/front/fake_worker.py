@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 # Ids of the tiny checkpoint's vocabulary for which its tokenizer has no tokens.
-HANG, DIE, SLOW, BREAK, REFUSE, GARBAGE, DIE_LATER = range(301, 308)
+HANG, DIE, SLOW, BREAK, REFUSE, GARBAGE, DIE_LATER, FAIL = range(301, 309)
 VOCAB, EOS = 300, 299
 
 
@@ -52,6 +52,8 @@ class FakeWorker:
             os.kill(os.getpid(), signal.SIGKILL)
         if command == REFUSE:
             return JSONResponse({"error": {"message": "no such thing", "code": "400", "param": "", "type": "x"}}, 400)
+        if command == FAIL:
+            return JSONResponse({"error": {"message": "Internal server error."}}, 500)
         if command == GARBAGE:
             return PlainTextResponse("<html>")
         steps = self.steps(given, prompt, command)

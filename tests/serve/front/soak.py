@@ -79,7 +79,9 @@ def streamed(server: RealServer, body: dict[str, Any]) -> tuple[int, Any]:
 def soak(server: RealServer, seconds: float, kills: int, clients: int = 6) -> Soaked:
     """Load a server for some time, and kill its worker so many times meanwhile."""
     bodies = [{"model": "demo", "prompt": prompt} | options for prompt in PROMPTS for options in OPTIONS]
-    right = [whole(server, body)[1] for body in bodies]
+    first = [whole(server, body) for body in bodies]
+    assert all(status == 200 for status, _ in first), first
+    right = [found for _, found in first]
     soaked, until = Soaked(), time.monotonic() + seconds
 
     def client(number: int) -> None:
@@ -110,10 +112,10 @@ def soak(server: RealServer, seconds: float, kills: int, clients: int = 6) -> So
 
 
 def _kill(server: RealServer, number: int, soaked: Soaked) -> None:
-    """Kill one of the worker's processes, another each time, and wait until it can answer again."""
-    below = descendants(server.process.pid)
+    """Kill the leash, MAX's server or the process of the model, in turn, and wait until it can answer again."""
+    leash, server_of_max, *others = descendants(server.process.pid)
     before = server.health()["restarts"]
-    os.kill(below[number % len(below)], signal.SIGKILL)
+    os.kill([leash, server_of_max, max(others, key=memory)][number % 3], signal.SIGKILL)
     soaked.kills += 1
     started = time.monotonic()
     while time.monotonic() - started < 120:

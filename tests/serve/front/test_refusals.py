@@ -8,7 +8,7 @@ import pytest
 
 from max_gpt2.serve.front.fields import NOT_HERE
 from max_gpt2.serve.front.served import Limits, Served
-from tests.serve.front.fake_worker import GARBAGE, REFUSE
+from tests.serve.front.fake_worker import FAIL, GARBAGE, REFUSE
 from tests.serve.front.servers import Api, api, error_of
 
 CASES: list[tuple[dict[str, Any], str, str]] = [
@@ -176,7 +176,8 @@ def test_what_the_worker_refuses(shared: Api) -> None:
     assert (
         "The worker refused the request: no such thing" in shared.refused(400, model="tiny", prompt=[REFUSE])["message"]
     )
-    assert shared.refused(503, model="tiny", prompt=[GARBAGE])["code"] == "worker_unavailable"
+    for command in (GARBAGE, FAIL):
+        assert shared.refused(503, model="tiny", prompt=[command])["code"] == "worker_unavailable"
 
 
 def test_a_key(served: Served) -> None:

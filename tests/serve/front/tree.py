@@ -31,10 +31,10 @@ def alive(pid: int) -> bool:
 
 
 def memory(pid: int) -> int:
-    """Return the bytes of a process and all below it, what they share counted once (PSS)."""
+    """Return the bytes that a process and all below it have allocated, which files that they read are not part of."""
     total = 0
     for one in [pid, *descendants(pid)]:
         with contextlib.suppress(OSError):
             lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
-            total += next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+            total += next(int(line.split()[1]) << 10 for line in lines if line.startswith("Anonymous:"))
     return total

@@ -37,7 +37,9 @@ class FanOut:
 
         async def one(place: int) -> None:
             whole, writer = Part(), Writer(jobs[place], self._served)
-            async with aclosing(self._parts(jobs[place], writer, stream=False)) as parts:
+            # Where a text ends for a stop string only the front knows, so it has to see the text as it grows.
+            stream = bool(jobs[place].sampling.stop)
+            async with aclosing(self._parts(jobs[place], writer, stream=stream)) as parts:
                 async for part in parts:
                     whole.join(part)
             found[place] = Choice(whole, writer.count, writer.total_logprob)

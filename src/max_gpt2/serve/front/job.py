@@ -73,8 +73,6 @@ class Job:
             "return_token_ids": True,
             "stream": stream,
         }
-        if sampling.stop and not stream:
-            asked["stop"] = sampling.stop  # it may stop early; where the text ends, the front decides
         if self.logprobs is not None or self.ranked:
             asked["logprobs"] = max(self.logprobs or 0, 1)  # 0 would be none at all
         if self.scored:

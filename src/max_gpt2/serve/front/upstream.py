@@ -162,4 +162,6 @@ def _refused(status: int, body: bytes) -> RefusedError:
         return RefusedError(429, "The worker is at its limit. Send the request again later.")
     if status == 400 and message:
         return RefusedError(400, f"The worker refused the request: {message.rstrip('.')}. Correct it.")
-    return RefusedError(500, f"The worker failed with status {status}. Report it, with the request.")
+    # What MAX's server says when the process of its model is gone, a moment before it ends itself.
+    logger.warning("The worker answered with status %d: %s", status, message or body[:500])
+    return worker_lost(LOST)

@@ -8,14 +8,23 @@ READY := .venv/ready
 # The theme would say at each start that it has a successor.
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: demo huggingface test fuzz lint format verify-sizes zoo bench bench-peers bench-load train-demo steps check hint solution reset \
-  progress watch figures notebook book book-build lock clean
+.PHONY: demo huggingface serve serve-hostile serve-soak test fuzz lint format verify-sizes zoo bench bench-peers bench-load train-demo \
+  steps check hint solution reset progress watch figures notebook book book-build lock clean
 
 demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
 	$(BIN)/python main.py
 
 huggingface: $(READY)  ## the same with MODEL=gpt2, gpt2-medium, any hub id or any folder
 	$(BIN)/python main.py --model $(MODEL)
+
+serve: $(READY)  ## serve MODEL=gpt2 to OpenAI's clients on PORT=8000, on this machine only
+	$(BIN)/max-gpt2 serve --model $(MODEL) --port $(PORT)
+
+serve-hostile: $(READY)  ## 2,000 requests that nobody should send, against a server of the checkpoint that ships (some minutes)
+	$(BIN)/python -m tests.serve.front.hostile --requests 2000
+
+serve-soak: $(READY)  ## ten minutes of load on it, its worker killed five times
+	$(BIN)/python -m tests.serve.front.soak --minutes 10 --kills 5
 
 test: lint book-build  ## lint, types, the book, and all tests but the slow ones
 	$(BIN)/pytest

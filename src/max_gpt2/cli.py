@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from max_gpt2 import __version__, cli_generate, cli_machine
+from max_gpt2 import __version__, cli_generate, cli_machine, cli_serve
 from max_gpt2.cli_options import (
     AllowNonfinite,
     AllowPickle,
@@ -172,6 +172,7 @@ def convert(
 
 app.command()(cli_machine.doctor)
 app.command()(cli_machine.warm)
+app.command()(cli_serve.serve)
 
 
 def _my_side(against: str | None) -> "MakeSide":

@@ -42,6 +42,10 @@ class MissingExtraError(MaxGPT2Error):
     """PyTorch or transformers is needed and not installed, or too old."""
 
 
+class ServeError(MaxGPT2Error):
+    """A server that cannot be started, or cannot go on."""
+
+
 class StoppedError(MaxGPT2Error):
     """Ctrl-C, where what was done until then is kept; the message says where it is and how to go on."""
 

@@ -10,37 +10,71 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from max_gpt2 import model
 from max_gpt2.config import GPT2Config
 from max_gpt2.machine.compile_cache import cache_folder
+from max_gpt2.machine.timers import patient_at_first
 from max_gpt2.model import CompiledModel, Kernels
 
+if TYPE_CHECKING:
+    from max.driver import Buffer
+    from max.experimental.compilation import CompiledCallable
+
+#: Takes one buffer for each input of a graph.
+Run = Callable[..., "list[Buffer]"]
+#: The graphs there are: with either kind of kernels, and the one of the server.
+Graph = Literal["mojo", "builtin", "paged"]
 #: What in a config makes no other graph.
 _NOT_IN_THE_GRAPH = ("eos_token_ids", "tie_word_embeddings")
 
 
 def ready_model(config: GPT2Config, state_dict: Mapping[str, np.ndarray], kernels: Kernels = "mojo") -> CompiledModel:
     """Return a model for any number of texts of any length; `state_dict` is canonical and used in place, not copied."""
-    folder, key = compiled_files(), key_of(config, kernels)
-    for path in folder.glob(f"{key}-*.mef") if folder else ():
-        if found := _read(path, config, state_dict, kernels):
-            return found
-    from max_gpt2.model.compiling import compile_graph
 
-    graph = compile_graph(config, state_dict, kernels)
+    def compiled() -> "CompiledCallable[..., Any]":
+        from max_gpt2.model.compiling import compile_graph
+
+        return compile_graph(config, state_dict, kernels)
+
+    return CompiledModel(config, kernels, _ready(config, state_dict, kernels, compiled), state_dict)
+
+
+def ready_paged(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> Run:
+    """Return what `max_gpt2.model.compiling.compile_paged` makes, as a function of buffers."""
+
+    def compiled() -> "CompiledCallable[..., Any]":
+        from max_gpt2.model.compiling import compile_paged
+
+        return compile_paged(config, state_dict)
+
+    return _ready(config, state_dict, "paged", compiled)
+
+
+def _ready(
+    config: GPT2Config,
+    state_dict: Mapping[str, np.ndarray],
+    graph: Graph,
+    compiled: "Callable[[], CompiledCallable[..., Any]]",
+) -> Run:
+    folder, key = compiled_files(), key_of(config, graph)
+    for path in folder.glob(f"{key}-*.mef") if folder else ():
+        if found := _read(path, state_dict):
+            return patient_at_first(found)
+    fresh = compiled()
     if folder:
         with tempfile.TemporaryDirectory() as temporary:
-            fresh = Path(temporary) / "fresh.mef"
-            graph.export_mef(fresh)
-            keep(fresh.read_bytes(), folder, key)
-    return CompiledModel(config, kernels, graph.execute_raw, state_dict)
+            file = Path(temporary) / "fresh.mef"
+            fresh.export_mef(file)
+            keep(file.read_bytes(), folder, key)
+    return patient_at_first(fresh.execute_raw)
 
 
 def compiled_files() -> Path | None:
@@ -49,12 +83,12 @@ def compiled_files() -> Path | None:
     return cache / "max-gpt2" if cache else None
 
 
-def key_of(config: GPT2Config, kernels: Kernels) -> str:
+def key_of(config: GPT2Config, graph: Graph) -> str:
     """Return what a file is found by."""
     fields = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_THE_GRAPH}
     sources = Path(model.__file__).parent
     files = sorted(path for path in sources.rglob("*") if path.suffix in (".py", ".mojo"))
-    parts = [json.dumps(fields, sort_keys=True), kernels, metadata.version("max"), _processor()]
+    parts = [json.dumps(fields, sort_keys=True), graph, metadata.version("max"), _processor()]
     digest = hashlib.sha256("\n".join(parts).encode())
     for path in files:
         digest.update(f"{path.relative_to(sources)}\n".encode() + path.read_bytes())
@@ -73,10 +107,8 @@ def keep(content: bytes, folder: Path, key: str) -> None:
         pass
 
 
-def _read(
-    path: Path, config: GPT2Config, state_dict: Mapping[str, np.ndarray], kernels: Kernels
-) -> CompiledModel | None:
-    """Return the model of a file, None when the file is damaged: its name says what its content has to be."""
+def _read(path: Path, state_dict: Mapping[str, np.ndarray]) -> Run | None:
+    """Return the graph of a file, None when the file is damaged: its name says what its content has to be."""
     from max.driver import CPU
     from max.engine import InferenceSession, read
 
@@ -86,10 +118,9 @@ def _read(
             path.unlink()
             return None
         session = InferenceSession(devices=[CPU()])
-        graph = session.init(read(path), weights_registry=dict(state_dict))
+        return session.init(read(path), weights_registry=dict(state_dict))
     except (OSError, RuntimeError, ValueError):
         return None
-    return CompiledModel(config, kernels, graph, state_dict)
 
 
 def _digest(content: bytes) -> str:

@@ -10,10 +10,13 @@ from max.experimental.nn import Module
 from max.experimental.tensor import Tensor
 from max.graph import BufferType, DeviceRef, TensorType
 
+from max_gpt2.config import GPT2Config
 from max_gpt2.model.activations import Activation
 from max_gpt2.model.compiling import compile_for_cpu
 from max_gpt2.model.feed import Kernels
-from max_gpt2.model.operations import Operations, Texts, operations
+from max_gpt2.model.graph_types import cache_types, ids_type
+from max_gpt2.model.operations import Operations, operations
+from max_gpt2.model.transformer import Block
 
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
@@ -66,7 +69,7 @@ class Attention(Module[..., Tensor]):
 
     def forward(self, qkv: Tensor, layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
         """[tokens, 3 * n_embd] -> [tokens, n_embd]."""
-        return operations("mojo").attention(qkv, layer, scale, Texts(*texts))
+        return operations("mojo").attention(qkv, layer, scale, *texts)
 
 
 class CompiledAttention:
@@ -87,3 +90,33 @@ class CompiledAttention:
 
     def __call__(self, *inputs: np.ndarray) -> np.ndarray:
         return self.run.execute_raw(*map(Buffer.from_numpy, inputs))[0].to_numpy()
+
+
+class TwoWays(Module[..., tuple[Tensor, ...]]):
+    """A block in two goes, as texts are written, and the same part by part, as `verify` looks at it."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        self.block = Block(config, operations("mojo"))
+
+    def forward(self, x: Tensor, *attending: Tensor) -> tuple[Tensor, ...]:
+        """[tokens, n_embd] and what `Attention` wants -> [tokens, n_embd] twice."""
+        return self.block(x, *attending), self.block.states(x, *attending)[-1]
+
+
+class CompiledTwoWays:
+    """`TwoWays`, called with numpy's arrays, the last two of which it changes."""
+
+    def __init__(self, config: GPT2Config, weights: dict[str, np.ndarray]) -> None:
+        types: list[Any] = [
+            TensorType(DType.float32, ["tokens", config.n_embd], device=CPU()),
+            TensorType(DType.int64, [], device=CPU()),
+            TensorType(DType.float32, [], device=CPU()),
+            *(ids_type(name) for name in ("offsets", "texts", "texts")),
+            *cache_types(config),
+        ]
+        named = {f"block.{name}": array for name, array in weights.items()}
+        self.run = compile_for_cpu(lambda: TwoWays(config), types, named, operations("mojo"))
+
+    def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        in_two_goes, part_by_part = self.run.execute_raw(*map(Buffer.from_numpy, inputs))
+        return in_two_goes.to_numpy(), part_by_part.to_numpy()

@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch.nn.functional import layer_norm
 
-from tests.model.kernels import CompiledAttention, CompiledLayers
+from max_gpt2.config import GPT2Config
+from tests.model.kernels import CompiledAttention, CompiledLayers, CompiledTwoWays
 
 #: (in, out): one element, less than a vector, a bit more than some vectors, than some blocks.
 SIZES = [(1, 1), (5, 3), (24, 37), (300, 70), (530, 1089)]
 #: Both ways to multiply, and the places where one goes over into the other.
-TOKENS = [1, 2, 7, 8, 9, 13, 50, 251]
+TOKENS = [1, 2, 8, 13, 16, 17, 32, 33, 251]
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +91,30 @@ def reference(qkv: np.ndarray, scale: float) -> np.ndarray:
     hidden = torch.full((len(qkv), len(qkv)), float("-inf"), dtype=torch.float64).triu(1)
     mixed = torch.softmax(query @ key.mT * scale + hidden, dim=-1) @ value
     return mixed.transpose(0, 1).reshape(len(qkv), -1).numpy()
+
+
+@pytest.fixture(scope="module")
+def two_ways() -> CompiledTwoWays:
+    config = GPT2Config(n_embd=60, n_head=3, n_layer=2, n_inner=76, activation_function="relu", layer_norm_epsilon=1e-2)
+    random = np.random.default_rng(0)
+    shapes = {"attn.c_attn": (60, 180), "attn.c_proj": (60, 60), "mlp.c_fc": (60, 76), "mlp.c_proj": (76, 60)}
+    sizes: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in shapes.items()}
+    sizes |= {f"{name}.bias": (shape[1],) for name, shape in shapes.items()}
+    sizes |= {f"{name}.{part}": (60,) for name in ("ln_1", "ln_2") for part in ("weight", "bias")}
+    return CompiledTwoWays(config, {name: random.standard_normal(size, np.float32) for name, size in sizes.items()})
+
+
+@pytest.mark.parametrize("counts", [[1], [1] * 8, [5, 1, 17], [33], [200, 1, 50]])
+def test_a_block_in_two_goes_has_the_bits_of_its_parts(two_ways: CompiledTwoWays, counts: list[int]) -> None:
+    """What is part by part is held against transformers by the tests of `verify`."""
+    random = np.random.default_rng(len(counts))
+    texts = len(counts)
+    x = random.standard_normal((sum(counts), 60), np.float32)
+    keys = random.standard_normal((2, texts + 1, 3, 20, 320), np.float32)
+    values = random.standard_normal((2, texts + 1, 3, 320, 20), np.float32)
+    lengths, slots = random.integers(0, 100, texts), random.permutation(texts + 1)[:texts]
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    for _ in range(3):  # threads meet in another order each time
+        found, expected = two_ways(x, np.array(1), np.array(0.3, np.float32), offsets, lengths, slots, keys, values)
+        np.testing.assert_array_equal(found, expected)
+        assert np.abs(found - x).min(axis=1).max() > 0

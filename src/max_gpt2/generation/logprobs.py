@@ -24,5 +24,15 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 def token_logprob(logits: np.ndarray, token: int, alternatives: int) -> TokenLogprob:
     """Return how likely logits [vocab] find an id, with as many of the likeliest ids."""
     chances = log_softmax(logits)
-    likeliest = np.argsort(-chances, kind="stable")[:alternatives]
+    likeliest = _likeliest(chances, alternatives)
     return TokenLogprob(token, float(chances[token]), {int(id_): float(chances[id_]) for id_ in likeliest})
+
+
+def _likeliest(chances: np.ndarray, count: int) -> np.ndarray:
+    """Return the likeliest ids, the likeliest first, of equals the lowest id first; few of the others are sorted."""
+    if count < len(chances):
+        edge = np.partition(chances, -count)[-count] if count else np.inf
+        found = np.flatnonzero(chances >= edge)
+    else:
+        found = np.arange(len(chances))
+    return found[np.argsort(-chances[found], kind="stable")][:count]

@@ -21,10 +21,12 @@ def top_p(scores: np.ndarray, p: float) -> np.ndarray:
     As in transformers: of the ids in the order of their probability, the least likely ones go while these have 1 - p
     or less together.
     """
-    order = np.argsort(scores, kind="stable")
-    dropped = softmax(scores[order]).cumsum() <= 1 - p
-    dropped[-1] = False
-    return _without(scores, order[dropped])
+    ascending = np.sort(scores)
+    dropped = min(int(np.count_nonzero(softmax(ascending).cumsum() <= 1 - p)), len(scores) - 1)
+    edge = ascending[dropped]
+    below = scores < edge
+    ties = np.flatnonzero(scores == edge)  # of these the first ones go, as if the sort had kept the order of the ids
+    return _without(_without(scores, below), ties[: dropped - np.count_nonzero(below)])
 
 
 def min_p(scores: np.ndarray, p: float) -> np.ndarray:

@@ -5,7 +5,7 @@ from max.experimental.tensor import Tensor
 
 from max_gpt2.config import GPT2Config
 from max_gpt2.model.layers import Conv1D
-from max_gpt2.model.operations import Operations, Texts
+from max_gpt2.model.operations import Operations
 
 
 class Attention(Module[..., Tensor]):
@@ -19,4 +19,4 @@ class Attention(Module[..., Tensor]):
 
     def forward(self, x: Tensor, layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
         """Attend: [tokens, n_embd] -> [tokens, n_embd]; the rest is that of `Operations.attention`."""
-        return self.c_proj(self.operations.attention(self.c_attn(x), layer, scale, Texts(*texts)))
+        return self.c_proj(self.operations.attention(self.c_attn(x), layer, scale, *texts))

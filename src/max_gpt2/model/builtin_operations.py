@@ -11,6 +11,7 @@ from max.experimental.tensor import Tensor
 from max.graph import TensorType, TensorValue
 
 from max_gpt2.model.activations import Activation
+from max_gpt2.model.layers import Conv1D, LayerNorm
 from max_gpt2.model.operations import Texts
 
 FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
@@ -43,8 +44,9 @@ class BuiltinOperations:
         """See `Operations`."""
         return F.layer_norm(x, gamma=weight, beta=bias, epsilon=eps)
 
-    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, texts: Texts) -> Tensor:
+    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, *rest: Tensor) -> Tensor:
         """See `Operations`."""
+        texts = Texts(*rest)
         mask = _given(texts.extra)
         seq, total = mask.shape
         _, _, n_head, head_dim, _ = texts.keys.shape
@@ -65,6 +67,16 @@ class BuiltinOperations:
         values = texts.values[*at, :, every].reshape([n_head, total, head_dim])
         weights = F.softmax(query @ keys * scale + mask)  # [n_head, seq, total]
         return (weights @ values).transpose(0, 1).reshape([seq, n_head * head_dim])
+
+    def residual_attention(
+        self, x: Tensor, norm: LayerNorm, first: Conv1D, last: Conv1D, layer: Tensor, scale: Tensor, *texts: Tensor
+    ) -> Tensor:
+        """See `Operations`."""
+        return x + last(self.attention(first(norm(x)), layer, scale, *texts))
+
+    def residual_mlp(self, x: Tensor, norm: LayerNorm, first: Conv1D, last: Conv1D) -> Tensor:
+        """See `Operations`."""
+        return x + last(first(norm(x)))
 
     def logits(self, x: Tensor, weight: Tensor) -> Tensor:
         """See `Operations`."""

@@ -14,7 +14,8 @@ from max.experimental.tensor import Tensor, default_device, default_dtype
 from max_gpt2.config import GPT2Config
 from max_gpt2.model.compiled import CompiledModel
 from max_gpt2.model.feed import Kernels
-from max_gpt2.model.graph_types import cache_types, ids_type, token_types
+from max_gpt2.model.graph_types import blocks_type, cache_types, ids_type, paged_token_types, token_types
+from max_gpt2.model.mojo_operations import PagedOperations
 from max_gpt2.model.operations import Operations, operations
 from max_gpt2.model.transformer import LanguageModel
 
@@ -33,6 +34,16 @@ def compile_graph(
     """Return what `compile_model` runs."""
     chosen = operations(kernels)
     types = [*token_types(), ids_type("kept"), *cache_types(config), *chosen.extra_types]
+    return compile_for_cpu(lambda: LanguageModel(config, chosen), types, state_dict, chosen)
+
+
+def compile_paged(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> CompiledCallable[..., Tensor]:
+    """Compile for a server, whose cache is in pages: `max_gpt2.serve` has what runs it; the terms are the same.
+
+    It takes the arrays of `NewTokens`, with `table` [texts, pages] in the place of the slots, and the blocks of pages.
+    """
+    chosen = PagedOperations()
+    types = [*paged_token_types(), ids_type("kept"), blocks_type(config)]
     return compile_for_cpu(lambda: LanguageModel(config, chosen), types, state_dict, chosen)
 
 

@@ -12,6 +12,17 @@ def token_types() -> list[TensorType]:
     return [ids_type("tokens"), ids_type("tokens"), ids_type("offsets"), ids_type("texts"), ids_type("texts")]
 
 
+def paged_token_types() -> list[TensorType]:
+    """Return the same for a cache in pages: a table of them takes the place of the slots."""
+    return [*token_types()[:-1], TensorType(DType.int64, ["texts", "pages"], device=CPU())]
+
+
+def blocks_type(config: GPT2Config) -> BufferType:
+    """Return the type of the blocks of `PagedTexts`."""
+    shape: list[int | str] = ["blocks", 2, config.n_layer, "page", config.n_head, config.head_dim]
+    return BufferType(DType.float32, shape, device=DeviceRef.from_device(CPU()))
+
+
 def ids_type(dimension: str) -> TensorType:
     """Return the type of a list of numbers."""
     return TensorType(DType.int64, [dimension], device=CPU())

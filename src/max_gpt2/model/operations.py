@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from max.experimental.tensor import Tensor
 from max.graph import TensorType
 
 from max_gpt2.model.activations import Activation
 from max_gpt2.model.feed import Kernels
+
+if TYPE_CHECKING:
+    from max_gpt2.model.layers import Conv1D, LayerNorm
 
 
 class Texts(NamedTuple):
@@ -20,6 +23,18 @@ class Texts(NamedTuple):
     keys: Tensor
     values: Tensor
     extra: Tensor | None = None
+
+
+class PagedTexts(NamedTuple):
+    """The same for a cache in pages: its `blocks`, and which of them each text has, `table` [texts, pages] of int64.
+
+    `blocks` is [pages, 2, n_layer, page, n_head, head_dim], as MAX's server keeps them, page being a multiple of 64.
+    """
+
+    offsets: Tensor
+    lengths: Tensor
+    table: Tensor
+    blocks: Tensor
 
 
 class Operations(Protocol):
@@ -42,12 +57,29 @@ class Operations(Protocol):
         """Return (x - mean) / sqrt(var + eps) * weight + bias of each row: [tokens, n_embd] -> [tokens, n_embd]."""
         ...
 
-    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, texts: Texts) -> Tensor:
+    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
         """Attend to the tokens before each, itself included: [tokens, 3 * n_embd] -> [tokens, n_embd].
 
         The new keys and values are put into the cache of this layer, a scalar of int64. The scores are multiplied by
-        `scale`, a scalar.
+        `scale`, a scalar. `texts` is a `Texts`, or what else these operations keep a cache in.
         """
+        ...
+
+    def residual_attention(
+        self,
+        x: Tensor,
+        norm: "LayerNorm",
+        first: "Conv1D",
+        last: "Conv1D",
+        layer: Tensor,
+        scale: Tensor,
+        *texts: Tensor,
+    ) -> Tensor:
+        """Return x + last(attention(first(norm(x)), layer, scale, *texts)): [tokens, n_embd] -> [tokens, n_embd]."""
+        ...
+
+    def residual_mlp(self, x: Tensor, norm: "LayerNorm", first: "Conv1D", last: "Conv1D") -> Tensor:
+        """Return x + last(first(norm(x))): [tokens, n_embd] -> [tokens, n_embd]."""
         ...
 
     def logits(self, x: Tensor, weight: Tensor) -> Tensor:

@@ -35,10 +35,12 @@ class Block(Module[..., Tensor]):
         self.attn = Attention(config, operations)
         self.ln_2 = LayerNorm(config.n_embd, config.layer_norm_epsilon, operations)
         self.mlp = MLP(config, operations)
+        self.operations = operations
 
     def forward(self, x: Tensor, *attending: Tensor) -> Tensor:
         """Apply the block: [tokens, n_embd] -> [tokens, n_embd]; `attending` is what `Attention` wants."""
-        return self.states(x, *attending)[-1]
+        x = self.operations.residual_attention(x, self.ln_1, self.attn.c_attn, self.attn.c_proj, *attending)
+        return self.operations.residual_mlp(x, self.ln_2, self.mlp.c_fc, self.mlp.c_proj)
 
     def states(self, x: Tensor, *attending: Tensor) -> tuple[Tensor, ...]:
         """Apply the block and return all of `BLOCK_STATES`, each [tokens, n_embd]."""

@@ -5,3 +5,4 @@ from .embed import *
 from .layer_norm import *
 from .linear import *
 from .logits import *
+from .residual import *

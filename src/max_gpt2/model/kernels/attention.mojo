@@ -3,21 +3,25 @@
 softmax(q @ k.T * scale) @ v: Vaswani et al. 2017, section 3.2. The new tokens are those of several texts, one after
 another. Keys are stored transposed, so that a vector holds the same element of `W` keys; a score is one chain of
 multiply-adds over `head_dim`, and a mixed value one over the tokens, where a token that is not to be seen counts
-exactly zero. So what comes out for a token has the same bits whatever is computed along with it.
+exactly zero. So what comes out for a token has the same bits whatever is computed along with it, and wherever the
+cache keeps its keys and values: in one slot for each text, or in pages.
 """
 
 import extensibility
 from extensibility import InputTensor, OutputTensor
 from extensibility.managed_tensor_slice import _MutableInputTensor as MutableInputTensor
-from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
-from max.runtime.asyncrt import parallelism_level
 from std.math import ceildiv
 
 from .attention_head import Head, append, attend
+from .cached import Cache, New, new_tokens, pages_of_layer, slots_of_layer
+from .crew import Crew, work_together
+from .floats import F, Floats, MutFloats
 
 #: So many tokens of a text are one piece of work, for one head.
 comptime PIECE = 48
+#: What a crew counts of an attention.
+comptime ATTENTION_PARTS = 2
 
 
 @extensibility.register("gpt2.attention")
@@ -44,54 +48,90 @@ struct Attention:
         scale: Scalar[DType.float32],
         ctx: DeviceContext,
     ) raises:
-        var texts = lengths.dim_size(0)
-        var n_head = keys.dim_size(2)
-        var dim = keys.dim_size(3)
-        var room = keys.dim_size(4)
-        var first_slot = Int(layer) * keys.dim_size(1)
-        var size = dim * room
+        var cache = slots_of_layer(keys, values, slots, Int(layer))
+        var new = new_tokens(offsets, lengths)
         var qkv_at = qkv.unsafe_ptr()
         var y_at = y.unsafe_ptr()
-        var keys_at = keys.unsafe_ptr()
-        var values_at = values.unsafe_ptr()
-        var offsets_at = offsets.unsafe_ptr()
-        var lengths_at = lengths.unsafe_ptr()
-        var slots_at = slots.unsafe_ptr()
 
-        var longest = 0
-        for text in range(texts):
-            longest = max(longest, Int(offsets_at.unsafe_load(text + 1) - offsets_at.unsafe_load(text)))
-        var pieces = ceildiv(longest, PIECE)
+        def work(crew: Crew) {var}:
+            attention(crew, 0, qkv_at, cache, new, y_at, scale)
 
-        def work[appends: Bool, attends: Bool](text: Int, h: Int, piece: Int) {var}:
-            var start = Int(offsets_at.unsafe_load(text))
-            var seq = Int(offsets_at.unsafe_load(text + 1)) - start
-            var length = Int(lengths_at.unsafe_load(text))
-            var first = piece * PIECE
-            var last = min(first + PIECE, seq)
-            if first < last:
-                var cached = ((first_slot + Int(slots_at.unsafe_load(text))) * n_head + h) * size
-                var head = Head(h, n_head, dim, room)
-                var new = qkv_at.unsafe_offset(start * 3 * n_head * dim)
-                var to = y_at.unsafe_offset(start * n_head * dim)
-                comptime if appends:
-                    append(head, new, keys_at.unsafe_offset(cached), values_at.unsafe_offset(cached), length, first, last)
-                comptime if attends:
-                    attend(
-                        head, new, keys_at.unsafe_offset(cached), values_at.unsafe_offset(cached), to, scale, length, first, last
-                    )
+        work_together[ATTENTION_PARTS](work)
 
-        def one_piece(task: Int) {var}:
-            work[True, True](task // n_head, task % n_head, 0)
 
-        def append_piece(task: Int) {var}:
-            work[True, False](task // n_head // pieces, task % n_head, task // n_head % pieces)
+@extensibility.register("gpt2.paged_attention")
+struct PagedAttention:
+    """[tokens, 3 * n_embd] -> [tokens, n_embd], with a cache in pages of `room` tokens, a multiple of 64.
 
-        def attend_piece(task: Int) {var}:
-            work[False, True](task // n_head // pieces, task % n_head, task // n_head % pieces)
+    `blocks` is [pages, 2, n_layer, room, n_head, head_dim] by its shape, which is that of MAX's cache. Nothing else
+    reads it, so what a page holds of a layer are the keys as [n_head, head_dim, room] and the values as
+    [n_head, room, head_dim]. Text i has its tokens from j * room on in page `table[i, j]`.
+    """
 
-        if pieces == 1:
-            sync_parallelize(one_piece, texts * n_head)
-        else:  # all keys have to be there before a later piece looks at them
-            sync_parallelize(append_piece, texts * n_head * pieces)
-            sync_parallelize(attend_piece, texts * n_head * pieces)
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        y: OutputTensor[dtype=DType.float32, rank=2, ...],
+        qkv: InputTensor[dtype=DType.float32, rank=2, ...],
+        blocks: MutableInputTensor[dtype=DType.float32, rank=6, ...],
+        offsets: InputTensor[dtype=DType.int64, rank=1, ...],
+        lengths: InputTensor[dtype=DType.int64, rank=1, ...],
+        table: InputTensor[dtype=DType.int64, rank=2, ...],
+        layer: Scalar[DType.int64],
+        scale: Scalar[DType.float32],
+        ctx: DeviceContext,
+    ) raises:
+        var cache = pages_of_layer(blocks, table, Int(layer))
+        var new = new_tokens(offsets, lengths)
+        var qkv_at = qkv.unsafe_ptr()
+        var y_at = y.unsafe_ptr()
+
+        def work(crew: Crew) {var}:
+            attention(crew, 0, qkv_at, cache, new, y_at, scale)
+
+        work_together[ATTENTION_PARTS](work)
+
+
+@always_inline
+def attention(crew: Crew, part: Int, qkv: Floats, cache: Cache, new: New, y: MutFloats, scale: Scalar[F]):
+    """The parts [part, part + ATTENTION_PARTS) of what a crew does."""
+    var n_head = cache.head.n_head
+    var dim = cache.head.dim
+    var size = dim * cache.head.room
+    var longest = 0
+    for text in range(new.texts):
+        longest = max(longest, new.count(text))
+    var pieces = ceildiv(longest, PIECE)
+
+    def work[appends: Bool, attends: Bool](text: Int, h: Int, piece: Int) {var}:
+        var start = new.start(text)
+        var length = Int(new.lengths.unsafe_load(text))
+        var first = piece * PIECE
+        var last = min(first + PIECE, new.count(text))
+        if first < last:
+            var head = Head(h, n_head, dim, cache.head.room, cache.head.stride)
+            var pages = cache.table.unsafe_offset(text * cache.width)
+            var tokens = qkv.unsafe_offset(start * 3 * n_head * dim)
+            var to = y.unsafe_offset(start * n_head * dim)
+            var keys = cache.keys.unsafe_offset(h * size)
+            var values = cache.values.unsafe_offset(h * size)
+            comptime if appends:
+                append(head, tokens, keys, values, pages, length, first, last)
+            comptime if attends:
+                attend(head, tokens, keys, values, pages, to, scale, length, first, last)
+
+    def one_piece(item: Int) {var}:
+        work[True, True](item // n_head, item % n_head, 0)
+
+    def append_piece(item: Int) {var}:
+        work[True, False](item // n_head // pieces, item % n_head, item // n_head % pieces)
+
+    def attend_piece(item: Int) {var}:
+        work[False, True](item // n_head // pieces, item % n_head, item // n_head % pieces)
+
+    if pieces == 1:
+        crew.part(part, new.texts * n_head, one_piece)
+    else:  # all keys have to be there before a later piece looks at them
+        crew.part(part, new.texts * n_head * pieces, append_piece)
+        crew.part(part + 1, new.texts * n_head * pieces, attend_piece)

@@ -3,7 +3,7 @@
 from std.math import align_up, exp
 from std.memory.alloc import unsafe_alloc
 
-from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W
+from .floats import F, Floats, Ids, MANY_REGISTERS, MutFloats, Vector, W
 
 #: How many tokens attend at a time, and how many vectors of keys or of values are held against them.
 comptime QUERIES = 6 if MANY_REGISTERS else 2
@@ -12,18 +12,26 @@ comptime VECTORS = 4
 
 @fieldwise_init
 struct Head(TrivialRegisterPassable):
-    """Which of `n_head` heads of `dim` elements, and for how many tokens the cache has room."""
+    """Which of `n_head` heads of `dim` elements, and where its cache is: in pages of `room` tokens, `stride` apart."""
 
     var index: Int
     var n_head: Int
     var dim: Int
     var room: Int
+    var stride: Int
+
+    @always_inline
+    def page(self, pages: Ids, token: Int) -> Int:
+        """Where the page of a token begins."""
+        return Int(pages.unsafe_load(token // self.room)) * self.stride
 
 
-def append(head: Head, qkv: Floats, keys: MutFloats, values: MutFloats, length: Int, first: Int, last: Int):
+def append(
+    head: Head, qkv: Floats, keys: MutFloats, values: MutFloats, pages: Ids, length: Int, first: Int, last: Int
+):
     """Put the keys and values of the new tokens [first, last) behind the `length` that are in the cache.
 
-    qkv is [tokens, 3 * n_embd], keys [dim, room] and values [room, dim].
+    qkv is [tokens, 3 * n_embd], a page of keys [dim, room] and one of values [room, dim].
     """
     var width = head.n_head * head.dim
     for start in range(first, last, W):  # by blocks, since a line of the cache holds some elements of some tokens
@@ -31,23 +39,34 @@ def append(head: Head, qkv: Floats, keys: MutFloats, values: MutFloats, length: 
         for d in range(0, head.dim, W):
             for s in range(start, end):
                 var key = s * 3 * width + width + head.index * head.dim
+                var page = head.page(pages, length + s)
+                var token = (length + s) % head.room
                 for i in range(d, min(d + W, head.dim)):
-                    keys.unsafe_store(i * head.room + length + s, qkv.unsafe_load(key + i))
-                    values.unsafe_store((length + s) * head.dim + i, qkv.unsafe_load(key + width + i))
+                    keys.unsafe_store(page + i * head.room + token, qkv.unsafe_load(key + i))
+                    values.unsafe_store(page + token * head.dim + i, qkv.unsafe_load(key + width + i))
 
 
 def attend(
-    head: Head, qkv: Floats, keys: Floats, values: Floats, y: MutFloats, scale: Scalar[F], length: Int, first: Int, last: Int
+    head: Head,
+    qkv: Floats,
+    keys: Floats,
+    values: Floats,
+    pages: Ids,
+    y: MutFloats,
+    scale: Scalar[F],
+    length: Int,
+    first: Int,
+    last: Int,
 ):
     """Compute what the new tokens [first, last) see: y is [tokens, n_embd]."""
     var stride = align_up(length + last, VECTORS * W)
     var scores = unsafe_alloc[Scalar[F]](QUERIES * stride)
     var s = first
     while s + QUERIES <= last:
-        _attend[QUERIES](head, qkv, keys, values, y, scores, stride, scale, length, s)
+        _attend[QUERIES](head, qkv, keys, values, pages, y, scores, stride, scale, length, s)
         s += QUERIES
     while s < last:
-        _attend[1](head, qkv, keys, values, y, scores, stride, scale, length, s)
+        _attend[1](head, qkv, keys, values, pages, y, scores, stride, scale, length, s)
         s += 1
     scores.unsafe_free()
 
@@ -60,6 +79,7 @@ def _attend[
     qkv: Floats,
     keys: Floats,
     values: Floats,
+    pages: Ids,
     y: MutFloats,
     scores: MutFloats,
     stride: Int,
@@ -71,20 +91,21 @@ def _attend[
     var query = qkv.unsafe_offset(s * 3 * width + head.index * head.dim)
     var seen = length + s + Q  # by the last of them
     for t in range(0, seen, VECTORS * W):
-        _scores[Q](query, 3 * width, keys.unsafe_offset(t), scores.unsafe_offset(t), stride, scale, head)
+        var block = keys.unsafe_offset(head.page(pages, t) + t % head.room)
+        _scores[Q](query, 3 * width, block, scores.unsafe_offset(t), stride, scale, head)
     var factors = Array[Scalar[F], Q](fill=0)
     comptime for q in range(Q):
         factors[q] = 1 / _softmax(scores.unsafe_offset(q * stride), length + s + q + 1, align_up(seen, VECTORS * W))
     var to = y.unsafe_offset(s * width + head.index * head.dim)
     var d = 0
     while d + VECTORS * W <= head.dim:
-        _mix[Q, VECTORS, W](scores, stride, values.unsafe_offset(d), to.unsafe_offset(d), width, factors, head.dim, seen)
+        _mix[Q, VECTORS, W](scores, stride, values.unsafe_offset(d), pages, to.unsafe_offset(d), factors, head, seen)
         d += VECTORS * W
     while d + W <= head.dim:
-        _mix[Q, 1, W](scores, stride, values.unsafe_offset(d), to.unsafe_offset(d), width, factors, head.dim, seen)
+        _mix[Q, 1, W](scores, stride, values.unsafe_offset(d), pages, to.unsafe_offset(d), factors, head, seen)
         d += W
     while d < head.dim:
-        _mix[Q, 1, 1](scores, stride, values.unsafe_offset(d), to.unsafe_offset(d), width, factors, head.dim, seen)
+        _mix[Q, 1, 1](scores, stride, values.unsafe_offset(d), pages, to.unsafe_offset(d), factors, head, seen)
         d += 1
 
 
@@ -131,20 +152,22 @@ def _mix[
     weights: Floats,
     stride: Int,
     values: Floats,
+    pages: Ids,
     y: MutFloats,
-    y_stride: Int,
     factors: Array[Scalar[F], Q],
-    dim: Int,
+    head: Head,
     seen: Int,
 ):
     """The weighted sums of V * width elements of the values, for Q tokens."""
     var sums = Array[SIMD[F, width], Q * V](fill=0)
-    for t in range(seen):
-        comptime for v in range(V):
-            var value = values.unsafe_load[width=width](t * dim + v * width)
-            comptime for q in range(Q):
-                var factor = SIMD[F, width](weights.unsafe_load(q * stride + t))
-                sums[q * V + v] = value.fma(factor, sums[q * V + v])
+    for start in range(0, seen, head.room):
+        var page = values.unsafe_offset(head.page(pages, start))
+        for t in range(min(head.room, seen - start)):
+            comptime for v in range(V):
+                var value = page.unsafe_load[width=width](t * head.dim + v * width)
+                comptime for q in range(Q):
+                    var factor = SIMD[F, width](weights.unsafe_load(q * stride + start + t))
+                    sums[q * V + v] = value.fma(factor, sums[q * V + v])
     comptime for q in range(Q):
         comptime for v in range(V):
-            y.unsafe_store(q * y_stride + v * width, sums[q * V + v] * factors[q])
+            y.unsafe_store(q * head.n_head * head.dim + v * width, sums[q * V + v] * factors[q])

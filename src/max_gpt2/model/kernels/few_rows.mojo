@@ -1,5 +1,6 @@
 """A few rows of x times w: the weights come from memory once, row by row, and that is what takes the time."""
 
+from std.math import align_up, ceildiv
 from std.memory import unsafe_memset_zero
 from std.memory.alloc import unsafe_alloc
 
@@ -8,33 +9,43 @@ from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch, load
 from .many_rows import DEPTH, PANEL
 
 #: The most rows that are computed this way.
-comptime FEW = 8
+comptime FEW = 32 if MANY_REGISTERS else 16
 #: How many rows of w are added in one go, each of them a stream for the processor's prefetcher.
 comptime GROUP = 8 if MANY_REGISTERS else 4
 #: How many sums are kept at a time: they should stay in a core's own cache.
-comptime SUMS = 8192
+comptime SUMS = 16384
 
 
 def few_rows[
     activation: StaticString
 ](x: Floats, w: Floats, bias: Floats, y: MutFloats, M: Int, K: Int, N: Int, first: Int, last: Int):
     """Compute the columns [first, last) of y, [M, N], from x, [M, K], and w, [K, N]."""
-    var stride = SUMS // M // PANEL * PANEL
+    var passes = ceildiv((last - first) * M, SUMS)
+    var stride = align_up(ceildiv(last - first, passes), PANEL)
     var sums = unsafe_alloc[Scalar[F]](M * stride)
     for start in range(first, last, stride):
         var count = min(stride, last - start)
-        comptime for rows in range(1, FEW + 1):
-            if rows == M:
-                _some[activation, rows](
-                    x, w.unsafe_offset(start), bias.unsafe_offset(start), y.unsafe_offset(start), sums, K, N, count, stride
-                )
+        _some[activation](
+            x, w.unsafe_offset(start), bias.unsafe_offset(start), y.unsafe_offset(start), sums, M, K, N, count, stride
+        )
     sums.unsafe_free()
 
 
 @always_inline
 def _some[
-    activation: StaticString, M: Int
-](x: Floats, w: Floats, bias: Floats, y: MutFloats, sums: MutFloats, K: Int, N: Int, count: Int, stride: Int):
+    activation: StaticString
+](
+    x: Floats,
+    w: Floats,
+    bias: Floats,
+    y: MutFloats,
+    sums: MutFloats,
+    M: Int,
+    K: Int,
+    N: Int,
+    count: Int,
+    stride: Int,
+):
     """The first `count` columns of w, bias and y."""
     for m in range(M):
         for c in range(count):
@@ -44,10 +55,13 @@ def _some[
         unsafe_memset_zero(sums, M * stride)
         var k = start
         while k + GROUP <= end:
-            _add_group[M, GROUP](x, w, sums, K, N, count, stride, k)
+            if M > 1:
+                _add_group[GROUP, True](x, w, sums, M, K, N, count, stride, k)
+            else:  # with one row there is nothing to compute meanwhile, and the processor fetches by itself
+                _add_group[GROUP, False](x, w, sums, M, K, N, count, stride, k)
             k += GROUP
         while k < end:
-            _add_group[M, 1](x, w, sums, K, N, count, stride, k)
+            _add_group[1, False](x, w, sums, M, K, N, count, stride, k)
             k += 1
         for m in range(M):
             for c in range(count):
@@ -62,9 +76,9 @@ def _some[
 
 @always_inline
 def _add_group[
-    M: Int, G: Int
-](x: Floats, w: Floats, sums: MutFloats, K: Int, N: Int, count: Int, stride: Int, k: Int):
-    """Add x[:, k : k + G] @ w[k : k + G] to the sums."""
+    G: Int, ahead: Bool
+](x: Floats, w: Floats, sums: MutFloats, M: Int, K: Int, N: Int, count: Int, stride: Int, k: Int):
+    """Add x[:, k : k + G] @ w[k : k + G] to the sums; with `ahead`, ask for the next rows of w."""
     var c = 0
     while c + 2 * W <= count:
         var left = Array[Vector, G](fill=0)
@@ -73,10 +87,10 @@ def _add_group[
             var at = (k + g) * N + c
             left[g] = w.unsafe_load[width=W](at)
             right[g] = w.unsafe_load[width=W](at + W)
-            comptime if M > 1:  # with one row there is nothing to compute meanwhile, and the processor fetches by itself
+            comptime if ahead:
                 fetch(w.unsafe_offset(at + G * N))
                 fetch(w.unsafe_offset(at + G * N + W))
-        comptime for m in range(M):
+        for m in range(M):
             var sum_left = sums.unsafe_load[width=W](m * stride + c)
             var sum_right = sums.unsafe_load[width=W](m * stride + c + W)
             comptime for g in range(G):
@@ -87,7 +101,7 @@ def _add_group[
             sums.unsafe_store(m * stride + c + W, sum_right)
         c += 2 * W
     while c < count:
-        comptime for m in range(M):
+        for m in range(M):
             var sum = sums.unsafe_load(m * stride + c)
             comptime for g in range(G):
                 sum = w.unsafe_load((k + g) * N + c).fma(x.unsafe_load(m * K + k + g), sum)

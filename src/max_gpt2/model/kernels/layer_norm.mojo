@@ -2,15 +2,14 @@
 
 import extensibility
 from extensibility import InputTensor, OutputTensor
-from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
-from max.runtime.asyncrt import parallelism_level
 from std.math import ceildiv, sqrt
 
+from .crew import Crew, work_together
 from .floats import F, Floats, MutFloats, Vector, W
 
-#: Fewer rows than this are not worth the hand-over to another thread.
-comptime WORTH_A_THREAD = 16
+#: How many rows a thread takes at a time.
+comptime ROWS = 16
 
 
 @extensibility.register("gpt2.layer_norm")
@@ -28,22 +27,30 @@ struct LayerNorm:
         eps: Scalar[DType.float32],
         ctx: DeviceContext,
     ) raises:
+        var x_at = x.unsafe_ptr()
+        var w_at = weight.unsafe_ptr()
+        var b_at = bias.unsafe_ptr()
+        var y_at = y.unsafe_ptr()
         var M = x.dim_size(0)
         var N = x.dim_size(1)
-        var share = max(WORTH_A_THREAD, ceildiv(M, parallelism_level(None)))
-        var from_ = x.unsafe_ptr()
-        var to = y.unsafe_ptr()
-        var w = weight.unsafe_ptr()
-        var b = bias.unsafe_ptr()
 
-        def rows(thread: Int) {var}:
-            for m in range(thread * share, min((thread + 1) * share, M)):
-                _row(from_.unsafe_offset(m * N), w, b, to.unsafe_offset(m * N), N, eps)
+        def work(crew: Crew) {var}:
+            layer_norm(crew, 0, x_at, w_at, b_at, y_at, M, N, eps)
 
-        if M <= share:
-            rows(0)
-        else:
-            sync_parallelize(rows, ceildiv(M, share))
+        work_together[1](work)
+
+
+@always_inline
+def layer_norm(
+    crew: Crew, part: Int, x: Floats, weight: Floats, bias: Floats, y: MutFloats, M: Int, N: Int, eps: Scalar[F]
+):
+    """One part of what a crew does."""
+
+    def rows(item: Int) {var}:
+        for m in range(item * ROWS, min((item + 1) * ROWS, M)):
+            _row(x.unsafe_offset(m * N), weight, bias, y.unsafe_offset(m * N), N, eps)
+
+    crew.part(part, ceildiv(M, ROWS), rows)
 
 
 def _row(x: Floats, weight: Floats, bias: Floats, y: MutFloats, N: Int, eps: Scalar[F]):

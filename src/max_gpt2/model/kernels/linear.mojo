@@ -7,13 +7,12 @@ however many threads, and whichever of the two ways below computes it.
 
 import extensibility
 from extensibility import InputTensor, OutputTensor
-from max.algorithm import sync_parallelize
 from max.gpu.host import DeviceContext
-from max.runtime.asyncrt import parallelism_level
 from std.math import align_up, ceildiv
 
+from .crew import Crew, work_together
 from .few_rows import FEW, few_rows
-from .floats import Floats, MutFloats
+from .floats import Floats, MutFloats, W, load_part, store_part
 from .many_rows import PANEL, many_rows
 
 
@@ -31,22 +30,59 @@ struct Linear:
         bias: InputTensor[dtype=DType.float32, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
-        _linear[activation](
-            x.unsafe_ptr(), w.unsafe_ptr(), bias.unsafe_ptr(), y.unsafe_ptr(), x.dim_size(0), w.dim_size(0), w.dim_size(1)
-        )
+        var x_at = x.unsafe_ptr()
+        var w_at = w.unsafe_ptr()
+        var bias_at = bias.unsafe_ptr()
+        var y_at = y.unsafe_ptr()
+        var M = x.dim_size(0)
+        var K = w.dim_size(0)
+        var N = w.dim_size(1)
+
+        def work(crew: Crew) {var}:
+            linear[activation](crew, 0, x_at, w_at, bias_at, y_at, M, K, N)
+
+        work_together[1](work)
 
 
-def _linear[
+@always_inline
+def linear[
     activation: StaticString
-](x: Floats, w: Floats, bias: Floats, y: MutFloats, M: Int, K: Int, N: Int):
-    var share = align_up(ceildiv(N, parallelism_level(None)), PANEL)
+](crew: Crew, part: Int, x: Floats, w: Floats, bias: Floats, y: MutFloats, M: Int, K: Int, N: Int):
+    """One part of what a crew does; each thread takes as many columns as the others."""
+    var share = align_up(ceildiv(N, crew.size), PANEL)
 
-    def columns(thread: Int) {var}:
-        var first = thread * share
+    def columns(item: Int) {var}:
+        _columns[activation](x, w, bias, y, M, K, N, item * share, min((item + 1) * share, N))
+
+    crew.part(part, ceildiv(N, share), columns)
+
+
+@always_inline
+def linear_onto(
+    crew: Crew, part: Int, x: Floats, w: Floats, bias: Floats, onto: Floats, y: MutFloats, M: Int, K: Int, N: Int
+):
+    """The same without an activation, and added to `onto`, [M, N]."""
+    var share = align_up(ceildiv(N, crew.size), PANEL)
+
+    def columns(item: Int) {var}:
+        var first = item * share
         var last = min(first + share, N)
-        if M <= FEW:
-            few_rows[activation](x, w, bias, y, M, K, N, first, last)
-        else:
-            many_rows[activation](x, w, bias, y, M, K, N, first, last)
+        _columns["none"](x, w, bias, y, M, K, N, first, last)
+        for m in range(M):
+            for c in range(first, last, W):
+                var to = y.unsafe_offset(m * N + c)
+                var before = load_part(onto.unsafe_offset(m * N + c), last - c)
+                store_part(to, before + load_part(to, last - c), last - c)
 
-    sync_parallelize(columns, ceildiv(N, share))
+    crew.part(part, ceildiv(N, share), columns)
+
+
+@always_inline
+def _columns[
+    activation: StaticString
+](x: Floats, w: Floats, bias: Floats, y: MutFloats, M: Int, K: Int, N: Int, first: Int, last: Int):
+    """The columns [first, last) of y."""
+    if M <= FEW:
+        few_rows[activation](x, w, bias, y, M, K, N, first, last)
+    else:
+        many_rows[activation](x, w, bias, y, M, K, N, first, last)

@@ -10,11 +10,12 @@ from max.gpu.host import DeviceContext
 from max.runtime.asyncrt import parallelism_level
 from std.math import align_up, ceildiv
 
-from .floats import Floats, MANY_REGISTERS, MutFloats, Vector, W
+from .floats import Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch
 
-#: How many rows of w are read at a time, and how many tokens' logits are computed from them meanwhile.
-comptime WORDS = 4
-comptime TOKENS = 4 if MANY_REGISTERS else 2
+#: How many tokens' logits are computed from the same rows of w: their sums stay in registers.
+comptime TOKENS = 8 if MANY_REGISTERS else 4
+#: How many sums there are at a time.
+comptime SUMS = 24 if MANY_REGISTERS else 8
 #: So many rows of w stay in a core's own cache while all tokens pass by.
 comptime BLOCK = 64
 
@@ -48,18 +49,16 @@ def _logits(x: Floats, w: Floats, y: MutFloats, M: Int, K: Int, N: Int):
 
 def _block(x: Floats, w: Floats, y: MutFloats, M: Int, K: Int, N: Int, first: Int, last: Int):
     """The columns [first, last) of y."""
-    var m = 0
-    while m + TOKENS <= M:
-        _columns[TOKENS](x.unsafe_offset(m * K), w, y.unsafe_offset(m * N), K, N, first, last)
-        m += TOKENS
-    while m < M:
-        _columns[1](x.unsafe_offset(m * K), w, y.unsafe_offset(m * N), K, N, first, last)
-        m += 1
+    for m in range(0, M, TOKENS):
+        var tokens = min(TOKENS, M - m)
+        comptime for T in range(1, TOKENS + 1):
+            if T == tokens:
+                _columns[T](x.unsafe_offset(m * K), w, y.unsafe_offset(m * N), K, N, first, last)
 
 
 @always_inline
 def _columns[T: Int](x: Floats, w: Floats, y: MutFloats, K: Int, N: Int, first: Int, last: Int):
-    comptime TOGETHER = WORDS if T > 1 else 2 * WORDS  # so many that the chains of sums do not wait for each other
+    comptime TOGETHER = min(8, SUMS // T)  # as many rows as there are sums for
     var n = first
     while n + TOGETHER <= last:
         _tile[T, TOGETHER](x, w.unsafe_offset(n * K), y.unsafe_offset(n), K, N)
@@ -80,6 +79,8 @@ def _tile[T: Int, R: Int](x: Floats, w: Floats, y: MutFloats, K: Int, N: Int):
             factors[t] = x.unsafe_load[width=W](t * K + k)
         comptime for r in range(R):
             var row = w.unsafe_load[width=W](r * K + k)
+            comptime if True:
+                fetch(w.unsafe_offset((r + R) * K + k))
             comptime for t in range(T):
                 sums[t * R + r] = row.fma(factors[t], sums[t * R + r])
         k += W

@@ -1,0 +1,1 @@
+"""Load for servers that speak OpenAI's completions, and what they make of it."""

@@ -1,0 +1,81 @@
+"""`max-gpt2 serve` as a process, and what it takes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+NAME = "measured"
+_PATIENCE_S = 900
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that is ready: where it listens, and how many seconds it took to be ready."""
+
+    port: int
+    pid: int
+    ready_s: float
+
+    def peak_bytes(self) -> dict[str, int]:
+        """Return the most memory that each of its processes has had in use, the largest first."""
+        sizes = {pid: _peak(pid) for pid in _tree(self.pid)}
+        return {str(pid): size for pid, size in sorted(sizes.items(), key=lambda item: -item[1])}
+
+
+@contextmanager
+def serving(folder: Path, batch: int, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Start a server for a folder and stop it afterwards; raises RuntimeError when it does not become ready."""
+    port = _free_port()
+    command = [sys.executable, "-m", "max_gpt2", "serve", "--model", str(folder), "--port", str(port)]
+    command += ["--served-model-name", NAME, "--max-batch-size", str(batch)]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, env=os.environ | dict(environment or {}), stdout=subprocess.DEVNULL)
+    try:
+        while not _is_ready(port):
+            if process.poll() is not None or time.perf_counter() - started > _PATIENCE_S:
+                raise RuntimeError("The server did not become ready")
+            time.sleep(0.05)
+        yield Server(port, process.pid, time.perf_counter() - started)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+            json.load(answer)
+            return bool(answer.status == 200)
+    except (OSError, ValueError, urllib.error.URLError):
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _tree(pid: int) -> Iterator[int]:
+    """Yield a process and all that it started."""
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from _tree(int(child))
+
+
+def _peak(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    return 0

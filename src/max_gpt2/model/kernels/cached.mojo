@@ -1,0 +1,87 @@
+"""The tokens that attend, and where the keys and values of those before them are: in slots, or in pages."""
+
+from extensibility import InputTensor
+from extensibility.managed_tensor_slice import _MutableInputTensor as MutableInputTensor
+
+from .attention_head import Head
+from .floats import F
+
+# The graph keeps what these point to while an operation runs.
+comptime Numbers = Pointer[mut=True, Scalar[DType.int64], MutUntrackedOrigin]
+comptime Cached = Pointer[mut=True, Scalar[F], MutUntrackedOrigin]
+comptime Int64s = InputTensor[dtype=DType.int64, rank=1, ...]
+
+
+@fieldwise_init
+struct New(TrivialRegisterPassable):
+    """The new tokens of some texts: text i has [offsets[i], offsets[i + 1]), and `lengths[i]` others before them."""
+
+    var offsets: Numbers
+    var lengths: Numbers
+    var texts: Int
+
+    @always_inline
+    def start(self, text: Int) -> Int:
+        """Where the new tokens of a text begin."""
+        return Int(self.offsets.unsafe_load(text))
+
+    @always_inline
+    def count(self, text: Int) -> Int:
+        """How many new tokens a text has."""
+        return self.start(text + 1) - self.start(text)
+
+
+@fieldwise_init
+struct Cache(TrivialRegisterPassable):
+    """The cache of one layer. Text i has the pages `table[i, :]`, of `width`; `head` says how a page is laid out."""
+
+    var head: Head
+    var keys: Cached
+    var values: Cached
+    var table: Numbers
+    var width: Int
+
+
+@always_inline
+def new_tokens(offsets: Int64s, lengths: Int64s) -> New:
+    """What the graph says of the new tokens."""
+    return New(
+        offsets.unsafe_ptr().unsafe_origin_cast[MutUntrackedOrigin](),
+        lengths.unsafe_ptr().unsafe_origin_cast[MutUntrackedOrigin](),
+        lengths.dim_size(0),
+    )
+
+
+@always_inline
+def slots_of_layer(
+    keys: MutableInputTensor[dtype=DType.float32, rank=5, ...],
+    values: MutableInputTensor[dtype=DType.float32, rank=5, ...],
+    slots: Int64s,
+    layer: Int,
+) -> Cache:
+    """A slot is one page with room for a whole text: see `Attention`."""
+    var slot = keys.dim_size(2) * keys.dim_size(3) * keys.dim_size(4)
+    var first = layer * keys.dim_size(1) * slot
+    var head = Head(0, keys.dim_size(2), keys.dim_size(3), keys.dim_size(4), slot)
+    return Cache(
+        head,
+        keys.unsafe_ptr().unsafe_offset(first).unsafe_origin_cast[MutUntrackedOrigin](),
+        values.unsafe_ptr().unsafe_offset(first).unsafe_origin_cast[MutUntrackedOrigin](),
+        slots.unsafe_ptr().unsafe_origin_cast[MutUntrackedOrigin](),
+        1,
+    )
+
+
+@always_inline
+def pages_of_layer(
+    blocks: MutableInputTensor[dtype=DType.float32, rank=6, ...],
+    table: InputTensor[dtype=DType.int64, rank=2, ...],
+    layer: Int,
+) -> Cache:
+    """Pages of some tokens, which a text takes as it grows: see `PagedAttention`."""
+    var n_layer = blocks.dim_size(2)
+    var part = blocks.dim_size(3) * blocks.dim_size(4) * blocks.dim_size(5)
+    var keys = blocks.unsafe_ptr().unsafe_offset(layer * part).unsafe_origin_cast[MutUntrackedOrigin]()
+    var head = Head(0, blocks.dim_size(4), blocks.dim_size(5), blocks.dim_size(3), 2 * n_layer * part)
+    var pages = table.unsafe_ptr().unsafe_origin_cast[MutUntrackedOrigin]()
+    return Cache(head, keys, keys.unsafe_offset(n_layer * part), pages, table.dim_size(1))

@@ -1,0 +1,114 @@
+"""From anything that is read to a folder that MAX's server reads, and what is known of it by then."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from max_gpt2.checkpoint import LoadPlan, inspect_checkpoint, load_weights, read_tokenizer
+from max_gpt2.config import GPT2Config
+from max_gpt2.convert import convert
+from max_gpt2.convert.config_files import config_files, ending_ids
+from max_gpt2.convert.folder import refused_by_name, write_synced, written_whole
+from max_gpt2.convert.tokenizer_files import tokenizer_files
+from max_gpt2.errors import DestinationError
+from max_gpt2.progress import Runner, silently
+from max_gpt2.ready import compiled_files
+from max_gpt2.tokenizer import GPT2Tokenizer
+
+WEIGHTS = "model.safetensors"
+#: Another way to write the folders makes other folders.
+_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A folder for MAX's server: a config and a tokenizer as MAX wants them, and the weights, linked or converted.
+
+    `weights` are the files of the weights in it. The tokenizer is the one that the prompts are encoded with.
+    """
+
+    folder: Path
+    weights: list[Path]
+    config: GPT2Config
+    tokenizer: GPT2Tokenizer
+    allow_nonfinite: bool = False
+
+
+def prepare(
+    model: str | Path,
+    *,
+    tokenizer: str | Path | None = None,
+    allow_pickle: bool = False,
+    allow_nonfinite: bool = False,
+    run: Runner = silently,
+) -> Prepared:
+    """Make "demo", a hub id, a folder or a file ready to be served; the second time nothing is written.
+
+    Hugging Face's safetensors stay where they are; any other format is converted into the folder of compiled models.
+    Raises DestinationError when that cannot be written to, and MaxGPT2Error as `load_checkpoint` does.
+    """
+    _, config, plan = inspect_checkpoint(model, allow_pickle=allow_pickle)
+    words = read_tokenizer(plan, tokenizer)
+    run("Checking the weights", lambda: load_weights(plan, allow_nonfinite=allow_nonfinite) and None)
+    endings = ending_ids(plan, words)
+    files = tokenizer_files(words, config, endings) | config_files(plan, endings)
+    source, key = _keys(plan, files)
+    folder = served_folders() / f"{source}-{key}"
+    if not folder.is_dir():
+        with refused_by_name(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        for old in folder.parent.glob(f"{source}-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        try:
+            if plan.origin.format.startswith("Hugging Face safetensors"):
+                _link(plan, files, folder)
+            else:
+                run(
+                    "Converting",
+                    lambda: convert(
+                        model, folder, tokenizer=tokenizer, allow_pickle=allow_pickle, allow_nonfinite=allow_nonfinite
+                    ),
+                )
+        except DestinationError:
+            if not folder.is_dir():  # or another server was faster
+                raise
+    weights = sorted(folder.glob("*.safetensors"))
+    return Prepared(folder, weights, config, words, allow_nonfinite)
+
+
+def served_folders() -> Path:
+    """Return the folder of the prepared folders; raises DestinationError without MAX, whose cache it is in."""
+    cache = compiled_files()
+    if not cache:
+        raise DestinationError('MAX is not installed. Install the server: pip install "max-gpt2[serve]".')
+    return cache / "served"
+
+
+def _keys(plan: LoadPlan, files: dict[str, bytes]) -> tuple[str, str]:
+    """Return what says where a checkpoint is, and what says all that its folder depends on."""
+    place = str(Path(os.path.realpath(plan.origin.path)))
+    digest = hashlib.sha256(f"{_VERSION}\n{place}\n".encode())
+    for path in sorted({tensor.file for tensor in plan.origin.tensors}):
+        state = path.stat()
+        digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
+    for name, content in sorted(files.items()):
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return hashlib.sha256(place.encode()).hexdigest()[:12], digest.hexdigest()[:20]
+
+
+def _link(plan: LoadPlan, files: dict[str, bytes], folder: Path) -> None:
+    """Write a folder whose weights are links to the files that were read."""
+    sources = sorted({tensor.file for tensor in plan.origin.tensors})
+    with written_whole(folder, force=False) as partial:
+        for source in sources:
+            name = WEIGHTS if len(sources) == 1 else source.name
+            (partial / name).symlink_to(os.path.realpath(source))
+        if len(sources) > 1:
+            where = {tensor.name: tensor.file.name for tensor in plan.origin.tensors}
+            index = json.dumps({"metadata": {}, "weight_map": where}, indent=2)
+            write_synced(partial / f"{WEIGHTS}.index.json", [index.encode()])
+        for name, content in files.items():
+            write_synced(partial / name, [content])

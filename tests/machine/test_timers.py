@@ -1,0 +1,39 @@
+"""What starts in a first call sleeps longer, and nothing else does."""
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from max_gpt2.machine.timers import patient_at_first
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="timer slack is Linux's")
+
+
+def slack() -> int:
+    """Return how late a timer of the calling thread may be, in nanoseconds."""
+    return int(Path(f"/proc/{threading.get_native_id()}/timerslack_ns").read_text())
+
+
+def in_a_thread() -> int:
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(slack()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_the_first_call_only() -> None:
+    before = slack()
+    run = patient_at_first(lambda one, two: (one, two, in_a_thread()))
+    assert run("a", "b") == ("a", "b", 50_000_000)
+    assert slack() == before
+    assert run("c", "d") == ("c", "d", before)
+
+
+def test_a_call_that_fails() -> None:
+    before = slack()
+    with pytest.raises(ZeroDivisionError):
+        patient_at_first(lambda: 1 // 0)()
+    assert slack() == before

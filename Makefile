@@ -8,8 +8,9 @@ READY := .venv/ready
 # The theme would say at each start that it has a successor.
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: demo huggingface serve serve-hostile serve-soak test fuzz lint format verify-sizes zoo bench bench-peers bench-load train-demo \
-  steps check hint solution reset progress watch figures notebook book book-build lock clean
+.PHONY: demo huggingface serve serve-hostile serve-soak test fuzz lint format verify-sizes zoo bench bench-peers \
+  bench-load bench-serve train-demo steps check hint solution reset progress watch figures notebook book book-build \
+  lock clean
 
 demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
 	$(BIN)/python main.py
@@ -55,6 +56,9 @@ bench-peers: $(READY)  ## the same with CTranslate2, OpenVINO, ONNX Runtime and 
 
 bench-load: $(READY)  ## load gpt2-large and gpt2-xl beside transformers and write docs/loading.md (ten minutes, 10 GB of disk)
 	$(BIN)/python -m bench.load
+
+bench-serve: $(READY)  ## load `max-gpt2 serve` and write docs/serving.json and docs/serving.png (a quarter of an hour)
+	$(BIN)/python -m bench.serve
 
 train-demo: $(READY)  ## train the checkpoint that ships anew (Debian or Ubuntu, one to two hours on two cores)
 	$(BIN)/pip install -qq --editable '.[train]'

@@ -206,6 +206,20 @@ def test_prompts_that_would_stop_a_server_are_refused(server: Scheduled, prompt:
         server.context(Ask(prompt))
 
 
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (Ask([1], params={"seed": -5}), "seed"),
+        (Ask([1], params={"top_p": 0.0}), "top_p"),
+        (Ask([1], hint={"max_gpt2": {"logit_bias": {"300": 1}}}), "logit_bias"),
+        (Ask([1], hint={"max_gpt2": {"logit_bias": {"one": 1}}}), "one"),
+    ],
+)
+def test_sampling_that_would_stop_a_server_is_refused(server: Scheduled, ask: Ask, words: str) -> None:
+    with pytest.raises((InputError, ValueError), match=words):
+        server.context(ask)
+
+
 def test_a_prompt_is_encoded_as_the_engine_encodes_it(server: Scheduled, prepared: Prepared) -> None:
     text = "The lazy dog<|endoftext|> é"
     assert server.context(Ask(text)).tokens.prompt.tolist() == prepared.tokenizer.encode(text)

@@ -12,8 +12,12 @@ HINT = "max_gpt2"
 
 
 def sampling_of(text: TextContext) -> tuple[Sampling, int]:
-    """Return how the tokens of a text are chosen, and its seed; MAX itself knows no `logit_bias`, and no seed 0."""
+    """Return how the tokens of a text are chosen, and its seed; MAX itself knows no `logit_bias`, and no seed 0.
+
+    Raises RequestError for what cannot be carried out.
+    """
     asked, ours = text.sampling_params, _hint(text.dkv_cache_hint)
+    seed = int(ours.get("seed", asked.seed))
     sampling = Sampling(
         temperature=asked.temperature,
         top_k=max(0, asked.top_k),
@@ -24,8 +28,9 @@ def sampling_of(text: TextContext) -> tuple[Sampling, int]:
         frequency_penalty=asked.frequency_penalty,
         logit_bias={int(id_): float(amount) for id_, amount in (ours.get("logit_bias") or {}).items()},
         min_new_tokens=asked.min_new_tokens,
+        seed=seed,
     )
-    return sampling, int(ours.get("seed", asked.seed))
+    return sampling, seed
 
 
 def _hint(content: bytes | None) -> dict[str, Any]:

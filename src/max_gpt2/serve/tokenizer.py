@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from max.pipelines.context import TextContext
 from max.pipelines.context.exceptions import InputError, PromptTooLongError
 from max.pipelines.lib import PipelineConfig, TextTokenizer
 
@@ -11,6 +12,7 @@ from max_gpt2.checkpoint import inspect_checkpoint, read_tokenizer
 from max_gpt2.errors import RequestError
 from max_gpt2.generation.request import check_ids
 from max_gpt2.serve.front.token_text import TokenText
+from max_gpt2.serve.writing import Writing
 
 
 class ServedTokenizer(TextTokenizer):
@@ -26,6 +28,15 @@ class ServedTokenizer(TextTokenizer):
         self._gpt2_tokenizer = read_tokenizer(plan)
         self._eos_token_ids = set(self._gpt2_config.eos_token_ids)
         self._texts = TokenText(self._gpt2_tokenizer)
+
+    async def new_context(self, request: Any) -> TextContext:
+        """Make a text of a request; raises InputError for a sampling that cannot be carried out."""
+        context = await super().new_context(request)
+        try:
+            Writing.of(context, self._gpt2_tokenizer.size)
+        except (RequestError, ValueError, TypeError, AttributeError) as error:
+            raise InputError(str(error)) from error
+        return context
 
     async def encode(self, prompt: str | Sequence[int], add_special_tokens: bool = True) -> np.ndarray:
         """Return the ids of a text, or check ids; raises InputError, which the client is told."""

@@ -1,15 +1,19 @@
 """A text that is being written by the server: what it is drawn with, and how likely its tokens were."""
 
+import logging
 from dataclasses import dataclass, field
 
 import numpy as np
 from max.pipelines.context import LogProbabilities, TextContext
 
+from max_gpt2.errors import RequestError
 from max_gpt2.generation.history import History
 from max_gpt2.generation.logprobs import TokenLogprob, token_logprob
 from max_gpt2.generation.sampling import Sampler, make_sampler
 from max_gpt2.serve.batch import keeps_all
 from max_gpt2.serve.sampling import sampling_of
+
+logger = logging.getLogger("max_gpt2.serve")
 
 
 @dataclass
@@ -39,7 +43,11 @@ class Writing:
             return 0
         # A text that had to give its place away comes back with what was written as a part of its prompt.
         every = tokens.all.tolist()
-        token = self.sample(logits[-1], History(every[: self.prompt_length], every[self.prompt_length :]))
+        try:
+            token = self.sample(logits[-1], History(every[: self.prompt_length], every[self.prompt_length :]))
+        except RequestError as error:  # no number is larger than another, as with weights that are not finite
+            logger.warning("The text %s ends: %s", text.request_id, error)
+            token = min(text.eos_tracker.eos_token_ids, default=0)
         self.begun = True
         if asked:
             self.logprobs = _as_max_has_it([*self.echoed, token_logprob(logits[-1], token, asked)])

@@ -66,7 +66,7 @@ def test_the_curl_that_it_shows_works(real: RealServer) -> None:
     assert shutil.which("curl")
 
 
-def test_greedy_text_is_the_engines_and_transformers(real: RealServer, ours: GPT2, theirs: GPT2LMHeadModel) -> None:
+def test_greedy_text_is_the_engines_and_transformers(real: RealServer, ours: GPT2, theirs: Any) -> None:
     for prompt in PROMPTS:
         choice = real.complete(prompt, max_tokens=40, temperature=0)["choices"][0]
         expected = ours.generate(prompt, max_new_tokens=40, temperature=0)
@@ -108,10 +108,10 @@ def test_lm_evaluation_harness(real: RealServer, theirs: GPT2LMHeadModel) -> Non
     continuations = [[dice.randrange(1, 2000) for _ in range(size)] for size in (3, 1, 20, 6)]
     rows = [context + more for context, more in zip(contexts, continuations, strict=True)]
     with torch.no_grad():
-        for row in (0, 2):  # two that the model itself would write
-            length = len(contexts[row])
-            for place in range(length, len(rows[row])):
-                rows[row][place] = int(theirs(torch.tensor([rows[row][:place]])).logits[0, -1].argmax())
+        for number in (0, 2):  # two that the model itself would write
+            ids = rows[number]
+            for place in range(len(contexts[number]), len(ids)):
+                ids[place] = int(theirs(torch.tensor([ids[:place]])).logits[0, -1].argmax())
     answer = real.complete(rows, max_tokens=1, temperature=0, logprobs=1, echo=True, seed=1234)
     for row, context, choice in zip(
         rows, contexts, sorted(answer["choices"], key=lambda one: one["index"]), strict=True

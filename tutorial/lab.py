@@ -101,7 +101,8 @@ def checked_build(exercise: GraphExercise, step: ModuleType) -> Any:
         raise WrongAnswerError(f"{kind} has a parameter {_listed(extra)} that no checkpoint knows.")
     for name, shape in wanted.items():
         if found[name] != shape:
-            turned = " That is its transpose: Linear takes (in, out)." if found[name] == shape[::-1] else ""
+            how = ": Linear takes (in, out)" if "." in name else ""  # a table has its rows by itself
+            turned = f" That is its transpose{how}." if found[name] == shape[::-1] else ""
             raise WrongAnswerError(f"{kind}'s {name} is {named(found[name])} and should be {named(shape)}.{turned}")
     return built
 

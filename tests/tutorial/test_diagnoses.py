@@ -2,8 +2,9 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tutorial.check import check, make_plan
 from tutorial.checking import check_task
 from tutorial.diagnosis import judge, known_mistake
 from tutorial.exercises import exercise
+from tutorial.exercises.exercise_13 import check_another_length
 from tutorial.lookup import StepFinder
 from tutorial.problem import WrongAnswerError
 from tutorial.progress import Progress, read_progress
@@ -110,6 +112,14 @@ def test_numbers_that_are_wrong_in_an_unknown_way_are_shown(number: int) -> None
     assert found.text not in one.mistakes.values()
 
 
+@pytest.mark.parametrize("answer", [lambda ids: ids[:0], lambda ids: 1 / 0, lambda ids: np.zeros((2, 7, 37))])
+def test_a_model_compiled_for_one_length_is_named(answer: Callable[[np.ndarray], Any]) -> None:
+    ids = np.zeros((2, 7), dtype=np.int64)
+    check_another_length(lambda ids: np.zeros((*ids.shape, 37)), ids)
+    with pytest.raises(WrongAnswerError, match=r"ids of \[2, 7\] and not on ids of \[1, 5\]"):
+        check_another_length(answer, ids)
+
+
 def test_a_mask_that_the_compiler_loses_is_named(project: Path) -> None:
     places.step_path(2).write_text(
         "from max.dtype import DType\nfrom max.experimental import functional as F\n"
@@ -141,6 +151,8 @@ def test_a_mask_that_the_compiler_loses_is_named(project: Path) -> None:
          "GPT2MLP has no parameter c_fc.weight, c_fc.bias."),
         (4, "Linear(config.n_embd, intermediate_size", "Linear(intermediate_size, config.n_embd",
          "[n_embd=20, n_inner=44] and should be [n_inner=44, n_embd=20]. That is its transpose"),
+        (5, "Tensor.zeros([config.vocab_size, config.n_embd])", "Tensor.zeros([config.n_embd, config.vocab_size])",
+         "and should be [vocab=37, n_embd=20]. That is its transpose."),
         (9, "return self.c_proj(self.merge_heads(found))", "return self.c_proj(found)", "found is [batch, 4, seq, 5]"),
         (6, "Tensor.from_dim(seq)", "int(seq)", "A length is used as a number that is only a name here"),
         (14, "return rows", "return rows.tolist()", "returned a list, where a numpy array is wanted"),

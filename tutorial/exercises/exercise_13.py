@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Report, Wrong
 from tutorial.exercises.parts import config, prefixed, transformer_weights
+from tutorial.problem import WrongAnswerError
 from tutorial.sizes import Arrays, numbers, token_ids
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ class LanguageModel(GraphExercise):
             compiled = present(model.compiled(), "compiled")
             report("forward")
             found[COMPILED] = one_array(compiled(self.arguments()["input_ids"]), "CompiledGPT2")
+            check_another_length(compiled, self.arguments()["input_ids"])
         else:
             found[COMPILED] = logits
         return found
@@ -84,6 +88,20 @@ class LanguageModel(GraphExercise):
             COMPILED: reference.language_model(ids, weights, wrong),
         }
         return reference.as_arrays(made)
+
+
+def check_another_length(compiled: Any, input_ids: np.ndarray) -> None:
+    """Raise WrongAnswerError for a model that was compiled for the batch and the length of `input_ids` only."""
+    fewer = input_ids[:1, :-2]
+    try:
+        shape = compiled(fewer).shape[:2]
+    except Exception:
+        shape = None
+    if shape != fewer.shape:
+        raise WrongAnswerError(
+            f"The compiled model runs on ids of {list(input_ids.shape)} and not on ids of {list(fewer.shape)}. Compile it "
+            'for lengths that have names, "batch" and "seq", in the place of numbers.'
+        )
 
 
 EXERCISE = LanguageModel()

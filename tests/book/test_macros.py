@@ -32,9 +32,9 @@ def test_a_whole_file() -> None:
         ("solutions/solution_01.py", "GPT2Config.n_head", "n_head: int = 12", "n_head: int = 12"),
         ("main.py", "CONV1D", 'CONV1D = ("attn.c_attn.weight"', '"mlp.c_proj.weight")'),
         ("tests/book/pages.py", "BOOK", 'BOOK = ROOT / "book"', 'BOOK = ROOT / "book"'),
-        (KERNEL, "append", "def append(head: Head", "values.unsafe_store("),
-        (KERNEL, "Head", "@fieldwise_init", "    var room: Int"),
-        ("src/max_gpt2/model/kernels/attention.mojo", "execute", "@staticmethod", "sync_parallelize(attend_piece"),
+        (KERNEL, "append", "def append(", "values.unsafe_store("),
+        (KERNEL, "Head", "@fieldwise_init", "* self.stride"),
+        ("src/max_gpt2/model/kernels/attention.mojo", "execute", "@staticmethod", "work_together["),
     ],
 )
 def test_a_piece_of_a_file_begins_and_ends_where_it_does(path: str, name: str, first: str, last: str) -> None:

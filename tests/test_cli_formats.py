@@ -124,7 +124,7 @@ def test_generate_hands_over_what_was_allowed(
 
 def verified(cli: Cli, monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint, *options: object) -> dict[str, object]:
     """Verify with PyTorch on both sides: it computes with the weights that MAX would have been given."""
-    monkeypatch.setattr(MaxSide, "compile", lambda *_: Reference(checkpoint))
+    monkeypatch.setattr(MaxSide, "compile", lambda *_, **__: Reference(checkpoint))
     outcome = cli("verify", "--json", *options)
     assert outcome.code == 0, outcome.err
     return json.loads(outcome.out)

@@ -66,7 +66,7 @@ def with_fault(monkeypatch: pytest.MonkeyPatch, side: MaxSide, fault: Fault) -> 
             fault(self._model)
 
     monkeypatch.setattr(Reference, "__init__", load_with_fault)
-    monkeypatch.setattr(MaxSide, "compile", lambda *_: side)
+    monkeypatch.setattr(MaxSide, "compile", lambda *_, **__: side)
 
 
 @pytest.mark.parametrize(("fault", "place"), FAULTS.items(), ids=lambda value: getattr(value, "__name__", value))

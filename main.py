@@ -9,9 +9,7 @@ import typer
 from transformers import GPT2LMHeadModel
 
 from max_gpt2 import example
-from max_gpt2.console import with_clock
 from max_gpt2.guard import as_program, guarded
-from max_gpt2.progress import COMPILING
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
 from solutions.solution_14 import generate_tokens
@@ -59,7 +57,7 @@ def main(
     """Load a GPT-2 into MAX and into PyTorch, compare their logits, and show what both write."""
     parts = my_parts() if mine else Parts(GPT2Config, MaxGPT2LMHeadModel, generate_tokens)
     checked = example.check(model, prompt, max_new_tokens, temperature, seed)  # refuses what cannot be exact
-    max_gpt2, torch_gpt2, transposed = with_clock(COMPILING, lambda: load(str(checked.folder), parts))
+    max_gpt2, torch_gpt2, transposed = example.while_it_compiles(lambda: load(str(checked.folder), parts))
     example.show_loaded(checked, transposed, parts.whose)
     comparisons = example.show_logits({one.name: (max_gpt2(one.ids), torch_gpt2(one.ids)) for one in checked.prompts})
     example.show_texts(

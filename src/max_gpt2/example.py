@@ -13,6 +13,7 @@ from max_gpt2.config import GPT2Config
 from max_gpt2.console import numeric, stdout, table, with_clock
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Request, Sampling, check_request, encode_prompt
+from max_gpt2.progress import COMPILING, Result
 from max_gpt2.reports.info import counted, explained
 from max_gpt2.reports.verify import verdict
 from max_gpt2.tokenizer import GPT2Tokenizer
@@ -71,6 +72,11 @@ def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed
         for one in make_prompts(tokenizer, config.n_positions, config.vocab_size)
     ]
     return Checked(model, checkpoint.folder, config, checkpoint.plan, tokenizer, prompts, np.array([tokens]))
+
+
+def while_it_compiles(work: Callable[[], Result]) -> Result:
+    """Do the work and show, with a clock, that a model is being compiled."""
+    return with_clock(COMPILING, work)
 
 
 def check_published(model: str, config: GPT2Config) -> None:

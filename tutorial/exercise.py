@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Wrong = frozenset[str]
 RIGHT: Wrong = frozenset()
-#: Tells which part of a check is running now: "import" and "forward" are the learner's code, "run" and "compile" MAX.
+#: Tells which part of a check is running now: "import" and "forward" are the learner's code, the others MAX.
 Report = Callable[[str], None]
 
 

@@ -12,7 +12,8 @@ from tutorial.workshop import Workshop
 #: What is going on, for those parts of a check that may take a while.
 DOING = {
     "start": "Starting MAX and PyTorch",
-    "run": "MAX runs it (some seconds for each operation that it meets for the first time)",
+    "operations": "MAX compiles its operations, for this step and the next ones (about a minute, the very first time)",
+    "run": "MAX runs it (ten seconds for each operation that it has not met before)",
     "compile": "MAX compiles the whole model (about a minute the first time)",
 }
 

@@ -11,7 +11,15 @@ from tutorial.verdict import Verdict
 from tutorial.worker import Task, serve
 
 #: How many seconds each part of a check may take. Only "import" and "forward" are the learner's own code.
-LIMITS = {"start": 300.0, "ready": 60.0, "import": 30.0, "forward": 30.0, "run": 600.0, "compile": 600.0}
+LIMITS = {
+    "start": 300.0,
+    "ready": 60.0,
+    "import": 30.0,
+    "forward": 30.0,
+    "operations": 600.0,
+    "run": 600.0,
+    "compile": 600.0,
+}
 Told = Callable[[str], None]
 
 
@@ -86,5 +94,5 @@ class Workshop:
 def _too_long(task: Task, part: str, limit: float) -> str:
     if part in ("import", "forward"):
         return f"{step_name(task.number)} was stopped after {limit:.0f} s. Is there a loop in it that never ends?"
-    doing = "ran it" if part in ("run", "compile") else "was loaded"
+    doing = "ran it" if part in ("operations", "run", "compile") else "was loaded"
     return f"The check was stopped after {limit:.0f} s, while MAX {doing}. Is the machine busy? Try again."

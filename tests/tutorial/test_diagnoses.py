@@ -4,10 +4,11 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from max._interpreter_ops import gc_compile
 
 from tests.tutorial.planted import PLANTED, Planted
 from tutorial import places
@@ -17,6 +18,7 @@ from tutorial.diagnosis import judge, known_mistake
 from tutorial.exercises import exercise
 from tutorial.exercises.exercise_13 import check_another_length
 from tutorial.lookup import StepFinder
+from tutorial.operations import compile_operations
 from tutorial.problem import WrongAnswerError
 from tutorial.progress import Progress, read_progress
 from tutorial.reading import read_step
@@ -55,7 +57,19 @@ def answered(number: int, source: str) -> Verdict:
     return check_task(Task(number, frozenset()), lambda part: None)
 
 
+@pytest.fixture
+def compiled_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse to compile an operation by itself."""
+    compile_operations()
+
+    def refuse(_family: object, key: str, *_rest: object) -> NoReturn:
+        raise AssertionError(f"{key} is compiled by itself, which takes ten seconds: add it to tutorial/operations.py")
+
+    monkeypatch.setattr(gc_compile, "compile_single_target", refuse)
+
+
 @pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.usefixtures("compiled_together")
 def test_the_skeleton_fails_and_the_solution_passes(project: Path, number: int) -> None:
     places.step_path(number).write_text(skeleton(solution(number)))
     with pytest.raises(WrongAnswerError, match="work left"):

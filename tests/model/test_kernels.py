@@ -11,7 +11,7 @@ from tests.model.kernels import CompiledAttention, CompiledLayers, CompiledTwoWa
 #: (in, out): one element, less than a vector, a bit more than some vectors, than some blocks.
 SIZES = [(1, 1), (5, 3), (24, 37), (300, 70), (530, 1089)]
 #: Both ways to multiply, and the places where one goes over into the other.
-TOKENS = [1, 2, 8, 13, 16, 17, 32, 33, 251]
+TOKENS = [1, 2, 8, 13, 32, 33, 65, 128, 129, 251]
 
 
 @pytest.fixture(scope="module")

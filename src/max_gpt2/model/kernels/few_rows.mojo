@@ -1,109 +1,120 @@
-"""A few rows of x times w: the weights come from memory once, row by row, and that is what takes the time."""
+"""Not many rows of x times w: the weights come from memory once, where they lie, while their products are computed.
+
+Some rows of w are held in registers at a time, and what all rows of x make of them is added to sums that stay in the
+core's first cache. So each number of w is loaded once for `ROWS` rows of x, and is asked for before it is needed.
+"""
 
 from std.math import align_up, ceildiv
 from std.memory import unsafe_memset_zero
 from std.memory.alloc import unsafe_alloc
 
-from .activations import activate
-from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch, load_part, store_part
-from .many_rows import DEPTH, PANEL
+from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch
+from .turn import DEPTH, PANEL, Turn
 
-#: The most rows that are computed this way.
-comptime FEW = 32 if MANY_REGISTERS else 16
-#: How many rows of w are added in one go, each of them a stream for the processor's prefetcher.
+#: The most rows of x for which this is the faster way.
+comptime FEW = 128
+#: How many rows of x are multiplied by the same part of w, at most.
+comptime ROWS = 32
+#: How many rows of w are held in registers.
 comptime GROUP = 8 if MANY_REGISTERS else 4
-#: How many sums are kept at a time: they should stay in a core's own cache.
-comptime SUMS = 16384
+#: How many sums there are at a time: they take three quarters of a first cache of 32 KiB.
+comptime SUMS = 6144
 
 
 def few_rows[
     activation: StaticString
 ](x: Floats, w: Floats, bias: Floats, y: MutFloats, M: Int, K: Int, N: Int, first: Int, last: Int):
     """Compute the columns [first, last) of y, [M, N], from x, [M, K], and w, [K, N]."""
-    var passes = ceildiv((last - first) * M, SUMS)
-    var stride = align_up(ceildiv(last - first, passes), PANEL)
-    var sums = unsafe_alloc[Scalar[F]](M * stride)
-    for start in range(first, last, stride):
-        var count = min(stride, last - start)
-        _some[activation](
-            x, w.unsafe_offset(start), bias.unsafe_offset(start), y.unsafe_offset(start), sums, M, K, N, count, stride
-        )
+    var tall = ceildiv(M, ceildiv(M, ROWS))
+    var passes = ceildiv((last - first) * tall, SUMS)
+    var wide = align_up(ceildiv(last - first, passes), PANEL)
+    var sums = unsafe_alloc[Scalar[F]](tall * wide)
+    var lines = unsafe_alloc[Scalar[F]](M * DEPTH)
+    for k in range(0, K, DEPTH):
+        var depth = min(DEPTH, K - k)
+        var turn = Turn(k == 0, k + depth == K)
+        for top in range(0, M, tall):
+            _lay_out(x.unsafe_offset(top * K + k), lines.unsafe_offset(top * depth), K, min(tall, M - top), depth)
+        for start in range(first, last, wide):
+            var count = min(wide, last - start)
+            for top in range(0, M, tall):
+                var rows = min(tall, M - top)
+                var of_x = lines.unsafe_offset(top * depth)
+                var to = y.unsafe_offset(top * N + start)
+                unsafe_memset_zero(sums, rows * wide)
+                _multiply(of_x, w.unsafe_offset(k * N + start), sums, N, rows, depth, count)
+                _add[activation](sums, bias.unsafe_offset(start), to, N, rows, count, turn)
     sums.unsafe_free()
+    lines.unsafe_free()
 
 
 @always_inline
-def _some[
-    activation: StaticString
-](
-    x: Floats,
-    w: Floats,
-    bias: Floats,
-    y: MutFloats,
-    sums: MutFloats,
-    M: Int,
-    K: Int,
-    N: Int,
-    count: Int,
-    stride: Int,
-):
-    """The first `count` columns of w, bias and y."""
-    for m in range(M):
-        for c in range(count):
-            y.unsafe_store(m * N + c, bias.unsafe_load(c))
-    for start in range(0, K, DEPTH):
-        var end = min(start + DEPTH, K)
-        unsafe_memset_zero(sums, M * stride)
-        var k = start
-        while k + GROUP <= end:
-            if M > 1:
-                _add_group[GROUP, True](x, w, sums, M, K, N, count, stride, k)
-            else:  # with one row there is nothing to compute meanwhile, and the processor fetches by itself
-                _add_group[GROUP, False](x, w, sums, M, K, N, count, stride, k)
-            k += GROUP
-        while k < end:
-            _add_group[1, False](x, w, sums, M, K, N, count, stride, k)
-            k += 1
-        for m in range(M):
-            for c in range(count):
-                var i = m * N + c
-                y.unsafe_store(i, y.unsafe_load(i) + sums.unsafe_load(m * stride + c))
-    comptime if activation != "none":
-        for m in range(M):
-            for c in range(0, count, W):
-                var to = y.unsafe_offset(m * N + c)
-                store_part(to, activate[activation](load_part(to, count - c)), count - c)
+def _lay_out(x: Floats, lines: MutFloats, K: Int, rows: Int, depth: Int):
+    """[rows, depth] of x, into groups [rows, GROUP], one for each group of rows of w; what is left is [rest, rows]."""
+    var k = 0
+    while k + GROUP <= depth:
+        for m in range(rows):
+            lines.unsafe_store(k * rows + m * GROUP, x.unsafe_load[width=GROUP](m * K + k))
+        k += GROUP
+    while k < depth:
+        for m in range(rows):
+            lines.unsafe_store(k * rows + m, x.unsafe_load(m * K + k))
+        k += 1
 
 
 @always_inline
-def _add_group[
-    G: Int, ahead: Bool
-](x: Floats, w: Floats, sums: MutFloats, M: Int, K: Int, N: Int, count: Int, stride: Int, k: Int):
-    """Add x[:, k : k + G] @ w[k : k + G] to the sums; with `ahead`, ask for the next rows of w."""
+def _multiply(lines: Floats, w: Floats, sums: MutFloats, N: Int, rows: Int, depth: Int, count: Int):
+    """Add to the sums what is laid out, times [depth, count] of w."""
+    var k = 0
+    while k + GROUP <= depth:
+        _multiply_group[GROUP](lines.unsafe_offset(k * rows), w.unsafe_offset(k * N), sums, N, rows, count)
+        k += GROUP
+    while k < depth:
+        _multiply_group[1](lines.unsafe_offset(k * rows), w.unsafe_offset(k * N), sums, N, rows, count)
+        k += 1
+
+
+@always_inline
+def _multiply_group[G: Int](x: Floats, w: Floats, sums: MutFloats, N: Int, rows: Int, count: Int):
+    """Add x, [rows, G], times [G, count] of w; the sums are in panels [rows, PANEL], of which the last has no gaps."""
     var c = 0
-    while c + 2 * W <= count:
+    while c + PANEL <= count:
         var left = Array[Vector, G](fill=0)
         var right = Array[Vector, G](fill=0)
         comptime for g in range(G):
-            var at = (k + g) * N + c
-            left[g] = w.unsafe_load[width=W](at)
-            right[g] = w.unsafe_load[width=W](at + W)
-            comptime if ahead:
-                fetch(w.unsafe_offset(at + G * N))
-                fetch(w.unsafe_offset(at + G * N + W))
-        for m in range(M):
-            var sum_left = sums.unsafe_load[width=W](m * stride + c)
-            var sum_right = sums.unsafe_load[width=W](m * stride + c + W)
+            var at = w.unsafe_offset(g * N + c)
+            left[g] = at.unsafe_load[width=W](0)
+            right[g] = at.unsafe_load[width=W](W)
+            fetch(at.unsafe_offset(G * N))
+            fetch(at.unsafe_offset(G * N + W))
+        var panel = sums.unsafe_offset(c * rows)
+        for m in range(rows):
+            var sum_left = panel.unsafe_load[width=W](m * PANEL)
+            var sum_right = panel.unsafe_load[width=W](m * PANEL + W)
             comptime for g in range(G):
-                var factor = Vector(x.unsafe_load(m * K + k + g))
+                var factor = Vector(x.unsafe_load(m * G + g))
                 sum_left = left[g].fma(factor, sum_left)
                 sum_right = right[g].fma(factor, sum_right)
-            sums.unsafe_store(m * stride + c, sum_left)
-            sums.unsafe_store(m * stride + c + W, sum_right)
-        c += 2 * W
-    while c < count:
-        for m in range(M):
-            var sum = sums.unsafe_load(m * stride + c)
+            panel.unsafe_store(m * PANEL, sum_left)
+            panel.unsafe_store(m * PANEL + W, sum_right)
+        c += PANEL
+    var panel = sums.unsafe_offset(c * rows)
+    var rest = count - c
+    for m in range(rows):
+        for i in range(rest):
+            var sum = panel.unsafe_load(m * PANEL + i)
             comptime for g in range(G):
-                sum = w.unsafe_load((k + g) * N + c).fma(x.unsafe_load(m * K + k + g), sum)
-            sums.unsafe_store(m * stride + c, sum)
-        c += 1
+                sum = w.unsafe_load(g * N + c + i).fma(x.unsafe_load(m * G + g), sum)
+            panel.unsafe_store(m * PANEL + i, sum)
+
+
+@always_inline
+def _add[
+    activation: StaticString
+](sums: Floats, bias: Floats, y: MutFloats, N: Int, rows: Int, count: Int, turn: Turn):
+    """Add the sums to y, [rows, count]."""
+    for c in range(0, count, W):
+        var panel = sums.unsafe_offset(c // PANEL * PANEL * rows + c % PANEL)
+        for m in range(rows):
+            var sum = panel.unsafe_load[width=W](m * PANEL)
+            turn.add[activation](bias.unsafe_offset(c), y.unsafe_offset(m * N + c), sum, count - c)

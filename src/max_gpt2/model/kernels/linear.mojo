@@ -13,7 +13,8 @@ from std.math import align_up, ceildiv
 from .crew import Crew, work_together
 from .few_rows import FEW, few_rows
 from .floats import Floats, MutFloats, W, load_part, store_part
-from .many_rows import PANEL, many_rows
+from .many_rows import many_rows
+from .turn import PANEL
 
 
 @extensibility.register("gpt2.linear")

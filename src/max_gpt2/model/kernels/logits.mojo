@@ -79,8 +79,7 @@ def _tile[T: Int, R: Int](x: Floats, w: Floats, y: MutFloats, K: Int, N: Int):
             factors[t] = x.unsafe_load[width=W](t * K + k)
         comptime for r in range(R):
             var row = w.unsafe_load[width=W](r * K + k)
-            comptime if True:
-                fetch(w.unsafe_offset((r + R) * K + k))
+            fetch(w.unsafe_offset((r + R) * K + k))
             comptime for t in range(T):
                 sums[t * R + r] = row.fma(factors[t], sums[t * R + r])
         k += W

@@ -7,13 +7,9 @@ fits the core's second cache, in panels of which one fits the first, and a tile 
 from std.memory import unsafe_memset_zero
 from std.memory.alloc import unsafe_alloc
 
-from .activations import activate
-from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch, load_part, store_part
+from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch
+from .turn import DEPTH, PANEL, Turn
 
-#: How many rows of w make one sum.
-comptime DEPTH = 256
-#: How many columns of w a tile has.
-comptime PANEL = 2 * W
 #: How many rows of x a tile has.
 comptime TILE = 12 if MANY_REGISTERS else 6
 #: How many columns of w and rows of x are laid out at a time.
@@ -23,14 +19,6 @@ comptime TALL = 20 * TILE
 comptime LINE = DEPTH + 16
 #: How many rows of w ahead are asked for while it is laid out.
 comptime AHEAD = 8
-
-
-@fieldwise_init
-struct Turn(TrivialRegisterPassable):
-    """Which of the sums that make an element it is: the first goes with the bias, the last through the activation."""
-
-    var first: Bool
-    var last: Bool
 
 
 def many_rows[
@@ -115,15 +103,7 @@ def _tile[
             right[m] = panel_right.fma(factor, right[m])
     comptime for m in range(TILE):
         if m < rows:
-            _add[activation](bias, y.unsafe_offset(m * N), left[m], count, turn)
+            turn.add[activation](bias, y.unsafe_offset(m * N), left[m], count)
             if count > W:
-                _add[activation](bias.unsafe_offset(W), y.unsafe_offset(m * N + W), right[m], count - W, turn)
+                turn.add[activation](bias.unsafe_offset(W), y.unsafe_offset(m * N + W), right[m], count - W)
 
-
-@always_inline
-def _add[
-    activation: StaticString
-](bias: Floats, y: MutFloats, sum: Vector, count: Int, turn: Turn):
-    """Add a sum to `count` elements of y."""
-    var value = sum + (load_part(bias, count) if turn.first else load_part(y, count))
-    store_part(y, activate[activation](value) if turn.last else value, count)

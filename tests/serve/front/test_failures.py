@@ -88,6 +88,7 @@ def test_one_request_with_many_texts_leaves_room_for_others(own: Api) -> None:
         assert time.monotonic() - started < 0.4
         assert not many.done()
         assert len(many.result()["choices"]) == 12
+    assert own.worker.most_running == 5  # a batch of the one request, and the other one
 
 
 @pytest.mark.parametrize("state", ["starting", "restarting", "failed"])

@@ -61,6 +61,16 @@ def test_a_stop_string_over_several_tokens_is_held_back(served: Served) -> None:
     assert not growing.stopped
 
 
+def test_tokens_have_a_place_once_their_text_is_shown(served: Served) -> None:
+    growing = GrowingText(served.texts, ["xyz"])
+    offsets = [growing.add([id_]).offsets for id_ in served.tokenizer.encode("axyb")]
+    assert offsets == [[0], [], [], [1, 2, 3]]
+    growing = GrowingText(served.texts, ["xyz"])
+    offsets = [growing.add([id_]).offsets for id_ in served.tokenizer.encode("axyz")]
+    assert offsets == [[0], [], [], []]  # the token at the cut has none
+    assert growing.end().offsets == []
+
+
 def test_a_character_of_several_tokens_comes_whole(served: Served) -> None:
     ids = served.tokenizer.encode("é🙂")
     assert len(ids) > 3

@@ -15,8 +15,11 @@ comptime MANY_REGISTERS = W >= 16
 
 @always_inline
 def fetch(address: Floats):
-    """Ask for a cache line that is needed soon. An address outside of the array does no harm."""
-    prefetch[PrefetchOptions().for_read().high_locality().to_data_cache()](address)
+    """Ask for a cache line that is needed soon, into the second cache: for the first, a core can ask for a few at a time.
+
+    An address outside of the array does no harm.
+    """
+    prefetch[PrefetchOptions().for_read().medium_locality().to_data_cache()](address)
 
 
 @always_inline

@@ -12,8 +12,10 @@ from .turn import DEPTH, PANEL, Turn
 
 #: How many rows of x a tile has.
 comptime TILE = 12 if MANY_REGISTERS else 6
+#: The last tile has this many rows, or twice, or three times as many.
+comptime THIRD = TILE // 3
 #: How many columns of w and rows of x are laid out at a time.
-comptime WIDE = 512
+comptime WIDE = 256
 comptime TALL = 20 * TILE
 #: The distance between rows of x once they are laid out: not a power of two, since these fall on each other in a cache.
 comptime LINE = DEPTH + 16
@@ -33,11 +35,13 @@ def many_rows[
             var depth = min(DEPTH, K - k)
             var turn = Turn(k == 0, k + depth == K)
             _lay_out_w(w.unsafe_offset(k * N + start), panels, N, depth, count)
+            var following = w.unsafe_offset((k + depth) * N + start if k + depth < K else start + WIDE)
             for top in range(0, M, TALL):
                 var rows = min(TALL, M - top)
+                var to = y.unsafe_offset(top * N + start)
                 _lay_out_x(x.unsafe_offset(top * K + k), lines, K, rows, depth)
                 _tiles[activation](
-                    lines, panels, bias.unsafe_offset(start), y.unsafe_offset(top * N + start), N, rows, depth, count, turn
+                    lines, panels, bias.unsafe_offset(start), to, following, N, rows, depth, count, top == 0, turn
                 )
     panels.unsafe_free()
     lines.unsafe_free()
@@ -75,35 +79,71 @@ def _lay_out_x(x: Floats, lines: MutFloats, K: Int, rows: Int, depth: Int):
 
 def _tiles[
     activation: StaticString
-](lines: Floats, panels: Floats, bias: Floats, y: MutFloats, N: Int, rows: Int, depth: Int, count: Int, turn: Turn):
-    """Add what is laid out to y, [rows, count]."""
+](
+    lines: Floats,
+    panels: Floats,
+    bias: Floats,
+    y: MutFloats,
+    following: Floats,
+    N: Int,
+    rows: Int,
+    depth: Int,
+    count: Int,
+    ahead: Bool,
+    turn: Turn,
+):
+    """Add what is laid out to y, [rows, count]; with `ahead`, ask meanwhile for the part of w that is next."""
     for c in range(0, count, PANEL):
-        var panel = panels.unsafe_offset(c * depth)
-        var width = min(PANEL, count - c)
         for m in range(0, rows, TILE):
-            var to = y.unsafe_offset(m * N + c)
-            _tile[activation](
-                lines.unsafe_offset(m * LINE), panel, bias.unsafe_offset(c), to, N, depth, min(TILE, rows - m), width, turn
-            )
+            var rest = min(TILE, rows - m)
+
+            def tile[T: Int, fetches: Bool]() {var}:
+                var x = lines.unsafe_offset(m * LINE)
+                var w = panels.unsafe_offset(c * depth)
+                var more = bias.unsafe_offset(c)
+                var to = y.unsafe_offset(m * N + c)
+                var next = following.unsafe_offset(c)
+                _tile[activation, T, fetches](x, w, more, to, next, N, depth, rest, min(PANEL, count - c), turn)
+
+            if m == 0 and ahead:
+                tile[TILE, True]()
+            elif rest > 2 * THIRD:
+                tile[TILE, False]()
+            elif rest > THIRD:
+                tile[2 * THIRD, False]()
+            else:
+                tile[THIRD, False]()
 
 
-@always_inline
 def _tile[
-    activation: StaticString
-](lines: Floats, panel: Floats, bias: Floats, y: MutFloats, N: Int, depth: Int, rows: Int, count: Int, turn: Turn):
-    """Add one tile to y, [rows, count]."""
-    var left = Array[Vector, TILE](fill=0)
-    var right = Array[Vector, TILE](fill=0)
+    activation: StaticString, T: Int, fetches: Bool
+](
+    lines: Floats,
+    panel: Floats,
+    bias: Floats,
+    y: MutFloats,
+    following: Floats,
+    N: Int,
+    depth: Int,
+    rows: Int,
+    count: Int,
+    turn: Turn,
+):
+    """Add one tile of T rows to y, [rows, count]."""
+    var left = Array[Vector, T](fill=0)
+    var right = Array[Vector, T](fill=0)
     for k in range(depth):
+        comptime if fetches:
+            fetch(following.unsafe_offset(k * N))
+            fetch(following.unsafe_offset(k * N + W))
         var panel_left = panel.unsafe_load[width=W](k * PANEL)
         var panel_right = panel.unsafe_load[width=W](k * PANEL + W)
-        comptime for m in range(TILE):
+        comptime for m in range(T):
             var factor = Vector(lines.unsafe_load(m * LINE + k))
             left[m] = panel_left.fma(factor, left[m])
             right[m] = panel_right.fma(factor, right[m])
-    comptime for m in range(TILE):
+    comptime for m in range(T):
         if m < rows:
             turn.add[activation](bias, y.unsafe_offset(m * N), left[m], count)
             if count > W:
                 turn.add[activation](bias.unsafe_offset(W), y.unsafe_offset(m * N + W), right[m], count - W)
-

@@ -93,7 +93,7 @@ class CompiledAttention:
 
 
 class TwoWays(Module[..., tuple[Tensor, ...]]):
-    """A block in two goes, as texts are written, and the same part by part, as `verify` looks at it."""
+    """A block in one go, as texts are written, and the same part by part, as `verify` looks at it."""
 
     def __init__(self, config: GPT2Config) -> None:
         self.block = Block(config, operations("mojo"))
@@ -118,5 +118,5 @@ class CompiledTwoWays:
         self.run = compile_for_cpu(lambda: TwoWays(config), types, named, operations("mojo"))
 
     def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        in_two_goes, part_by_part = self.run.execute_raw(*map(Buffer.from_numpy, inputs))
-        return in_two_goes.to_numpy(), part_by_part.to_numpy()
+        in_one_go, part_by_part = self.run.execute_raw(*map(Buffer.from_numpy, inputs))
+        return in_one_go.to_numpy(), part_by_part.to_numpy()

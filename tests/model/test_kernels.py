@@ -105,7 +105,7 @@ def two_ways() -> CompiledTwoWays:
 
 
 @pytest.mark.parametrize("counts", [[1], [1] * 8, [5, 1, 17], [33], [200, 1, 50]])
-def test_a_block_in_two_goes_has_the_bits_of_its_parts(two_ways: CompiledTwoWays, counts: list[int]) -> None:
+def test_a_block_in_one_go_has_the_bits_of_its_parts(two_ways: CompiledTwoWays, counts: list[int]) -> None:
     """What is part by part is held against transformers by the tests of `verify`."""
     random = np.random.default_rng(len(counts))
     texts = len(counts)

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from max.driver import CPU
 from max.dtype import DType
@@ -11,8 +12,10 @@ from max.experimental.tensor import Tensor
 from max.graph import TensorType, TensorValue
 
 from max_gpt2.model.activations import Activation
-from max_gpt2.model.layers import Conv1D, LayerNorm
 from max_gpt2.model.operations import Texts
+
+if TYPE_CHECKING:
+    from max_gpt2.model.transformer import Block
 
 FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
@@ -68,15 +71,9 @@ class BuiltinOperations:
         weights = F.softmax(query @ keys * scale + mask)  # [n_head, seq, total]
         return (weights @ values).transpose(0, 1).reshape([seq, n_head * head_dim])
 
-    def residual_attention(
-        self, x: Tensor, norm: LayerNorm, first: Conv1D, last: Conv1D, layer: Tensor, scale: Tensor, *texts: Tensor
-    ) -> Tensor:
+    def block(self, x: Tensor, block: "Block", layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
         """See `Operations`."""
-        return x + last(self.attention(first(norm(x)), layer, scale, *texts))
-
-    def residual_mlp(self, x: Tensor, norm: LayerNorm, first: Conv1D, last: Conv1D) -> Tensor:
-        """See `Operations`."""
-        return x + last(first(norm(x)))
+        return block.states(x, layer, scale, *texts)[-1]
 
     def logits(self, x: Tensor, weight: Tensor) -> Tensor:
         """See `Operations`."""

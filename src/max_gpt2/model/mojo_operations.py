@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from max.dtype import DType
 from max.experimental.tensor import Tensor
 from max.graph import DeviceRef, TensorType, TensorValue, Value, ops
 
 from max_gpt2.model.activations import Activation
-from max_gpt2.model.layers import Conv1D, LayerNorm
 from max_gpt2.model.operations import PagedTexts, Texts
+
+if TYPE_CHECKING:
+    from max_gpt2.model.layers import Conv1D, LayerNorm
+    from max_gpt2.model.transformer import Block
 
 
 class MojoOperations:
@@ -33,30 +36,28 @@ class MojoOperations:
 
     def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
         """See `Operations`."""
-        name, cache = self.cached(*texts)
+        which, cache = self.cached(*texts)
         shape = TensorType(DType.float32, [qkv.shape[0], qkv.shape[1] // 3], DeviceRef.CPU())
-        return _in_place(f"gpt2.{name}", [TensorValue(qkv), *cache, *_values(layer, scale)], [shape])
+        return _in_place(f"gpt2.{which}attention", [TensorValue(qkv), *cache, *_values(layer, scale)], [shape])
 
-    def residual_attention(
-        self, x: Tensor, norm: LayerNorm, first: Conv1D, last: Conv1D, layer: Tensor, scale: Tensor, *texts: Tensor
-    ) -> Tensor:
-        """See `Operations`."""
-        name, cache = self.cached(*texts)
-        weights = _values(x, norm.weight, norm.bias, first.weight, first.bias, last.weight, last.bias)
-        rest = _values(layer, scale, _number(norm.eps))
-        return _in_place(f"gpt2.residual_{name}", [*weights, *cache, *rest], _results(x, 5 * x.shape[1]))
-
-    def residual_mlp(self, x: Tensor, norm: LayerNorm, first: Conv1D, last: Conv1D) -> Tensor:
-        """See `Operations`."""
-        weights = [x, norm.weight, norm.bias, first.weight, first.bias, last.weight, last.bias, _number(norm.eps)]
-        work = x.shape[1] + first.weight.shape[1]
-        return _custom("gpt2.residual_mlp", weights, _results(x, work), activation=first.activation)
+    def block(self, x: Tensor, block: "Block", layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
+        """See `Operations`; the threads stay together over all of it."""
+        which, cache = self.cached(*texts)
+        n_embd, n_inner = (int(length) for length in block.mlp.c_fc.weight.shape)
+        attn, mlp = block.attn, block.mlp
+        parts: list[Conv1D | LayerNorm] = [block.ln_1, attn.c_attn, attn.c_proj, block.ln_2, mlp.c_fc, mlp.c_proj]
+        weights = [one for part in parts for one in _values(part.weight, part.bias)]
+        rest = _values(layer, scale, _number(block.ln_1.eps))
+        widths = (n_embd, 2 * n_embd + max(4 * n_embd, n_inner))
+        types = [TensorType(DType.float32, [x.shape[0], width], DeviceRef.CPU()) for width in widths]
+        inputs = [TensorValue(x), *weights, *cache, *rest]
+        return _in_place(f"gpt2.{which}block", inputs, types, activation=block.mlp.c_fc.activation)
 
     def cached(self, *texts: Tensor) -> tuple[str, list[Value[Any]]]:
-        """Return the attention that goes with a cache, and what it takes of a `Texts`."""
+        """Return what the kernels for a cache begin with in their names, and what they take of a `Texts`."""
         one = Texts(*texts)
         buffers = [one.keys.__buffervalue__(), one.values.__buffervalue__()]
-        return "attention", [*buffers, *_values(one.offsets, one.lengths, one.slots)]
+        return "", [*buffers, *_values(one.offsets, one.lengths, one.slots)]
 
     def logits(self, x: Tensor, weight: Tensor) -> Tensor:
         """See `Operations`."""
@@ -69,7 +70,7 @@ class PagedOperations(MojoOperations):
     def cached(self, *texts: Tensor) -> tuple[str, list[Value[Any]]]:
         """Return the same for a `PagedTexts`."""
         one = PagedTexts(*texts)
-        return "paged_attention", [one.blocks.__buffervalue__(), *_values(one.offsets, one.lengths, one.table)]
+        return "paged_", [one.blocks.__buffervalue__(), *_values(one.offsets, one.lengths, one.table)]
 
 
 def _number(value: float) -> Tensor:
@@ -80,18 +81,10 @@ def _values(*tensors: Tensor) -> list[Value[Any]]:
     return list(map(TensorValue, tensors))
 
 
-def _results(x: Tensor, work: Any) -> list[TensorType]:
-    """Return the types of what replaces x, and of the room that an operation needs besides."""
-    return [TensorType(DType.float32, [x.shape[0], width], DeviceRef.CPU()) for width in (x.shape[1], work)]
-
-
-def _in_place(name: str, values: list[Value[Any]], types: list[TensorType]) -> Tensor:
-    return Tensor.from_graph_value(ops.inplace_custom(name, DeviceRef.CPU(), values, types)[0].tensor)
+def _in_place(name: str, values: list[Value[Any]], types: list[TensorType], **parameters: str) -> Tensor:
+    return Tensor.from_graph_value(ops.inplace_custom(name, DeviceRef.CPU(), values, types, parameters)[0].tensor)
 
 
 def _call(name: str, inputs: list[Tensor], *shape: Any, **parameters: str) -> Tensor:
-    return _custom(name, inputs, [TensorType(DType.float32, shape, DeviceRef.CPU())], **parameters)
-
-
-def _custom(name: str, inputs: list[Tensor], types: list[TensorType], **parameters: str) -> Tensor:
+    types = [TensorType(DType.float32, shape, DeviceRef.CPU())]
     return Tensor.from_graph_value(ops.custom(name, DeviceRef.CPU(), _values(*inputs), types, parameters)[0].tensor)

@@ -11,7 +11,7 @@ from max_gpt2.model.activations import Activation
 from max_gpt2.model.feed import Kernels
 
 if TYPE_CHECKING:
-    from max_gpt2.model.layers import Conv1D, LayerNorm
+    from max_gpt2.model.transformer import Block
 
 
 class Texts(NamedTuple):
@@ -65,21 +65,8 @@ class Operations(Protocol):
         """
         ...
 
-    def residual_attention(
-        self,
-        x: Tensor,
-        norm: "LayerNorm",
-        first: "Conv1D",
-        last: "Conv1D",
-        layer: Tensor,
-        scale: Tensor,
-        *texts: Tensor,
-    ) -> Tensor:
-        """Return x + last(attention(first(norm(x)), layer, scale, *texts)): [tokens, n_embd] -> [tokens, n_embd]."""
-        ...
-
-    def residual_mlp(self, x: Tensor, norm: "LayerNorm", first: "Conv1D", last: "Conv1D") -> Tensor:
-        """Return x + last(first(norm(x))): [tokens, n_embd] -> [tokens, n_embd]."""
+    def block(self, x: Tensor, block: "Block", layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
+        """Apply a block, with `layer`, `scale` and `texts` as for `attention`: [tokens, n_embd] -> [tokens, n_embd]."""
         ...
 
     def logits(self, x: Tensor, weight: Tensor) -> Tensor:

@@ -39,8 +39,7 @@ class Block(Module[..., Tensor]):
 
     def forward(self, x: Tensor, *attending: Tensor) -> Tensor:
         """Apply the block: [tokens, n_embd] -> [tokens, n_embd]; `attending` is what `Attention` wants."""
-        x = self.operations.residual_attention(x, self.ln_1, self.attn.c_attn, self.attn.c_proj, *attending)
-        return self.operations.residual_mlp(x, self.ln_2, self.mlp.c_fc, self.mlp.c_proj)
+        return self.operations.block(x, self, *attending)
 
     def states(self, x: Tensor, *attending: Tensor) -> tuple[Tensor, ...]:
         """Apply the block and return all of `BLOCK_STATES`, each [tokens, n_embd]."""

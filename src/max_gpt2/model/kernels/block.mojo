@@ -1,7 +1,7 @@
-"""The two halves of a block, each in one go: x + attention(layer_norm(x)) and x + mlp(layer_norm(x)).
+"""A block in one go: x + attention(layer_norm(x)), and to that the mlp(layer_norm()) of it.
 
-The threads stay together over all parts of a half. Each number is computed as by the operations one by one.
-`work` is room for what lies between the parts.
+The threads stay together over all parts. Each number is computed as by the operations one by one. `work` is room for
+what lies between the parts.
 """
 
 import extensibility
@@ -19,11 +19,16 @@ from .linear import linear, linear_onto
 comptime Matrix = InputTensor[dtype=DType.float32, rank=2, ...]
 comptime Line = InputTensor[dtype=DType.float32, rank=1, ...]
 comptime Result = OutputTensor[dtype=DType.float32, rank=2, ...]
+#: What a crew counts: a normalization and two linear layers for each half, and the attention.
+comptime PARTS = 6 + ATTENTION_PARTS
 
 
-@extensibility.register("gpt2.residual_mlp")
-struct ResidualMLP:
-    """[tokens, n_embd] -> [tokens, n_embd], with `work` [tokens, n_embd + n_inner]."""
+@extensibility.register("gpt2.block")
+struct Block:
+    """[tokens, n_embd] -> [tokens, n_embd], with the cache of `Attention`.
+
+    `work` is [tokens, 2 * n_embd + max(4 * n_embd, n_inner)].
+    """
 
     @staticmethod
     def execute[
@@ -34,52 +39,16 @@ struct ResidualMLP:
         x: Matrix,
         norm_weight: Line,
         norm_bias: Line,
-        fc_weight: Matrix,
-        fc_bias: Line,
-        proj_weight: Matrix,
-        proj_bias: Line,
-        eps: Scalar[DType.float32],
-        ctx: DeviceContext,
-    ) raises:
-        var M = x.dim_size(0)
-        var N = x.dim_size(1)
-        var inner = fc_weight.dim_size(1)
-        var x_at = x.unsafe_ptr()
-        var y_at = y.unsafe_ptr()
-        var normed = work.unsafe_ptr()
-        var hidden = normed.unsafe_offset(M * N)
-        var gamma = norm_weight.unsafe_ptr()
-        var beta = norm_bias.unsafe_ptr()
-        var fc = fc_weight.unsafe_ptr()
-        var fc_more = fc_bias.unsafe_ptr()
-        var proj = proj_weight.unsafe_ptr()
-        var proj_more = proj_bias.unsafe_ptr()
-
-        def half(crew: Crew) {var}:
-            layer_norm(crew, 0, x_at, gamma, beta, normed, M, N, eps)
-            linear[activation](crew, 1, normed, fc, fc_more, hidden, M, N, inner)
-            linear_onto(crew, 2, hidden, proj, proj_more, x_at, y_at, M, inner, N)
-
-        work_together[3](half)
-
-
-@extensibility.register("gpt2.residual_attention")
-struct ResidualAttention:
-    """[tokens, n_embd] -> [tokens, n_embd], with `work` [tokens, 5 * n_embd] and the cache of `Attention`."""
-
-    @staticmethod
-    def execute[
-        target: StaticString
-    ](
-        y: Result,
-        work: Result,
-        x: Matrix,
-        norm_weight: Line,
-        norm_bias: Line,
         attn_weight: Matrix,
         attn_bias: Line,
         proj_weight: Matrix,
         proj_bias: Line,
+        second_weight: Line,
+        second_bias: Line,
+        fc_weight: Matrix,
+        fc_bias: Line,
+        out_weight: Matrix,
+        out_bias: Line,
         keys: MutableInputTensor[dtype=DType.float32, rank=5, ...],
         values: MutableInputTensor[dtype=DType.float32, rank=5, ...],
         offsets: InputTensor[dtype=DType.int64, rank=1, ...],
@@ -91,19 +60,36 @@ struct ResidualAttention:
         ctx: DeviceContext,
     ) raises:
         var cache = slots_of_layer(keys, values, slots, Int(layer))
-        var new = new_tokens(offsets, lengths)
-        _attention_half(
-            y, work, x, norm_weight, norm_bias, attn_weight, attn_bias, proj_weight, proj_bias, cache, new, scale, eps
+        _block[activation](
+            y,
+            work,
+            x,
+            norm_weight,
+            norm_bias,
+            attn_weight,
+            attn_bias,
+            proj_weight,
+            proj_bias,
+            second_weight,
+            second_bias,
+            fc_weight,
+            fc_bias,
+            out_weight,
+            out_bias,
+            cache,
+            new_tokens(offsets, lengths),
+            scale,
+            eps,
         )
 
 
-@extensibility.register("gpt2.residual_paged_attention")
-struct ResidualPagedAttention:
+@extensibility.register("gpt2.paged_block")
+struct PagedBlock:
     """The same with the cache of `PagedAttention`."""
 
     @staticmethod
     def execute[
-        target: StaticString
+        target: StaticString, activation: StaticString
     ](
         y: Result,
         work: Result,
@@ -114,6 +100,12 @@ struct ResidualPagedAttention:
         attn_bias: Line,
         proj_weight: Matrix,
         proj_bias: Line,
+        second_weight: Line,
+        second_bias: Line,
+        fc_weight: Matrix,
+        fc_bias: Line,
+        out_weight: Matrix,
+        out_bias: Line,
         blocks: MutableInputTensor[dtype=DType.float32, rank=6, ...],
         offsets: InputTensor[dtype=DType.int64, rank=1, ...],
         lengths: InputTensor[dtype=DType.int64, rank=1, ...],
@@ -124,14 +116,33 @@ struct ResidualPagedAttention:
         ctx: DeviceContext,
     ) raises:
         var cache = pages_of_layer(blocks, table, Int(layer))
-        var new = new_tokens(offsets, lengths)
-        _attention_half(
-            y, work, x, norm_weight, norm_bias, attn_weight, attn_bias, proj_weight, proj_bias, cache, new, scale, eps
+        _block[activation](
+            y,
+            work,
+            x,
+            norm_weight,
+            norm_bias,
+            attn_weight,
+            attn_bias,
+            proj_weight,
+            proj_bias,
+            second_weight,
+            second_bias,
+            fc_weight,
+            fc_bias,
+            out_weight,
+            out_bias,
+            cache,
+            new_tokens(offsets, lengths),
+            scale,
+            eps,
         )
 
 
 @always_inline
-def _attention_half(
+def _block[
+    activation: StaticString
+](
     y: Result,
     work: Result,
     x: Matrix,
@@ -141,6 +152,12 @@ def _attention_half(
     attn_bias: Line,
     proj_weight: Matrix,
     proj_bias: Line,
+    second_weight: Line,
+    second_bias: Line,
+    fc_weight: Matrix,
+    fc_bias: Line,
+    out_weight: Matrix,
+    out_bias: Line,
     cache: Cache,
     new: New,
     scale: Scalar[F],
@@ -148,22 +165,35 @@ def _attention_half(
 ):
     var M = x.dim_size(0)
     var N = x.dim_size(1)
+    var inner = fc_weight.dim_size(1)
     var x_at = x.unsafe_ptr()
     var y_at = y.unsafe_ptr()
-    var normed = work.unsafe_ptr()
+    var between = work.unsafe_ptr()
+    var normed = between.unsafe_offset(M * N)
     var qkv = normed.unsafe_offset(M * N)
     var mixed = qkv.unsafe_offset(M * 3 * N)
+    var hidden = qkv  # which nobody needs any more
     var gamma = norm_weight.unsafe_ptr()
     var beta = norm_bias.unsafe_ptr()
     var attn = attn_weight.unsafe_ptr()
     var attn_more = attn_bias.unsafe_ptr()
     var proj = proj_weight.unsafe_ptr()
     var proj_more = proj_bias.unsafe_ptr()
+    var second_gamma = second_weight.unsafe_ptr()
+    var second_beta = second_bias.unsafe_ptr()
+    var fc = fc_weight.unsafe_ptr()
+    var fc_more = fc_bias.unsafe_ptr()
+    var out = out_weight.unsafe_ptr()
+    var out_more = out_bias.unsafe_ptr()
 
-    def half(crew: Crew) {var}:
+    def parts(crew: Crew) {var}:
         layer_norm(crew, 0, x_at, gamma, beta, normed, M, N, eps)
         linear["none"](crew, 1, normed, attn, attn_more, qkv, M, N, 3 * N)
         attention(crew, 2, qkv, cache, new, mixed, scale)
-        linear_onto(crew, 2 + ATTENTION_PARTS, mixed, proj, proj_more, x_at, y_at, M, N, N)
+        comptime then = 2 + ATTENTION_PARTS
+        linear_onto(crew, then, mixed, proj, proj_more, x_at, between, M, N, N)
+        layer_norm(crew, then + 1, between, second_gamma, second_beta, normed, M, N, eps)
+        linear[activation](crew, then + 2, normed, fc, fc_more, hidden, M, N, inner)
+        linear_onto(crew, then + 3, hidden, out, out_more, between, y_at, M, inner, N)
 
-    work_together[3 + ATTENTION_PARTS](half)
+    work_together[PARTS](parts)

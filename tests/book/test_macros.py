@@ -159,6 +159,7 @@ def test_a_macro_within_a_folded_block(tmp_path: Path) -> None:
     [
         ('{{ code("solutions/solution_04.py", "GPT2MPL") }}', "There is no GPT2MPL in solutions/solution_04.py."),
         ("{{ no_such_macro(1) }}", "no_such_macro"),
+        ("{{ no_such_name }}", "no_such_name"),
         ("$$\\nosuchthing$$", "\\nosuchthing"),
         ("[away](no_such.md)", "no_such.md"),
         ("[away](#no-such)", "no-such"),

@@ -17,6 +17,7 @@ from tutorial.checking import check_task
 from tutorial.diagnosis import judge, known_mistake
 from tutorial.exercises import exercise
 from tutorial.exercises.exercise_13 import check_another_length
+from tutorial.exercises.exercise_14 import sharp
 from tutorial.lookup import StepFinder
 from tutorial.operations import compile_operations
 from tutorial.problem import WrongAnswerError
@@ -81,6 +82,11 @@ def test_the_skeleton_fails_and_the_solution_passes(project: Path, number: int) 
     read_step(exercise(number))
     verdict = check_task(Task(number, frozenset()), lambda part: None)
     assert verdict.passed, verdict.text
+
+
+def test_what_is_drawn_from_the_sharp_model_is_its_likeliest_token() -> None:
+    second, first = np.sort(sharp().table, axis=1)[:, -2:].T
+    assert (first - second).min() > 30  # e ** -30 is how often another one is drawn
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda one: f"{one.step} {one.mistake}")

@@ -33,7 +33,7 @@ class Table:
 
 def sharp() -> Table:
     """Return a model that leaves no doubt: a draw from it is all but surely its likeliest token."""
-    return Table(400 * numbers(14, ("vocab", "vocab")))
+    return Table(4000 * numbers(14, ("vocab", "vocab")))
 
 
 def even() -> Table:

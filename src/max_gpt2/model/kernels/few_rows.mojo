@@ -76,7 +76,7 @@ def _multiply(lines: Floats, w: Floats, sums: MutFloats, N: Int, rows: Int, dept
 
 @always_inline
 def _multiply_group[G: Int](x: Floats, w: Floats, sums: MutFloats, N: Int, rows: Int, count: Int):
-    """Add x, [rows, G], times [G, count] of w; the sums are in panels [rows, PANEL], of which the last has no gaps."""
+    """Add x, [rows, G], times [G, count] of w; the sums are in panels [rows, PANEL], one after another."""
     var c = 0
     while c + PANEL <= count:
         var left = Array[Vector, G](fill=0)

@@ -18,6 +18,7 @@ from max_gpt2.serve.front.supervisor import Supervisor
 
 logger = logging.getLogger("max_gpt2.serve")
 _LAST_ANSWERS_S = 3.0
+_LAST_WORDS_S = 1.0
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -93,8 +94,8 @@ class Running:
         self._signals += 1
         if self._signals > 1:
             self.forced = True
-            self._server.force_exit = True
-            self._supervisor.kill()
+            self._supervisor.kill()  # which gives what is being answered its 503
+            asyncio.get_running_loop().call_later(_LAST_WORDS_S, setattr, self._server, "force_exit", True)
             return
         waiting = self._front.places.requests
         logger.warning("Stopping; %d requests are being finished. Once more to stop at once.", waiting)

@@ -11,7 +11,7 @@ from tests.model.kernels import CompiledAttention, CompiledLayers, CompiledTwoWa
 #: (in, out): one element, less than a vector, a bit more than some vectors, than some blocks.
 SIZES = [(1, 1), (5, 3), (24, 37), (300, 70), (530, 1089)]
 #: Both ways to multiply, and the places where one goes over into the other.
-TOKENS = [1, 2, 8, 13, 32, 33, 65, 128, 129, 251]
+TOKENS = [1, 2, 8, 13, 32, 33, 48, 49, 65, 128, 251, 277]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_layers_are_those_of_pytorch(layers: CompiledLayers, tokens: int, wi
 
 @pytest.mark.parametrize(("width", "out"), SIZES)
 def test_a_row_has_the_same_bits_alone_and_among_others(layers: CompiledLayers, width: int, out: int) -> None:
-    all_rows = layers(*inputs(251, width, out))
+    all_rows = layers(*inputs(277, width, out))
     for tokens in TOKENS:
         found = layers(*inputs(tokens, width, out))
         for name, values in found.linear.items():

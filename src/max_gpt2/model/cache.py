@@ -4,6 +4,7 @@ import numpy as np
 from max.driver import Buffer
 
 from max_gpt2.config import GPT2Config
+from max_gpt2.model.spare import floats
 
 #: The kernels read keys in blocks of so many tokens, so there is room for whole blocks. Their number is odd, since rows
 #: that lie a power of two apart fall on each other in a processor's cache.
@@ -11,14 +12,15 @@ _BLOCK = 64
 
 
 class Cache:
-    """Room for some texts, a slot for each. A slot's memory is taken when it is written to."""
+    """Room for some texts, a slot for each. What a slot holds before it is written to is not to be read."""
 
     def __init__(self, config: GPT2Config, slots: int, room: int) -> None:
         """Make room for texts of at most `room` tokens."""
         room = _padded(room)
         front = (config.n_layer, slots, config.n_head)
-        self._keys = np.zeros((*front, config.head_dim, room), np.float32)
-        self._values = np.zeros((*front, room, config.head_dim), np.float32)
+        keys, values = np.split(floats(self, cache_bytes(config, slots, room) // 4), 2)
+        self._keys = keys.reshape(*front, config.head_dim, room)
+        self._values = values.reshape(*front, room, config.head_dim)
         self.buffers = [Buffer.from_numpy(self._keys), Buffer.from_numpy(self._values)]
 
     def copy(self, source: int, target: int, length: int) -> None:

@@ -3,7 +3,8 @@
 from std.math import align_up, exp
 from std.memory.alloc import unsafe_alloc
 
-from .floats import F, Floats, Ids, MANY_REGISTERS, MutFloats, Vector, W
+from .floats import F, Floats, Ids, MANY_REGISTERS, MutFloats, Vector, W, load_part, store_part
+from .transpose import transpose
 
 #: How many tokens attend at a time, and how many vectors of keys or of values are held against them.
 comptime QUERIES = 6 if MANY_REGISTERS else 2
@@ -34,16 +35,24 @@ def append(
     qkv is [tokens, 3 * n_embd], a page of keys [dim, room] and one of values [room, dim].
     """
     var width = head.n_head * head.dim
-    for start in range(first, last, W):  # by blocks, since a line of the cache holds some elements of some tokens
-        var end = min(start + W, last)
+    for s in range(first, last):
+        var value = qkv.unsafe_offset(s * 3 * width + 2 * width + head.index * head.dim)
+        var to = values.unsafe_offset(head.page(pages, length + s) + (length + s) % head.room * head.dim)
         for d in range(0, head.dim, W):
-            for s in range(start, end):
-                var key = s * 3 * width + width + head.index * head.dim
-                var page = head.page(pages, length + s)
-                var token = (length + s) % head.room
-                for i in range(d, min(d + W, head.dim)):
-                    keys.unsafe_store(page + i * head.room + token, qkv.unsafe_load(key + i))
-                    values.unsafe_store(page + token * head.dim + i, qkv.unsafe_load(key + width + i))
+            store_part(to.unsafe_offset(d), load_part(value.unsafe_offset(d), head.dim - d), head.dim - d)
+    var s = first
+    while s < last:
+        var key = qkv.unsafe_offset(s * 3 * width + width + head.index * head.dim)
+        var token = (length + s) % head.room
+        var to = keys.unsafe_offset(head.page(pages, length + s) + token)
+        if s + W <= last and token + W <= head.room and head.dim % W == 0:
+            for d in range(0, head.dim, W):
+                transpose(key.unsafe_offset(d), 3 * width, to.unsafe_offset(d * head.room), head.room)
+            s += W
+        else:
+            for d in range(head.dim):
+                to.unsafe_store(d * head.room, key.unsafe_load(d))
+            s += 1
 
 
 def attend(

@@ -12,7 +12,7 @@ from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch
 from .turn import DEPTH, PANEL, Turn
 
 #: The most rows of x for which this is the faster way.
-comptime FEW = 128
+comptime FEW = 48
 #: How many rows of x are multiplied by the same part of w, at most.
 comptime ROWS = 32
 #: How many rows of w are held in registers.

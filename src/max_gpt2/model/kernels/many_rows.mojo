@@ -1,65 +1,51 @@
-"""Many rows of x times w: what takes the time is arithmetic, so parts of both are laid out for it first.
+"""Many rows of x times w: what takes the time is arithmetic, so what is multiplied lies as near as it can.
 
-The plan is that of Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication": a part of w that
-fits the core's second cache, in panels of which one fits the first, and a tile of sums that stays in registers.
+The plan is that of Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication": rows of x that fit
+the core's second cache, a panel of w beside them, and a tile of sums that stays in registers. The first tile of a
+panel takes it from where the weights lie and lays it out for the others on the way, which costs nothing.
 """
 
+from std.math import align_up, ceildiv
 from std.memory import unsafe_memset_zero
 from std.memory.alloc import unsafe_alloc
 
-from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch
+from .activations import activate
+from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch, fetch_near
 from .turn import DEPTH, PANEL, Turn
 
 #: How many rows of x a tile has.
 comptime TILE = 12 if MANY_REGISTERS else 6
 #: The last tile has this many rows, or twice, or three times as many.
 comptime THIRD = TILE // 3
-#: How many columns of w and rows of x are laid out at a time.
-comptime WIDE = 256
-comptime TALL = 20 * TILE
+#: How many rows of x are laid out at a time: they fit a second cache of 512 KiB with room to spare.
+comptime TALL = 22 * TILE
 #: The distance between rows of x once they are laid out: not a power of two, since these fall on each other in a cache.
 comptime LINE = DEPTH + 16
-#: How many rows of w ahead are asked for while it is laid out.
-comptime AHEAD = 8
 
 
 def many_rows[
     activation: StaticString
 ](x: Floats, w: Floats, bias: Floats, y: MutFloats, M: Int, K: Int, N: Int, first: Int, last: Int):
     """Compute the columns [first, last) of y, [M, N], from x, [M, K], and w, [K, N]."""
-    var panels = unsafe_alloc[Scalar[F]](DEPTH * WIDE)
-    var lines = unsafe_alloc[Scalar[F]](TALL * LINE)
-    for start in range(first, last, WIDE):
-        var count = min(WIDE, last - start)
-        for k in range(0, K, DEPTH):
-            var depth = min(DEPTH, K - k)
-            var turn = Turn(k == 0, k + depth == K)
-            _lay_out_w(w.unsafe_offset(k * N + start), panels, N, depth, count)
-            var following = w.unsafe_offset((k + depth) * N + start if k + depth < K else start + WIDE)
-            for top in range(0, M, TALL):
-                var rows = min(TALL, M - top)
-                var to = y.unsafe_offset(top * N + start)
-                _lay_out_x(x.unsafe_offset(top * K + k), lines, K, rows, depth)
-                _tiles[activation](
-                    lines, panels, bias.unsafe_offset(start), to, following, N, rows, depth, count, top == 0, turn
-                )
-    panels.unsafe_free()
+    var tall = align_up(ceildiv(M, ceildiv(M, TALL)), TILE)
+    var lines = unsafe_alloc[Scalar[F]](tall * LINE)
+    var panel = unsafe_alloc[Scalar[F]](DEPTH * PANEL)
+    for k in range(0, K, DEPTH):
+        var depth = min(DEPTH, K - k)
+        var turn = Turn(k == 0, k + depth == K)
+        for top in range(0, M, tall):
+            var rows = min(tall, M - top)
+            var then = k + depth if top + tall >= M else k  # where w goes on after the last panel
+            _lay_out_x(x.unsafe_offset(top * K + k), lines, K, rows, depth)
+            for c in range(first, last, PANEL):
+                var count = min(PANEL, last - c)
+                var here = w.unsafe_offset(k * N + c)
+                var next = PANEL if c + PANEL < last else (then - k) * N + first - c
+                var more = bias.unsafe_offset(c)
+                var to = y.unsafe_offset(top * N + c)
+                _tiles[activation](lines, here, next, panel, more, to, N, rows, depth, count, turn)
     lines.unsafe_free()
-
-
-def _lay_out_w(w: Floats, panels: MutFloats, N: Int, depth: Int, count: Int):
-    """[depth, count] of w, into panels [depth, PANEL] of which the last is filled up with zeros."""
-    var whole = count // PANEL * PANEL
-    for k in range(depth):
-        for c in range(0, whole, PANEL):
-            var to = c * depth + k * PANEL
-            comptime for part in range(0, PANEL, W):
-                fetch(w.unsafe_offset((k + AHEAD) * N + c + part))
-                panels.unsafe_store(to + part, w.unsafe_load[width=W](k * N + c + part))
-        if whole < count:
-            for part in range(PANEL):
-                var c = whole + part
-                panels.unsafe_store(whole * depth + k * PANEL + part, w.unsafe_load(k * N + c) if c < count else 0)
+    panel.unsafe_free()
 
 
 def _lay_out_x(x: Floats, lines: MutFloats, K: Int, rows: Int, depth: Int):
@@ -77,73 +63,100 @@ def _lay_out_x(x: Floats, lines: MutFloats, K: Int, rows: Int, depth: Int):
         unsafe_memset_zero(lines.unsafe_offset(rows * LINE), (TILE - rest) * LINE)
 
 
+@always_inline
 def _tiles[
     activation: StaticString
 ](
     lines: Floats,
-    panels: Floats,
+    w: Floats,
+    next: Int,
+    panel: MutFloats,
     bias: Floats,
     y: MutFloats,
-    following: Floats,
     N: Int,
     rows: Int,
     depth: Int,
     count: Int,
-    ahead: Bool,
     turn: Turn,
 ):
-    """Add what is laid out to y, [rows, count]; with `ahead`, ask meanwhile for the part of w that is next."""
-    for c in range(0, count, PANEL):
-        for m in range(0, rows, TILE):
-            var rest = min(TILE, rows - m)
+    """Add what is laid out, times a panel of w, to y, [rows, count]; ask for the panel that is `next` to it."""
+    var tiles = ceildiv(rows, TILE)
+    if count < PANEL:
+        for k in range(depth):
+            for c in range(PANEL):
+                panel.unsafe_store(k * PANEL + c, w.unsafe_load(k * N + c) if c < count else 0)
+    for t in range(tiles):
+        for k in range(t * depth // tiles, (t + 1) * depth // tiles):
+            fetch(w.unsafe_offset(next + k * N))
+            fetch(w.unsafe_offset(next + k * N + W))
+            fetch(w.unsafe_offset(next + k * N + PANEL - 1))  # a row need not begin where a line does
+        var m = t * TILE
+        var rest = min(TILE, rows - m)
 
-            def tile[T: Int, fetches: Bool]() {var}:
-                var x = lines.unsafe_offset(m * LINE)
-                var w = panels.unsafe_offset(c * depth)
-                var more = bias.unsafe_offset(c)
-                var to = y.unsafe_offset(m * N + c)
-                var next = following.unsafe_offset(c)
-                _tile[activation, T, fetches](x, w, more, to, next, N, depth, rest, min(PANEL, count - c), turn)
+        def tile[T: Int, lays_out: Bool]() {var}:
+            var x = lines.unsafe_offset(m * LINE)
+            _tile[activation, T, lays_out](x, w, panel, bias, y.unsafe_offset(m * N), N, depth, rest, count, turn)
 
-            if m == 0 and ahead:
-                tile[TILE, True]()
-            elif rest > 2 * THIRD:
-                tile[TILE, False]()
-            elif rest > THIRD:
-                tile[2 * THIRD, False]()
-            else:
-                tile[THIRD, False]()
+        if m == 0 and count == PANEL:
+            tile[TILE, True]()
+        elif rest > 2 * THIRD:
+            tile[TILE, False]()
+        elif rest > THIRD:
+            tile[2 * THIRD, False]()
+        else:
+            tile[THIRD, False]()
 
 
 def _tile[
-    activation: StaticString, T: Int, fetches: Bool
+    activation: StaticString, T: Int, lays_out: Bool
 ](
     lines: Floats,
-    panel: Floats,
+    w: Floats,
+    panel: MutFloats,
     bias: Floats,
     y: MutFloats,
-    following: Floats,
     N: Int,
     depth: Int,
     rows: Int,
     count: Int,
     turn: Turn,
 ):
-    """Add one tile of T rows to y, [rows, count]."""
+    """Add one tile of T rows to y, [rows, count]. With `lays_out`, w is laid out as the panel meanwhile."""
     var left = Array[Vector, T](fill=0)
     var right = Array[Vector, T](fill=0)
+    comptime for m in range(T):
+        fetch_near(y.unsafe_offset(m * N))
+        fetch_near(y.unsafe_offset(m * N + W))
     for k in range(depth):
-        comptime if fetches:
-            fetch(following.unsafe_offset(k * N))
-            fetch(following.unsafe_offset(k * N + W))
-        var panel_left = panel.unsafe_load[width=W](k * PANEL)
-        var panel_right = panel.unsafe_load[width=W](k * PANEL + W)
+        var of_left: Vector
+        var of_right: Vector
+        comptime if lays_out:
+            of_left = w.unsafe_load[width=W](k * N)
+            of_right = w.unsafe_load[width=W](k * N + W)
+            panel.unsafe_store(k * PANEL, of_left)
+            panel.unsafe_store(k * PANEL + W, of_right)
+        else:
+            of_left = panel.unsafe_load[width=W](k * PANEL)
+            of_right = panel.unsafe_load[width=W](k * PANEL + W)
         comptime for m in range(T):
             var factor = Vector(lines.unsafe_load(m * LINE + k))
-            left[m] = panel_left.fma(factor, left[m])
-            right[m] = panel_right.fma(factor, right[m])
+            left[m] = of_left.fma(factor, left[m])
+            right[m] = of_right.fma(factor, right[m])
+    if rows < T or count < PANEL:
+        comptime for m in range(T):
+            if m < rows:
+                turn.add[activation](bias, y.unsafe_offset(m * N), left[m], count)
+                if count > W:
+                    turn.add[activation](bias.unsafe_offset(W), y.unsafe_offset(m * N + W), right[m], count - W)
+        return
     comptime for m in range(T):
-        if m < rows:
-            turn.add[activation](bias, y.unsafe_offset(m * N), left[m], count)
-            if count > W:
-                turn.add[activation](bias.unsafe_offset(W), y.unsafe_offset(m * N + W), right[m], count - W)
+        var before = bias if turn.first else y.unsafe_offset(m * N)
+        left[m] += before.unsafe_load[width=W](0)
+        right[m] += before.unsafe_load[width=W](W)
+    if turn.last:
+        comptime for m in range(T):
+            left[m] = activate[activation](left[m])
+            right[m] = activate[activation](right[m])
+    comptime for m in range(T):
+        y.unsafe_store(m * N, left[m])
+        y.unsafe_store(m * N + W, right[m])

@@ -11,7 +11,7 @@ _spare: list[np.ndarray] = []
 
 
 def floats(owner: object, count: int) -> np.ndarray:
-    """Return so many float32, of any finite or other value, for as long as their owner lives: [count].
+    """Return so many float32, of whatever value, for as long as their owner lives: [count].
 
     Memory that nobody had before is taken when it is written to.
     """

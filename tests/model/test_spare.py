@@ -26,8 +26,9 @@ def test_what_an_owner_leaves_is_taken_again() -> None:
     beside = spare.floats(other, 100)
     assert not np.shares_memory(memory, beside)  # both live
     del owner
-    assert np.shares_memory(memory, spare.floats(Owner(), 70))
-    assert not np.shares_memory(beside, spare.floats(other, 70))
+    after = Owner()
+    assert np.shares_memory(memory, spare.floats(after, 70))
+    assert not np.shares_memory(memory, spare.floats(other, 70))  # only one has it
 
 
 def test_what_is_too_small_is_let_go() -> None:

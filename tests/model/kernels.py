@@ -98,9 +98,9 @@ class TwoWays(Module[..., tuple[Tensor, ...]]):
     def __init__(self, config: GPT2Config) -> None:
         self.block = Block(config, operations("mojo"))
 
-    def forward(self, x: Tensor, *attending: Tensor) -> tuple[Tensor, ...]:
-        """[tokens, n_embd] and what `Attention` wants -> [tokens, n_embd] twice."""
-        return self.block(x, *attending), self.block.states(x, *attending)[-1]
+    def forward(self, x: Tensor, kept: Tensor, *attending: Tensor) -> tuple[Tensor, ...]:
+        """[tokens, n_embd], [kept] of int64, and what `Attention` wants -> [kept, n_embd], [tokens, n_embd]."""
+        return self.block(x, kept, *attending), self.block.states(x, *attending)[-1]
 
 
 class CompiledTwoWays:
@@ -109,6 +109,7 @@ class CompiledTwoWays:
     def __init__(self, config: GPT2Config, weights: dict[str, np.ndarray]) -> None:
         types: list[Any] = [
             TensorType(DType.float32, ["tokens", config.n_embd], device=CPU()),
+            ids_type("kept"),
             TensorType(DType.int64, [], device=CPU()),
             TensorType(DType.float32, [], device=CPU()),
             *(ids_type(name) for name in ("offsets", "texts", "texts")),

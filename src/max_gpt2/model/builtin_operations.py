@@ -71,9 +71,10 @@ class BuiltinOperations:
         weights = F.softmax(query @ keys * scale + mask)  # [n_head, seq, total]
         return (weights @ values).transpose(0, 1).reshape([seq, n_head * head_dim])
 
-    def block(self, x: Tensor, block: "Block", layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
+    def block(self, x: Tensor, block: "Block", kept: Tensor, layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
         """See `Operations`."""
-        return block.states(x, layer, scale, *texts)[-1]
+        attended = x + block.attn(block.ln_1(x), layer, scale, *texts)
+        return block.feed(attended if kept.shape == x.shape[:1] else F.gather(attended, kept, axis=0))[-1]
 
     def logits(self, x: Tensor, weight: Tensor) -> Tensor:
         """See `Operations`."""

@@ -40,7 +40,7 @@ class MojoOperations:
         shape = TensorType(DType.float32, [qkv.shape[0], qkv.shape[1] // 3], DeviceRef.CPU())
         return _in_place(f"gpt2.{which}attention", [TensorValue(qkv), *cache, *_values(layer, scale)], [shape])
 
-    def block(self, x: Tensor, block: "Block", layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
+    def block(self, x: Tensor, block: "Block", kept: Tensor, layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
         """See `Operations`; the threads stay together over all of it."""
         which, cache = self.cached(*texts)
         n_embd, n_inner = (int(length) for length in block.mlp.c_fc.weight.shape)
@@ -48,9 +48,9 @@ class MojoOperations:
         parts: list[Conv1D | LayerNorm] = [block.ln_1, attn.c_attn, attn.c_proj, block.ln_2, mlp.c_fc, mlp.c_proj]
         weights = [one for part in parts for one in _values(part.weight, part.bias)]
         rest = _values(layer, scale, _number(block.ln_1.eps))
-        widths = (n_embd, 2 * n_embd + max(4 * n_embd, n_inner))
-        types = [TensorType(DType.float32, [x.shape[0], width], DeviceRef.CPU()) for width in widths]
-        inputs = [TensorValue(x), *weights, *cache, *rest]
+        shapes = [kept.shape[0], n_embd], [x.shape[0], 2 * n_embd + max(4 * n_embd, n_inner)]
+        types = [TensorType(DType.float32, shape, DeviceRef.CPU()) for shape in shapes]
+        inputs = [*_values(x, kept), *weights, *cache, *rest]
         return _in_place(f"gpt2.{which}block", inputs, types, activation=block.mlp.c_fc.activation)
 
     def cached(self, *texts: Tensor) -> tuple[str, list[Value[Any]]]:

@@ -65,8 +65,11 @@ class Operations(Protocol):
         """
         ...
 
-    def block(self, x: Tensor, block: "Block", layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
-        """Apply a block, with `layer`, `scale` and `texts` as for `attention`: [tokens, n_embd] -> [tokens, n_embd]."""
+    def block(self, x: Tensor, block: "Block", kept: Tensor, layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
+        """Apply a block, and return it for the tokens `kept`: [tokens, n_embd], [kept] of int64 -> [kept, n_embd].
+
+        The numbers of the tokens rise. `layer`, `scale` and `texts` are as for `attention`.
+        """
         ...
 
     def logits(self, x: Tensor, weight: Tensor) -> Tensor:

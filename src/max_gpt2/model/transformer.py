@@ -37,22 +37,28 @@ class Block(Module[..., Tensor]):
         self.mlp = MLP(config, operations)
         self.operations = operations
 
-    def forward(self, x: Tensor, *attending: Tensor) -> Tensor:
-        """Apply the block: [tokens, n_embd] -> [tokens, n_embd]; `attending` is what `Attention` wants."""
-        return self.operations.block(x, self, *attending)
+    def forward(self, x: Tensor, kept: Tensor, *attending: Tensor) -> Tensor:
+        """Apply the block, and return it for some tokens: [tokens, n_embd], [kept] of int64 -> [kept, n_embd].
+
+        `kept` are numbers of tokens that rise; `attending` is what `Attention` wants.
+        """
+        return self.operations.block(x, self, kept, *attending)
 
     def states(self, x: Tensor, *attending: Tensor) -> tuple[Tensor, ...]:
         """Apply the block and return all of `BLOCK_STATES`, each [tokens, n_embd]."""
         normed = self.ln_1(x)
         attended = self.attn(normed, *attending)
-        x = x + attended
-        normed_again = self.ln_2(x)
-        fed = self.mlp(normed_again)
-        return normed, attended, normed_again, fed, x + fed
+        return normed, attended, *self.feed(x + attended)
+
+    def feed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Apply what comes after the attention, and return the last three of `BLOCK_STATES`, each [tokens, n_embd]."""
+        normed = self.ln_2(x)
+        fed = self.mlp(normed)
+        return normed, fed, x + fed
 
 
 class Transformer(Module[..., Tensor]):
-    """Token ids to the last hidden states."""
+    """Token ids to the last hidden states of the tokens that are asked for."""
 
     def __init__(self, config: GPT2Config, operations: Operations) -> None:
         """Make the parts; their names are those of the checkpoint."""
@@ -63,13 +69,19 @@ class Transformer(Module[..., Tensor]):
         self.scales = [config.attention_scale(layer) for layer in range(config.n_layer)]
         self.operations = operations
 
-    def forward(self, ids: Tensor, positions: Tensor, *texts: Tensor) -> Tensor:
-        """Return the last hidden states: [tokens] of int64, twice -> [tokens, n_embd]; `texts` is a `Texts`."""
+    def forward(self, ids: Tensor, positions: Tensor, kept: Tensor, *texts: Tensor) -> Tensor:
+        """Return the last hidden states of the tokens `kept`, which rise; `texts` is a `Texts`.
+
+        [tokens] of int64, twice, and [kept] of int64 -> [kept, n_embd].
+        """
         x = self.embed(ids, positions)
-        for block, layer in zip(self.h, self._layers(), strict=True):
+        every = F.arange(0, Tensor.from_dim(x.shape[0]), 1, x.shape[0], dtype=DType.int64)
+        *layers, last = zip(self.h, self._layers(), strict=True)
+        for block, layer in layers:
             # One subgraph serves all layers: they differ in their weights, and in what is handed in.
-            x = as_subgraph(block, name="block")(x, *layer, *texts)
-        return self.ln_f(x)
+            x = as_subgraph(block, name="block")(x, every, *layer, *texts)
+        block, layer = last
+        return self.ln_f(block(x, kept, *layer, *texts))
 
     def embed(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Add what each token means and where it stands: [tokens] of int64, twice -> [tokens, n_embd]."""
@@ -116,5 +128,5 @@ class LanguageModel(Module[..., Tensor]):
 
         All but the rest is a `NewTokens`; the rest is the two buffers of a `Cache`, and what the operations want.
         """
-        x = self.transformer(ids, positions, offsets, lengths, slots, *rest)
-        return self.operations.logits(F.gather(x, kept, axis=0), self.lm_head())
+        x = self.transformer(ids, positions, kept, offsets, lengths, slots, *rest)
+        return self.operations.logits(x, self.lm_head())

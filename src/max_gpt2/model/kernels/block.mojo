@@ -1,7 +1,8 @@
 """A block in one go: x + attention(layer_norm(x)), and to that the mlp(layer_norm()) of it.
 
 The threads stay together over all parts. Each number is computed as by the operations one by one. `work` is room for
-what lies between the parts.
+what lies between the parts. What nobody asks for ends with the attention, where others look at it: only the tokens
+`kept` go through what comes after it.
 """
 
 import extensibility
@@ -10,24 +11,26 @@ from extensibility.managed_tensor_slice import _MutableInputTensor as MutableInp
 from max.gpu.host import DeviceContext
 
 from .attention import ATTENTION_PARTS, attention
-from .cached import Cache, New, new_tokens, pages_of_layer, slots_of_layer
+from .cached import Cache, Int64s, New, new_tokens, pages_of_layer, slots_of_layer
 from .crew import Crew, work_together
 from .floats import F
 from .layer_norm import layer_norm
 from .linear import linear, linear_onto
+from .take import take
 
 comptime Matrix = InputTensor[dtype=DType.float32, rank=2, ...]
 comptime Line = InputTensor[dtype=DType.float32, rank=1, ...]
 comptime Result = OutputTensor[dtype=DType.float32, rank=2, ...]
-#: What a crew counts: a normalization and two linear layers for each half, and the attention.
-comptime PARTS = 6 + ATTENTION_PARTS
+#: What a crew counts: a normalization and two linear layers for each half, the attention, and two to take rows along.
+comptime PARTS = 8 + ATTENTION_PARTS
 
 
 @extensibility.register("gpt2.block")
 struct Block:
-    """[tokens, n_embd] -> [tokens, n_embd], with the cache of `Attention`.
+    """[tokens, n_embd], [kept] of int64 -> [kept, n_embd], with the cache of `Attention`.
 
-    `work` is [tokens, 2 * n_embd + max(4 * n_embd, n_inner)].
+    The tokens kept are numbers that rise: as many as there are tokens are all of them. `work` is
+    [tokens, 2 * n_embd + max(4 * n_embd, n_inner)].
     """
 
     @staticmethod
@@ -37,6 +40,7 @@ struct Block:
         y: Result,
         work: Result,
         x: Matrix,
+        kept: Int64s,
         norm_weight: Line,
         norm_bias: Line,
         attn_weight: Matrix,
@@ -51,9 +55,9 @@ struct Block:
         out_bias: Line,
         keys: MutableInputTensor[dtype=DType.float32, rank=5, ...],
         values: MutableInputTensor[dtype=DType.float32, rank=5, ...],
-        offsets: InputTensor[dtype=DType.int64, rank=1, ...],
-        lengths: InputTensor[dtype=DType.int64, rank=1, ...],
-        slots: InputTensor[dtype=DType.int64, rank=1, ...],
+        offsets: Int64s,
+        lengths: Int64s,
+        slots: Int64s,
         layer: Scalar[DType.int64],
         scale: Scalar[DType.float32],
         eps: Scalar[DType.float32],
@@ -64,6 +68,7 @@ struct Block:
             y,
             work,
             x,
+            kept,
             norm_weight,
             norm_bias,
             attn_weight,
@@ -94,6 +99,7 @@ struct PagedBlock:
         y: Result,
         work: Result,
         x: Matrix,
+        kept: Int64s,
         norm_weight: Line,
         norm_bias: Line,
         attn_weight: Matrix,
@@ -107,8 +113,8 @@ struct PagedBlock:
         out_weight: Matrix,
         out_bias: Line,
         blocks: MutableInputTensor[dtype=DType.float32, rank=6, ...],
-        offsets: InputTensor[dtype=DType.int64, rank=1, ...],
-        lengths: InputTensor[dtype=DType.int64, rank=1, ...],
+        offsets: Int64s,
+        lengths: Int64s,
         table: InputTensor[dtype=DType.int64, rank=2, ...],
         layer: Scalar[DType.int64],
         scale: Scalar[DType.float32],
@@ -120,6 +126,7 @@ struct PagedBlock:
             y,
             work,
             x,
+            kept,
             norm_weight,
             norm_bias,
             attn_weight,
@@ -146,6 +153,7 @@ def _block[
     y: Result,
     work: Result,
     x: Matrix,
+    kept: Int64s,
     norm_weight: Line,
     norm_bias: Line,
     attn_weight: Matrix,
@@ -165,14 +173,18 @@ def _block[
 ):
     var M = x.dim_size(0)
     var N = x.dim_size(1)
+    var R = kept.dim_size(0)
     var inner = fc_weight.dim_size(1)
-    var x_at = x.unsafe_ptr()
-    var y_at = y.unsafe_ptr()
-    var between = work.unsafe_ptr()
+    var kept_at = kept.unsafe_ptr()
+    var x_at = x.unsafe_ptr().unsafe_mut_cast[True]().unsafe_origin_cast[MutUntrackedOrigin]()
+    var y_at = y.unsafe_ptr().unsafe_origin_cast[MutUntrackedOrigin]()
+    var between = work.unsafe_ptr().unsafe_origin_cast[MutUntrackedOrigin]()
     var normed = between.unsafe_offset(M * N)
     var qkv = normed.unsafe_offset(M * N)
     var mixed = qkv.unsafe_offset(M * 3 * N)
     var hidden = qkv  # which nobody needs any more
+    var onto = x_at if R == M else y_at
+    var attended = mixed if R == M else normed
     var gamma = norm_weight.unsafe_ptr()
     var beta = norm_bias.unsafe_ptr()
     var attn = attn_weight.unsafe_ptr()
@@ -191,9 +203,12 @@ def _block[
         linear["none"](crew, 1, normed, attn, attn_more, qkv, M, N, 3 * N)
         attention(crew, 2, qkv, cache, new, mixed, scale)
         comptime then = 2 + ATTENTION_PARTS
-        linear_onto(crew, then, mixed, proj, proj_more, x_at, between, M, N, N)
-        layer_norm(crew, then + 1, between, second_gamma, second_beta, normed, M, N, eps)
-        linear[activation](crew, then + 2, normed, fc, fc_more, hidden, M, N, inner)
-        linear_onto(crew, then + 3, hidden, out, out_more, between, y_at, M, inner, N)
+        if R < M:
+            take(crew, then, x_at, kept_at, onto, R, N)
+            take(crew, then + 1, mixed, kept_at, attended, R, N)
+        linear_onto(crew, then + 2, attended, proj, proj_more, onto, between, R, N, N)
+        layer_norm(crew, then + 3, between, second_gamma, second_beta, normed, R, N, eps)
+        linear[activation](crew, then + 4, normed, fc, fc_more, hidden, R, N, inner)
+        linear_onto(crew, then + 5, hidden, out, out_more, between, y_at, R, inner, N)
 
     work_together[PARTS](parts)

@@ -1,7 +1,7 @@
 """Not many rows of x times w: the weights come from memory once, where they lie, while their products are computed.
 
 Some rows of w are held in registers at a time, and what all rows of x make of them is added to sums that stay in the
-core's first cache. So each number of w is loaded once for `ROWS` rows of x, and is asked for before it is needed.
+core's first cache. So each number of w is loaded once, and is asked for before it is needed.
 """
 
 from std.math import align_up, ceildiv
@@ -12,9 +12,7 @@ from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch
 from .turn import DEPTH, PANEL, Turn
 
 #: The most rows of x for which this is the faster way.
-comptime FEW = 48
-#: How many rows of x are multiplied by the same part of w, at most.
-comptime ROWS = 32
+comptime FEW = 28
 #: How many rows of w are held in registers.
 comptime GROUP = 8 if MANY_REGISTERS else 4
 #: How many sums there are at a time: they take three quarters of a first cache of 32 KiB.
@@ -25,25 +23,19 @@ def few_rows[
     activation: StaticString
 ](x: Floats, w: Floats, bias: Floats, y: MutFloats, M: Int, K: Int, N: Int, first: Int, last: Int):
     """Compute the columns [first, last) of y, [M, N], from x, [M, K], and w, [K, N]."""
-    var tall = ceildiv(M, ceildiv(M, ROWS))
-    var passes = ceildiv((last - first) * tall, SUMS)
+    var passes = ceildiv((last - first) * M, SUMS)
     var wide = align_up(ceildiv(last - first, passes), PANEL)
-    var sums = unsafe_alloc[Scalar[F]](tall * wide)
+    var sums = unsafe_alloc[Scalar[F]](M * wide)
     var lines = unsafe_alloc[Scalar[F]](M * DEPTH)
     for k in range(0, K, DEPTH):
         var depth = min(DEPTH, K - k)
         var turn = Turn(k == 0, k + depth == K)
-        for top in range(0, M, tall):
-            _lay_out(x.unsafe_offset(top * K + k), lines.unsafe_offset(top * depth), K, min(tall, M - top), depth)
+        _lay_out(x.unsafe_offset(k), lines, K, M, depth)
         for start in range(first, last, wide):
             var count = min(wide, last - start)
-            for top in range(0, M, tall):
-                var rows = min(tall, M - top)
-                var of_x = lines.unsafe_offset(top * depth)
-                var to = y.unsafe_offset(top * N + start)
-                unsafe_memset_zero(sums, rows * wide)
-                _multiply(of_x, w.unsafe_offset(k * N + start), sums, N, rows, depth, count)
-                _add[activation](sums, bias.unsafe_offset(start), to, N, rows, count, turn)
+            unsafe_memset_zero(sums, M * wide)
+            _multiply(lines, w.unsafe_offset(k * N + start), sums, N, M, depth, count)
+            _add[activation](sums, bias.unsafe_offset(start), y.unsafe_offset(start), N, M, count, turn)
     sums.unsafe_free()
     lines.unsafe_free()
 

@@ -86,16 +86,16 @@ def _tiles[
             for c in range(PANEL):
                 panel.unsafe_store(k * PANEL + c, w.unsafe_load(k * N + c) if c < count else 0)
     for t in range(tiles):
-        for k in range(t * depth // tiles, (t + 1) * depth // tiles):
-            fetch(w.unsafe_offset(next + k * N))
-            fetch(w.unsafe_offset(next + k * N + W))
-            fetch(w.unsafe_offset(next + k * N + PANEL - 1))  # a row need not begin where a line does
+        # The next panel is asked for by three tiles, line by line: a row of it need not begin where a line does.
+        var line = next + (t * W if t < 2 else PANEL - 1)
+        var pace = N if t < 3 else 0
         var m = t * TILE
         var rest = min(TILE, rows - m)
 
         def tile[T: Int, lays_out: Bool]() {var}:
             var x = lines.unsafe_offset(m * LINE)
-            _tile[activation, T, lays_out](x, w, panel, bias, y.unsafe_offset(m * N), N, depth, rest, count, turn)
+            var to = y.unsafe_offset(m * N)
+            _tile[activation, T, lays_out](x, w, line, pace, panel, bias, to, N, depth, rest, count, turn)
 
         if m == 0 and count == PANEL:
             tile[TILE, True]()
@@ -112,6 +112,8 @@ def _tile[
 ](
     lines: Floats,
     w: Floats,
+    line: Int,
+    pace: Int,
     panel: MutFloats,
     bias: Floats,
     y: MutFloats,
@@ -121,7 +123,11 @@ def _tile[
     count: Int,
     turn: Turn,
 ):
-    """Add one tile of T rows to y, [rows, count]. With `lays_out`, w is laid out as the panel meanwhile."""
+    """Add one tile of T rows to y, [rows, count]; ask for `depth` places of w, from `line` on and `pace` apart.
+
+    A place for each row of w and no more: a core that asks for many at a time waits for all of them. With `lays_out`, w
+    is laid out as the panel meanwhile.
+    """
     var left = Array[Vector, T](fill=0)
     var right = Array[Vector, T](fill=0)
     comptime for m in range(T):
@@ -130,6 +136,7 @@ def _tile[
     for k in range(depth):
         var of_left: Vector
         var of_right: Vector
+        fetch(w.unsafe_offset(line + k * pace))
         comptime if lays_out:
             of_left = w.unsafe_load[width=W](k * N)
             of_right = w.unsafe_load[width=W](k * N + W)

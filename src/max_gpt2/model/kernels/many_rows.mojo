@@ -30,12 +30,12 @@ def many_rows[
     var tall = align_up(ceildiv(M, ceildiv(M, TALL)), TILE)
     var lines = unsafe_alloc[Scalar[F]](tall * LINE)
     var panel = unsafe_alloc[Scalar[F]](DEPTH * PANEL)
-    for k in range(0, K, DEPTH):
-        var depth = min(DEPTH, K - k)
-        var turn = Turn(k == 0, k + depth == K)
-        for top in range(0, M, tall):
-            var rows = min(tall, M - top)
-            var then = k + depth if top + tall >= M else k  # where w goes on after the last panel
+    for top in range(0, M, tall):
+        var rows = min(tall, M - top)
+        for k in range(0, K, DEPTH):
+            var depth = min(DEPTH, K - k)
+            var turn = Turn(k == 0, k + depth == K)
+            var then = 0 if turn.last and top + tall < M else k + depth  # where w goes on after the last panel
             _lay_out_x(x.unsafe_offset(top * K + k), lines, K, rows, depth)
             for c in range(first, last, PANEL):
                 var count = min(PANEL, last - c)

@@ -3,7 +3,7 @@
 from std.math import align_up, exp
 from std.memory.alloc import unsafe_alloc
 
-from .floats import F, Floats, Ids, MANY_REGISTERS, MutFloats, Vector, W, load_part, store_part
+from .floats import F, Floats, Ids, MANY_REGISTERS, MutFloats, Vector, W, fetch, load_part, store_part
 from .transpose import transpose
 
 #: How many tokens attend at a time, and how many vectors of keys or of values are held against them.
@@ -26,6 +26,11 @@ struct Head(TrivialRegisterPassable):
         """Where the page of a token begins."""
         return Int(pages.unsafe_load(token // self.room)) * self.stride
 
+    @always_inline
+    def place(self, pages: Ids, token: Int) -> Int:
+        """Where the key of a token begins, in a page of keys."""
+        return self.page(pages, token) + token % self.room
+
 
 def append(
     head: Head, qkv: Floats, keys: MutFloats, values: MutFloats, pages: Ids, length: Int, first: Int, last: Int
@@ -44,7 +49,7 @@ def append(
     while s < last:
         var key = qkv.unsafe_offset(s * 3 * width + width + head.index * head.dim)
         var token = (length + s) % head.room
-        var to = keys.unsafe_offset(head.page(pages, length + s) + token)
+        var to = keys.unsafe_offset(head.place(pages, length + s))
         if s + W <= last and token + W <= head.room and head.dim % W == 0:
             for d in range(0, head.dim, W):
                 transpose(key.unsafe_offset(d), 3 * width, to.unsafe_offset(d * head.room), head.room)
@@ -100,8 +105,9 @@ def _attend[
     var query = qkv.unsafe_offset(s * 3 * width + head.index * head.dim)
     var seen = length + s + Q  # by the last of them
     for t in range(0, seen, VECTORS * W):
-        var block = keys.unsafe_offset(head.page(pages, t) + t % head.room)
-        _scores[Q](query, 3 * width, block, scores.unsafe_offset(t), stride, scale, head)
+        var block = head.place(pages, t)
+        var next = head.place(pages, t + VECTORS * W) - block if t + VECTORS * W < seen else 0
+        _scores[Q](query, 3 * width, keys.unsafe_offset(block), next, scores.unsafe_offset(t), stride, scale, head)
     var factors = Array[Scalar[F], Q](fill=0)
     comptime for q in range(Q):
         factors[q] = 1 / _softmax(scores.unsafe_offset(q * stride), length + s + q + 1, align_up(seen, VECTORS * W))
@@ -121,12 +127,23 @@ def _attend[
 @always_inline
 def _scores[
     Q: Int
-](query: Floats, query_stride: Int, keys: Floats, scores: MutFloats, stride: Int, scale: Scalar[F], head: Head):
-    """The scores of Q tokens with VECTORS * W others."""
+](
+    query: Floats,
+    query_stride: Int,
+    keys: Floats,
+    next: Int,
+    scores: MutFloats,
+    stride: Int,
+    scale: Scalar[F],
+    head: Head,
+):
+    """The scores of Q tokens with VECTORS * W others; ask for the keys that are `next` to theirs."""
     var sums = Array[Vector, Q * VECTORS](fill=0)
     for d in range(head.dim):
         comptime for v in range(VECTORS):
             var key = keys.unsafe_load[width=W](d * head.room + v * W)
+            comptime if Q == 1:  # for more, the keys are looked at often enough to be near
+                fetch(keys.unsafe_offset(next + d * head.room + v * W))
             comptime for q in range(Q):
                 var factor = Vector(query.unsafe_load(q * query_stride + d))
                 sums[q * VECTORS + v] = key.fma(factor, sums[q * VECTORS + v])

@@ -86,10 +86,11 @@ def _tiles[
             for c in range(PANEL):
                 panel.unsafe_store(k * PANEL + c, w.unsafe_load(k * N + c) if c < count else 0)
     for t in range(tiles):
-        # The next panel is asked for by three tiles, line by line: in a file, a row of it does not begin where a line
-        # does, and a number may lie in two of them.
-        var line = next + t * W
-        var pace = N if t < 3 else 0
+        # The next panel is asked for shortly before it is needed, by three tiles, line by line: in a file, a row of it
+        # does not begin where a line does, and a number may lie in two of them.
+        var nth = t - max(0, tiles - 4)
+        var line = next + nth * W
+        var pace = N if 0 <= nth < 3 else 0
         var m = t * TILE
         var rest = min(TILE, rows - m)
 

@@ -48,8 +48,8 @@ class MojoOperations:
         parts: list[Conv1D | LayerNorm] = [block.ln_1, attn.c_attn, attn.c_proj, block.ln_2, mlp.c_fc, mlp.c_proj]
         weights = [one for part in parts for one in _values(part.weight, part.bias)]
         rest = _values(layer, scale, _number(block.ln_1.eps))
-        shapes = [kept.shape[0], n_embd], [x.shape[0], 2 * n_embd + max(4 * n_embd, n_inner)]
-        types = [TensorType(DType.float32, shape, DeviceRef.CPU()) for shape in shapes]
+        sizes = ((kept.shape[0], n_embd), (x.shape[0], 2 * n_embd + max(4 * n_embd, n_inner)))
+        types = [TensorType(DType.float32, [rows, width], DeviceRef.CPU()) for rows, width in sizes]
         inputs = [*_values(x, kept), *weights, *cache, *rest]
         return _in_place(f"gpt2.{which}block", inputs, types, activation=block.mlp.c_fc.activation)
 

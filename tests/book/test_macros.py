@@ -33,7 +33,7 @@ def test_a_whole_file() -> None:
         ("main.py", "CONV1D", 'CONV1D = ("attn.c_attn.weight"', '"mlp.c_proj.weight")'),
         ("tests/book/pages.py", "BOOK", 'BOOK = ROOT / "book"', 'BOOK = ROOT / "book"'),
         (KERNEL, "append", "def append(", "            s += 1"),
-        (KERNEL, "Head", "@fieldwise_init", "* self.stride"),
+        (KERNEL, "Head", "@fieldwise_init", "token % self.room"),
         ("src/max_gpt2/model/kernels/attention.mojo", "execute", "@staticmethod", "work_together["),
     ],
 )

@@ -48,7 +48,7 @@ class MojoOperations:
         parts: list[Conv1D | LayerNorm] = [block.ln_1, attn.c_attn, attn.c_proj, block.ln_2, mlp.c_fc, mlp.c_proj]
         weights = [one for part in parts for one in _values(part.weight, part.bias)]
         rest = _values(layer, scale, _number(block.ln_1.eps))
-        sizes = ((kept.shape[0], n_embd), (x.shape[0], 2 * n_embd + max(4 * n_embd, n_inner)))
+        sizes = ((kept.shape[0], n_embd), (x.shape[0], _room(n_embd, n_inner)))
         types = [TensorType(DType.float32, [rows, width], DeviceRef.CPU()) for rows, width in sizes]
         inputs = [*_values(x, kept), *weights, *cache, *rest]
         return _in_place(f"gpt2.{which}block", inputs, types, activation=block.mlp.c_fc.activation)
@@ -71,6 +71,15 @@ class PagedOperations(MojoOperations):
         """Return the same for a `PagedTexts`."""
         one = PagedTexts(*texts)
         return "paged_", [one.blocks.__buffervalue__(), *_values(one.offsets, one.lengths, one.table)]
+
+
+def _room(n_embd: int, n_inner: int) -> int:
+    """Return how many numbers a block keeps for a token between its parts, at most.
+
+    Of each 256 in a row, or what is left of them, a matrix takes up to 272: see `kernels/rows.mojo`.
+    """
+    matrices, columns = 4, 2 * n_embd + max(4 * n_embd, n_inner)
+    return (columns // 256 + matrices) * 272
 
 
 def _number(value: float) -> Tensor:

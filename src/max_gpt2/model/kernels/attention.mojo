@@ -16,7 +16,8 @@ from std.math import ceildiv
 from .attention_head import Head, append, attend
 from .cached import Cache, New, new_tokens, pages_of_layer, slots_of_layer
 from .crew import Crew, work_together
-from .floats import F, Floats, MutFloats
+from .floats import F
+from .rows import Rows, rows_of
 
 #: So many tokens of a text are one piece of work, for one head.
 comptime PIECE = 48
@@ -50,11 +51,11 @@ struct Attention:
     ) raises:
         var cache = slots_of_layer(keys, values, slots, Int(layer))
         var new = new_tokens(offsets, lengths)
-        var qkv_at = qkv.unsafe_ptr()
-        var y_at = y.unsafe_ptr()
+        var qkv_rows = rows_of(qkv)
+        var y_rows = rows_of(y)
 
         def work(crew: Crew) {var}:
-            attention(crew, 0, qkv_at, cache, new, y_at, scale)
+            attention(crew, 0, qkv_rows, cache, new, y_rows, scale)
 
         work_together[ATTENTION_PARTS](work)
 
@@ -84,18 +85,18 @@ struct PagedAttention:
     ) raises:
         var cache = pages_of_layer(blocks, table, Int(layer))
         var new = new_tokens(offsets, lengths)
-        var qkv_at = qkv.unsafe_ptr()
-        var y_at = y.unsafe_ptr()
+        var qkv_rows = rows_of(qkv)
+        var y_rows = rows_of(y)
 
         def work(crew: Crew) {var}:
-            attention(crew, 0, qkv_at, cache, new, y_at, scale)
+            attention(crew, 0, qkv_rows, cache, new, y_rows, scale)
 
         work_together[ATTENTION_PARTS](work)
 
 
 @always_inline
-def attention(crew: Crew, part: Int, qkv: Floats, cache: Cache, new: New, y: MutFloats, scale: Scalar[F]):
-    """The parts [part, part + ATTENTION_PARTS) of what a crew does."""
+def attention(crew: Crew, part: Int, qkv: Rows, cache: Cache, new: New, y: Rows, scale: Scalar[F]):
+    """The parts [part, part + ATTENTION_PARTS) of what a crew does; rows of qkv are in one piece."""
     var n_head = cache.head.n_head
     var dim = cache.head.dim
     var size = dim * cache.head.room
@@ -112,8 +113,8 @@ def attention(crew: Crew, part: Int, qkv: Floats, cache: Cache, new: New, y: Mut
         if first < last:
             var head = Head(h, n_head, dim, cache.head.room, cache.head.stride)
             var pages = cache.table.unsafe_offset(text * cache.width)
-            var tokens = qkv.unsafe_offset(start * 3 * n_head * dim)
-            var to = y.unsafe_offset(start * n_head * dim)
+            var tokens = qkv.below(start)
+            var to = y.below(start)
             var keys = cache.keys.unsafe_offset(h * size)
             var values = cache.values.unsafe_offset(h * size)
             comptime if appends:

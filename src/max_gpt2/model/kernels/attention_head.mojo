@@ -4,6 +4,7 @@ from std.math import align_up, exp
 from std.memory.alloc import unsafe_alloc
 
 from .floats import F, Floats, Ids, MANY_REGISTERS, MutFloats, Vector, W, fetch, load_part, store_part
+from .rows import Rows
 from .transpose import transpose
 
 #: How many tokens attend at a time, and how many vectors of keys or of values are held against them.
@@ -33,7 +34,7 @@ struct Head(TrivialRegisterPassable):
 
 
 def append(
-    head: Head, qkv: Floats, keys: MutFloats, values: MutFloats, pages: Ids, length: Int, first: Int, last: Int
+    head: Head, qkv: Rows, keys: MutFloats, values: MutFloats, pages: Ids, length: Int, first: Int, last: Int
 ):
     """Put the keys and values of the new tokens [first, last) behind the `length` that are in the cache.
 
@@ -41,18 +42,18 @@ def append(
     """
     var width = head.n_head * head.dim
     for s in range(first, last):
-        var value = qkv.unsafe_offset(s * 3 * width + 2 * width + head.index * head.dim)
+        var value = qkv.at(s, 2 * width + head.index * head.dim)
         var to = values.unsafe_offset(head.page(pages, length + s) + (length + s) % head.room * head.dim)
         for d in range(0, head.dim, W):
             store_part(to.unsafe_offset(d), load_part(value.unsafe_offset(d), head.dim - d), head.dim - d)
     var s = first
     while s < last:
-        var key = qkv.unsafe_offset(s * 3 * width + width + head.index * head.dim)
+        var key = qkv.at(s, width + head.index * head.dim)
         var token = (length + s) % head.room
         var to = keys.unsafe_offset(head.place(pages, length + s))
         if s + W <= last and token + W <= head.room and head.dim % W == 0:
             for d in range(0, head.dim, W):
-                transpose(key.unsafe_offset(d), 3 * width, to.unsafe_offset(d * head.room), head.room)
+                transpose(key.unsafe_offset(d), qkv.apart, to.unsafe_offset(d * head.room), head.room)
             s += W
         else:
             for d in range(head.dim):
@@ -62,11 +63,11 @@ def append(
 
 def attend(
     head: Head,
-    qkv: Floats,
+    qkv: Rows,
     keys: Floats,
     values: Floats,
     pages: Ids,
-    y: MutFloats,
+    y: Rows,
     scale: Scalar[F],
     length: Int,
     first: Int,
@@ -90,37 +91,37 @@ def _attend[
     Q: Int
 ](
     head: Head,
-    qkv: Floats,
+    qkv: Rows,
     keys: Floats,
     values: Floats,
     pages: Ids,
-    y: MutFloats,
+    y: Rows,
     scores: MutFloats,
     stride: Int,
     scale: Scalar[F],
     length: Int,
     s: Int,
 ):
-    var width = head.n_head * head.dim
-    var query = qkv.unsafe_offset(s * 3 * width + head.index * head.dim)
+    var column = head.index * head.dim
+    var query = qkv.at(s, column)
     var seen = length + s + Q  # by the last of them
     for t in range(0, seen, VECTORS * W):
         var block = head.place(pages, t)
         var next = head.place(pages, t + VECTORS * W) - block if t + VECTORS * W < seen else 0
-        _scores[Q](query, 3 * width, keys.unsafe_offset(block), next, scores.unsafe_offset(t), stride, scale, head)
+        _scores[Q](query, qkv.apart, keys.unsafe_offset(block), next, scores.unsafe_offset(t), stride, scale, head)
     var factors = Array[Scalar[F], Q](fill=0)
     comptime for q in range(Q):
         factors[q] = 1 / _softmax(scores.unsafe_offset(q * stride), length + s + q + 1, align_up(seen, VECTORS * W))
-    var to = y.unsafe_offset(s * width + head.index * head.dim)
+    var to = y.below(s)
     var d = 0
     while d + VECTORS * W <= head.dim:
-        _mix[Q, VECTORS, W](scores, stride, values.unsafe_offset(d), pages, to.unsafe_offset(d), factors, head, seen)
+        _mix[Q, VECTORS, W](scores, stride, values.unsafe_offset(d), pages, to, column + d, factors, head, seen)
         d += VECTORS * W
     while d + W <= head.dim:
-        _mix[Q, 1, W](scores, stride, values.unsafe_offset(d), pages, to.unsafe_offset(d), factors, head, seen)
+        _mix[Q, 1, W](scores, stride, values.unsafe_offset(d), pages, to, column + d, factors, head, seen)
         d += W
     while d < head.dim:
-        _mix[Q, 1, 1](scores, stride, values.unsafe_offset(d), pages, to.unsafe_offset(d), factors, head, seen)
+        _mix[Q, 1, 1](scores, stride, values.unsafe_offset(d), pages, to, column + d, factors, head, seen)
         d += 1
 
 
@@ -179,12 +180,13 @@ def _mix[
     stride: Int,
     values: Floats,
     pages: Ids,
-    y: MutFloats,
+    y: Rows,
+    column: Int,
     factors: Array[Scalar[F], Q],
     head: Head,
     seen: Int,
 ):
-    """The weighted sums of V * width elements of the values, for Q tokens."""
+    """The weighted sums of V * width elements of the values, for Q tokens: those of y from a column on."""
     var sums = Array[SIMD[F, width], Q * V](fill=0)
     for start in range(0, seen, head.room):
         var page = values.unsafe_offset(head.page(pages, start))
@@ -196,4 +198,4 @@ def _mix[
                     sums[q * V + v] = value.fma(factor, sums[q * V + v])
     comptime for q in range(Q):
         comptime for v in range(V):
-            y.unsafe_store(q * head.n_head * head.dim + v * width, sums[q * V + v] * factors[q])
+            y.store(q, column + v * width, sums[q * V + v] * factors[q])

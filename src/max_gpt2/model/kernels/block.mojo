@@ -16,6 +16,7 @@ from .crew import Crew, work_together
 from .floats import F
 from .layer_norm import layer_norm
 from .linear import linear, linear_onto
+from .rows import loose_rows, loose_size, rows_of, sliced_rows, sliced_size
 from .take import take
 
 comptime Matrix = InputTensor[dtype=DType.float32, rank=2, ...]
@@ -29,8 +30,8 @@ comptime PARTS = 8 + ATTENTION_PARTS
 struct Block:
     """[tokens, n_embd], [kept] of int64 -> [kept, n_embd], with the cache of `Attention`.
 
-    The tokens kept are numbers that rise: as many as there are tokens are all of them. `work` is
-    [tokens, 2 * n_embd + max(4 * n_embd, n_inner)].
+    The tokens kept are numbers that rise: as many as there are tokens are all of them. `work` has room for
+    [tokens, 2 * n_embd + max(4 * n_embd, n_inner)], in matrices that lie as `rows.mojo` has it.
     """
 
     @staticmethod
@@ -176,14 +177,14 @@ def _block[
     var R = kept.dim_size(0)
     var inner = fc_weight.dim_size(1)
     var kept_at = kept.unsafe_ptr()
-    var x_at = x.unsafe_ptr().unsafe_mut_cast[True]().unsafe_origin_cast[MutUntrackedOrigin]()
-    var y_at = y.unsafe_ptr().unsafe_origin_cast[MutUntrackedOrigin]()
-    var between = work.unsafe_ptr().unsafe_origin_cast[MutUntrackedOrigin]()
-    var normed = between.unsafe_offset(M * N)
-    var qkv = normed.unsafe_offset(M * N)
-    var mixed = qkv.unsafe_offset(M * 3 * N)
-    var hidden = qkv  # which nobody needs any more
-    var onto = x_at if R == M else y_at
+    var x_rows = rows_of(x)
+    var y_rows = rows_of(y)
+    var between = loose_rows(work.unsafe_ptr().unsafe_origin_cast[MutUntrackedOrigin](), N)
+    var normed = sliced_rows(between.first.unsafe_offset(loose_size(M, N)), M)
+    var qkv = loose_rows(normed.first.unsafe_offset(sliced_size(M, N)), 3 * N)
+    var mixed = sliced_rows(qkv.first.unsafe_offset(loose_size(M, 3 * N)), M)
+    var hidden = sliced_rows(qkv.first, R)  # in the place of qkv, which nobody needs any more
+    var onto = x_rows if R == M else y_rows
     var attended = mixed if R == M else normed
     var gamma = norm_weight.unsafe_ptr()
     var beta = norm_bias.unsafe_ptr()
@@ -199,16 +200,16 @@ def _block[
     var out_more = out_bias.unsafe_ptr()
 
     def parts(crew: Crew) {var}:
-        layer_norm(crew, 0, x_at, gamma, beta, normed, M, N, eps)
+        layer_norm(crew, 0, x_rows, gamma, beta, normed, M, N, eps)
         linear["none"](crew, 1, normed, attn, attn_more, qkv, M, N, 3 * N)
         attention(crew, 2, qkv, cache, new, mixed, scale)
         comptime then = 2 + ATTENTION_PARTS
         if R < M:
-            take(crew, then, x_at, kept_at, onto, R, N)
+            take(crew, then, x_rows, kept_at, onto, R, N)
             take(crew, then + 1, mixed, kept_at, attended, R, N)
         linear_onto(crew, then + 2, attended, proj, proj_more, onto, between, R, N, N)
         layer_norm(crew, then + 3, between, second_gamma, second_beta, normed, R, N, eps)
         linear[activation](crew, then + 4, normed, fc, fc_more, hidden, R, N, inner)
-        linear_onto(crew, then + 5, hidden, out, out_more, between, y_at, R, inner, N)
+        linear_onto(crew, then + 5, hidden, out, out_more, between, y_rows, R, inner, N)
 
     work_together[PARTS](parts)

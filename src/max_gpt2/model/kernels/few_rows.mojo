@@ -9,6 +9,7 @@ from std.memory import unsafe_memset_zero
 from std.memory.alloc import unsafe_alloc
 
 from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch
+from .rows import Rows
 from .turn import DEPTH, PANEL, Turn
 
 #: The most rows of x for which this is the faster way.
@@ -21,7 +22,7 @@ comptime SUMS = 6144
 
 def few_rows[
     activation: StaticString
-](x: Floats, w: Floats, bias: Floats, y: MutFloats, M: Int, K: Int, N: Int, first: Int, last: Int):
+](x: Rows, w: Floats, bias: Floats, y: Rows, M: Int, K: Int, N: Int, first: Int, last: Int):
     """Compute the columns [first, last) of y, [M, N], from x, [M, K], and w, [K, N]."""
     var passes = ceildiv((last - first) * M, SUMS)
     var wide = align_up(ceildiv(last - first, passes), PANEL)
@@ -30,27 +31,27 @@ def few_rows[
     for k in range(0, K, DEPTH):
         var depth = min(DEPTH, K - k)
         var turn = Turn(k == 0, k + depth == K)
-        _lay_out(x.unsafe_offset(k), lines, K, M, depth)
+        _lay_out(x.at(0, k), x.apart, lines, M, depth)
         for start in range(first, last, wide):
             var count = min(wide, last - start)
             unsafe_memset_zero(sums, M * wide)
             _multiply(lines, w.unsafe_offset(k * N + start), sums, N, M, depth, count)
-            _add[activation](sums, bias.unsafe_offset(start), y.unsafe_offset(start), N, M, count, turn)
+            _add[activation](sums, bias.unsafe_offset(start), y, start, M, count, turn)
     sums.unsafe_free()
     lines.unsafe_free()
 
 
 @always_inline
-def _lay_out(x: Floats, lines: MutFloats, K: Int, rows: Int, depth: Int):
+def _lay_out(x: Floats, apart: Int, lines: MutFloats, rows: Int, depth: Int):
     """[rows, depth] of x, into groups [rows, GROUP], one for each group of rows of w; what is left is [rest, rows]."""
     var k = 0
     while k + GROUP <= depth:
         for m in range(rows):
-            lines.unsafe_store(k * rows + m * GROUP, x.unsafe_load[width=GROUP](m * K + k))
+            lines.unsafe_store(k * rows + m * GROUP, x.unsafe_load[width=GROUP](m * apart + k))
         k += GROUP
     while k < depth:
         for m in range(rows):
-            lines.unsafe_store(k * rows + m, x.unsafe_load(m * K + k))
+            lines.unsafe_store(k * rows + m, x.unsafe_load(m * apart + k))
         k += 1
 
 
@@ -103,10 +104,10 @@ def _multiply_group[G: Int](x: Floats, w: Floats, sums: MutFloats, N: Int, rows:
 @always_inline
 def _add[
     activation: StaticString
-](sums: Floats, bias: Floats, y: MutFloats, N: Int, rows: Int, count: Int, turn: Turn):
-    """Add the sums to y, [rows, count]."""
+](sums: Floats, bias: Floats, y: Rows, start: Int, rows: Int, count: Int, turn: Turn):
+    """Add the sums to `count` columns of y, from `start` on."""
     for c in range(0, count, W):
         var panel = sums.unsafe_offset(c // PANEL * PANEL * rows + c % PANEL)
         for m in range(rows):
             var sum = panel.unsafe_load[width=W](m * PANEL)
-            turn.add[activation](bias.unsafe_offset(c), y.unsafe_offset(m * N + c), sum, count - c)
+            turn.add[activation](bias.unsafe_offset(c), y.at(m, start + c), sum, count - c)

@@ -6,7 +6,8 @@ from max.gpu.host import DeviceContext
 from std.math import ceildiv, sqrt
 
 from .crew import Crew, work_together
-from .floats import F, Floats, MutFloats, Vector, W
+from .floats import F, Floats, Vector, W
+from .rows import Rows, rows_of
 
 #: How many rows a thread takes at a time.
 comptime ROWS = 16
@@ -27,44 +28,44 @@ struct LayerNorm:
         eps: Scalar[DType.float32],
         ctx: DeviceContext,
     ) raises:
-        var x_at = x.unsafe_ptr()
+        var x_rows = rows_of(x)
         var w_at = weight.unsafe_ptr()
         var b_at = bias.unsafe_ptr()
-        var y_at = y.unsafe_ptr()
+        var y_rows = rows_of(y)
         var M = x.dim_size(0)
         var N = x.dim_size(1)
 
         def work(crew: Crew) {var}:
-            layer_norm(crew, 0, x_at, w_at, b_at, y_at, M, N, eps)
+            layer_norm(crew, 0, x_rows, w_at, b_at, y_rows, M, N, eps)
 
         work_together[1](work)
 
 
 @always_inline
 def layer_norm(
-    crew: Crew, part: Int, x: Floats, weight: Floats, bias: Floats, y: MutFloats, M: Int, N: Int, eps: Scalar[F]
+    crew: Crew, part: Int, x: Rows, weight: Floats, bias: Floats, y: Rows, M: Int, N: Int, eps: Scalar[F]
 ):
-    """One part of what a crew does."""
+    """One part of what a crew does; rows of x are in one piece."""
 
     def rows(item: Int) {var}:
         for m in range(item * ROWS, min((item + 1) * ROWS, M)):
-            _row(x.unsafe_offset(m * N), weight, bias, y.unsafe_offset(m * N), N, eps)
+            _row(x.at(m, 0), weight, bias, y.below(m), N, eps)
 
     crew.part(part, ceildiv(M, ROWS), rows)
 
 
-def _row(x: Floats, weight: Floats, bias: Floats, y: MutFloats, N: Int, eps: Scalar[F]):
+def _row(x: Floats, weight: Floats, bias: Floats, y: Rows, N: Int, eps: Scalar[F]):
     var mean = _sum[squares=False](x, N, 0) / Scalar[F](N)
     var variance = _sum[squares=True](x, N, mean) / Scalar[F](N)
     var scale = 1 / sqrt(variance + eps)
     var i = 0
     while i + W <= N:
         var normed = (x.unsafe_load[width=W](i) - mean) * scale
-        y.unsafe_store(i, normed.fma(weight.unsafe_load[width=W](i), bias.unsafe_load[width=W](i)))
+        y.at(0, i).unsafe_store(0, normed.fma(weight.unsafe_load[width=W](i), bias.unsafe_load[width=W](i)))
         i += W
     while i < N:
         var normed = (x.unsafe_load(i) - mean) * scale
-        y.unsafe_store(i, normed.fma(weight.unsafe_load(i), bias.unsafe_load(i)))
+        y.at(0, i).unsafe_store(0, normed.fma(weight.unsafe_load(i), bias.unsafe_load(i)))
         i += 1
 
 

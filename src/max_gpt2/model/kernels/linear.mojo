@@ -8,12 +8,16 @@ however many threads, and whichever of the two ways below computes it.
 import extensibility
 from extensibility import InputTensor, OutputTensor
 from max.gpu.host import DeviceContext
-from std.math import align_up, ceildiv
+from std.math import ceildiv
+from std.memory.alloc import unsafe_alloc
 
 from .crew import Crew, work_together
 from .few_rows import FEW, few_rows
-from .floats import Floats, MutFloats, W, load_part, store_part
+from .floats import F, Floats, W, load_part, store_part
 from .many_rows import many_rows
+from .pieces import Pieces
+from .rows import Rows, rows_of, sliced_rows, sliced_size
+from .take import take_all
 from .turn import PANEL
 
 
@@ -31,59 +35,87 @@ struct Linear:
         bias: InputTensor[dtype=DType.float32, rank=1, ...],
         ctx: DeviceContext,
     ) raises:
-        var x_at = x.unsafe_ptr()
-        var w_at = w.unsafe_ptr()
-        var bias_at = bias.unsafe_ptr()
-        var y_at = y.unsafe_ptr()
         var M = x.dim_size(0)
         var K = w.dim_size(0)
         var N = w.dim_size(1)
+        var x_rows = rows_of(x)
+        var room = unsafe_alloc[Scalar[F]](sliced_size(M, K))
+        var sliced = sliced_rows(room.unsafe_origin_cast[MutUntrackedOrigin](), M)
+        var w_at = w.unsafe_ptr()
+        var bias_at = bias.unsafe_ptr()
+        var y_rows = rows_of(y)
 
         def work(crew: Crew) {var}:
-            linear[activation](crew, 0, x_at, w_at, bias_at, y_at, M, K, N)
+            take_all(crew, 0, x_rows, sliced, M, K)
+            linear[activation](crew, 1, sliced, w_at, bias_at, y_rows, M, K, N)
 
-        work_together[1](work)
+        work_together[2](work)
+        room.unsafe_free()
 
 
 @always_inline
 def linear[
     activation: StaticString
-](crew: Crew, part: Int, x: Floats, w: Floats, bias: Floats, y: MutFloats, M: Int, K: Int, N: Int):
-    """One part of what a crew does; each thread takes as many columns as the others."""
-    var share = align_up(ceildiv(N, crew.size), PANEL)
+](crew: Crew, part: Int, x: Rows, w: Floats, bias: Floats, y: Rows, M: Int, K: Int, N: Int):
+    """One part of what a crew does; rows of x are sliced."""
+    var columns = _Columns(M, K, N, crew.size)
 
-    def columns(item: Int) {var}:
-        _columns[activation](x, w, bias, y, M, K, N, item * share, min((item + 1) * share, N))
+    def piece(item: Int) {var}:
+        columns.compute[activation](item, x, w, bias, y)
 
-    crew.part(part, ceildiv(N, share), columns)
+    crew.part(part, columns.pieces.count(), piece)
 
 
 @always_inline
 def linear_onto(
-    crew: Crew, part: Int, x: Floats, w: Floats, bias: Floats, onto: Floats, y: MutFloats, M: Int, K: Int, N: Int
+    crew: Crew, part: Int, x: Rows, w: Floats, bias: Floats, onto: Rows, y: Rows, M: Int, K: Int, N: Int
 ):
-    """The same without an activation, and added to `onto`, [M, N]."""
-    var share = align_up(ceildiv(N, crew.size), PANEL)
+    """The same without an activation, and added to `onto`, [M, N]; rows of `onto` and of y are in one piece."""
+    var columns = _Columns(M, K, N, crew.size)
 
-    def columns(item: Int) {var}:
-        var first = item * share
-        var last = min(first + share, N)
-        _columns["none"](x, w, bias, y, M, K, N, first, last)
+    def piece(item: Int) {var}:
+        columns.compute["none"](item, x, w, bias, y)
+        var first = columns.first(item)
+        var last = columns.first(item + 1)
         for m in range(M):
+            var before = onto.at(m, 0)
+            var to = y.at(m, 0)
             for c in range(first, last, W):
-                var to = y.unsafe_offset(m * N + c)
-                var before = load_part(onto.unsafe_offset(m * N + c), last - c)
-                store_part(to, before + load_part(to, last - c), last - c)
+                var sum = load_part(before.unsafe_offset(c), last - c) + load_part(to.unsafe_offset(c), last - c)
+                store_part(to.unsafe_offset(c), sum, last - c)
 
-    crew.part(part, ceildiv(N, share), columns)
+    crew.part(part, columns.pieces.count(), piece)
 
 
-@always_inline
-def _columns[
-    activation: StaticString
-](x: Floats, w: Floats, bias: Floats, y: MutFloats, M: Int, K: Int, N: Int, first: Int, last: Int):
-    """The columns [first, last) of y."""
-    if M <= FEW:
-        few_rows[activation](x, w, bias, y, M, K, N, first, last)
-    else:
-        many_rows[activation](x, w, bias, y, M, K, N, first, last)
+struct _Columns(TrivialRegisterPassable):
+    """The columns of y in pieces of whole panels: x is [M, K], w [K, N], and y [M, N].
+
+    With few rows the memory decides how fast it goes, for all threads, and likes long pieces.
+    """
+
+    var M: Int
+    var K: Int
+    var N: Int
+    var pieces: Pieces
+
+    def __init__(out self, M: Int, K: Int, N: Int, threads: Int):
+        self.M = M
+        self.K = K
+        self.N = N
+        self.pieces = Pieces(ceildiv(N, PANEL), threads, M > FEW)
+
+    @always_inline
+    def first(self, item: Int) -> Int:
+        """The first column of a piece."""
+        return min(self.pieces.start(item) * PANEL, self.N)
+
+    @always_inline
+    def compute[activation: StaticString](self, item: Int, x: Rows, w: Floats, bias: Floats, y: Rows):
+        """Compute one piece."""
+        var first = self.first(item)
+        var last = self.first(item + 1)
+        if self.M <= FEW:
+            few_rows[activation](x, w, bias, y, self.M, self.K, self.N, first, last)
+        else:
+            var after = self.first(item + self.pieces.threads)
+            many_rows[activation](x, w, bias, y, self.M, self.K, self.N, first, last, after)

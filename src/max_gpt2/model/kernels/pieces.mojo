@@ -1,0 +1,35 @@
+"""Something long, cut into pieces that become shorter, so that threads which are not equally fast end at the same time.
+
+That is "factoring", Hummel, Schonberg and Flynn 1992: in each round all threads together take half of what is left.
+"""
+
+from std.math import ceildiv
+
+
+@fieldwise_init
+struct Pieces(TrivialRegisterPassable):
+    """How much there is, for how many threads, and whether pieces become shorter: else there is one for each thread."""
+
+    var length: Int
+    var threads: Int
+    var shorter: Bool
+
+    def start(self, number: Int) -> Int:
+        """Where a piece begins, and the one before it ends; where all of it ends when there is no such piece."""
+        var before = 0
+        var at = 0
+        while at < self.length:
+            var left = self.length - at
+            var size = max(1, left // (2 * self.threads)) if self.shorter else ceildiv(left, self.threads)
+            if number < before + self.threads:
+                return min(at + (number - before) * size, self.length)
+            before += self.threads
+            at += self.threads * size
+        return self.length
+
+    def count(self) -> Int:
+        """How many pieces there are."""
+        var number = 0
+        while self.start(number) < self.length:
+            number += 1
+        return number

@@ -93,14 +93,22 @@ def reference(qkv: np.ndarray, scale: float) -> np.ndarray:
     return mixed.transpose(0, 1).reshape(len(qkv), -1).numpy()
 
 
+#: More than a slice of 256 columns has, at whose end a vector of the last head is cut in two.
+N_EMBD, N_HEAD, N_INNER = 273, 3, 530
+
+
 @pytest.fixture(scope="module")
 def two_ways() -> CompiledTwoWays:
-    config = GPT2Config(n_embd=60, n_head=3, n_layer=2, n_inner=76, activation_function="relu", layer_norm_epsilon=1e-2)
+    width, inner = N_EMBD, N_INNER
+    config = GPT2Config(
+        n_embd=width, n_head=N_HEAD, n_layer=2, n_inner=inner, activation_function="relu", layer_norm_epsilon=1e-2
+    )
     random = np.random.default_rng(0)
-    shapes = {"attn.c_attn": (60, 180), "attn.c_proj": (60, 60), "mlp.c_fc": (60, 76), "mlp.c_proj": (76, 60)}
+    shapes = {"attn.c_attn": (width, 3 * width), "attn.c_proj": (width, width)}
+    shapes |= {"mlp.c_fc": (width, inner), "mlp.c_proj": (inner, width)}
     sizes: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in shapes.items()}
     sizes |= {f"{name}.bias": (shape[1],) for name, shape in shapes.items()}
-    sizes |= {f"{name}.{part}": (60,) for name in ("ln_1", "ln_2") for part in ("weight", "bias")}
+    sizes |= {f"{name}.{part}": (width,) for name in ("ln_1", "ln_2") for part in ("weight", "bias")}
     return CompiledTwoWays(config, {name: random.standard_normal(size, np.float32) for name, size in sizes.items()})
 
 
@@ -109,9 +117,10 @@ def test_a_block_in_one_go_has_the_bits_of_its_parts(two_ways: CompiledTwoWays, 
     """What is part by part is held against transformers by the tests of `verify`."""
     random = np.random.default_rng(len(counts))
     texts = len(counts)
-    x = random.standard_normal((sum(counts), 60), np.float32)
-    keys = random.standard_normal((2, texts + 1, 3, 20, 320), np.float32)
-    values = random.standard_normal((2, texts + 1, 3, 320, 20), np.float32)
+    dim = N_EMBD // N_HEAD
+    x = random.standard_normal((sum(counts), N_EMBD), np.float32)
+    keys = random.standard_normal((2, texts + 1, N_HEAD, dim, 320), np.float32)
+    values = random.standard_normal((2, texts + 1, N_HEAD, 320, dim), np.float32)
     lengths, slots = random.integers(0, 100, texts), random.permutation(texts + 1)[:texts]
     offsets = np.concatenate([[0], np.cumsum(counts)])
     every = np.arange(sum(counts))

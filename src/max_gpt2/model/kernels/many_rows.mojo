@@ -57,7 +57,9 @@ def many_rows[
                 var to = Rows(y.at(top, c), y.apart, 0)
                 var begins = c == first
                 var ends = c + PANEL >= last
-                _tiles[activation](slice, tail, here, next, panel, more, to, far, N, rows, depth, count, turn, begins, ends)
+                _tiles[activation](
+                    slice, tail, here, next, panel, more, to, far, N, rows, depth, count, turn, begins, ends
+                )
     room.unsafe_free()
     panel.unsafe_free()
 
@@ -115,7 +117,9 @@ def _tiles[
 
         def tile[T: Int, lays_out: Bool]() {var}:
             var factors = tail if rest < TILE else x.below(m)
-            _tile[activation, T, lays_out](factors, w, asked, pace, panel, bias, y.below(m), far, N, depth, rest, count, turn)
+            _tile[activation, T, lays_out](
+                factors, w, asked, pace, panel, bias, y.below(m), far, N, depth, rest, count, turn
+            )
 
         if m == 0 and count == PANEL:
             tile[TILE, True]()

@@ -19,7 +19,7 @@ comptime SLICED = DEPTH + LINE
 
 @fieldwise_init
 struct Rows(TrivialRegisterPassable):
-    """A matrix in slices of `DEPTH` columns: these are `step` numbers apart, and in them a row is `apart` from the next.
+    """A matrix in slices of `DEPTH` columns: these are `step` numbers apart, and the rows of each are `apart`.
 
     With a step of `DEPTH` each row is in one piece.
     """

@@ -112,7 +112,7 @@ def two_ways() -> CompiledTwoWays:
     return CompiledTwoWays(config, {name: random.standard_normal(size, np.float32) for name, size in sizes.items()})
 
 
-@pytest.mark.parametrize("counts", [[1], [1] * 8, [5, 1, 17], [33], [200, 1, 50]])
+@pytest.mark.parametrize("counts", [[1], [1] * 8, [5, 1, 17], [33], [200, 1, 80]])
 def test_a_block_in_one_go_has_the_bits_of_its_parts(two_ways: CompiledTwoWays, counts: list[int]) -> None:
     """What is part by part is held against transformers by the tests of `verify`."""
     random = np.random.default_rng(len(counts))

@@ -13,7 +13,7 @@ from max.gpu.host import DeviceContext
 from .attention import ATTENTION_PARTS, attention
 from .cached import Cache, Int64s, New, new_tokens, pages_of_layer, slots_of_layer
 from .crew import Crew, work_together
-from .floats import F
+from .floats import F, held
 from .layer_norm import layer_norm
 from .linear import linear, linear_onto
 from .rows import loose_rows, loose_size, rows_of, sliced_rows, sliced_size
@@ -179,7 +179,7 @@ def _block[
     var kept_at = kept.unsafe_ptr()
     var x_rows = rows_of(x)
     var y_rows = rows_of(y)
-    var between = loose_rows(work.unsafe_ptr().unsafe_origin_cast[MutUntrackedOrigin](), N)
+    var between = loose_rows(held(work.unsafe_ptr()), N)
     var normed = sliced_rows(between.first.unsafe_offset(loose_size(M, N)), M)
     var qkv = loose_rows(normed.first.unsafe_offset(sliced_size(M, N)), 3 * N)
     var mixed = sliced_rows(qkv.first.unsafe_offset(loose_size(M, 3 * N)), M)

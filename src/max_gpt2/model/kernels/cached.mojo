@@ -4,11 +4,10 @@ from extensibility import InputTensor
 from extensibility.managed_tensor_slice import _MutableInputTensor as MutableInputTensor
 
 from .attention_head import Head
-from .floats import F
+from .floats import HeldFloats, held
 
-# The graph keeps what these point to while an operation runs.
+# The graph keeps what these point to, as it does `HeldFloats`.
 comptime Numbers = Pointer[mut=True, Scalar[DType.int64], MutUntrackedOrigin]
-comptime Cached = Pointer[mut=True, Scalar[F], MutUntrackedOrigin]
 comptime Int64s = InputTensor[dtype=DType.int64, rank=1, ...]
 
 
@@ -36,8 +35,8 @@ struct Cache(TrivialRegisterPassable):
     """The cache of one layer. Text i has the pages `table[i, :]`, of `width`; `head` says how a page is laid out."""
 
     var head: Head
-    var keys: Cached
-    var values: Cached
+    var keys: HeldFloats
+    var values: HeldFloats
     var table: Numbers
     var width: Int
 
@@ -65,8 +64,8 @@ def slots_of_layer(
     var head = Head(0, keys.dim_size(2), keys.dim_size(3), keys.dim_size(4), slot)
     return Cache(
         head,
-        keys.unsafe_ptr().unsafe_offset(first).unsafe_origin_cast[MutUntrackedOrigin](),
-        values.unsafe_ptr().unsafe_offset(first).unsafe_origin_cast[MutUntrackedOrigin](),
+        held(keys.unsafe_ptr().unsafe_offset(first)),
+        held(values.unsafe_ptr().unsafe_offset(first)),
         slots.unsafe_ptr().unsafe_origin_cast[MutUntrackedOrigin](),
         1,
     )
@@ -81,7 +80,7 @@ def pages_of_layer(
     """Pages of some tokens, which a text takes as it grows: see `PagedAttention`."""
     var n_layer = blocks.dim_size(2)
     var part = blocks.dim_size(3) * blocks.dim_size(4) * blocks.dim_size(5)
-    var keys = blocks.unsafe_ptr().unsafe_offset(layer * part).unsafe_origin_cast[MutUntrackedOrigin]()
+    var keys = held(blocks.unsafe_ptr().unsafe_offset(layer * part))
     var head = Head(0, blocks.dim_size(4), blocks.dim_size(5), blocks.dim_size(3), 2 * n_layer * part)
     var pages = table.unsafe_ptr().unsafe_origin_cast[MutUntrackedOrigin]()
     return Cache(head, keys, keys.unsafe_offset(n_layer * part), pages, table.dim_size(1))

@@ -7,10 +7,18 @@ comptime W = simd_width_of[F]()
 comptime Vector = SIMD[F, W]
 comptime Floats = Pointer[Scalar[F], _]
 comptime MutFloats = Pointer[mut=True, Scalar[F], _]
+#: Of memory that somebody keeps while an operation runs: the graph, or who made room.
+comptime HeldFloats = Pointer[mut=True, Scalar[F], MutUntrackedOrigin]
 comptime Ids = Pointer[Scalar[DType.int64], _]
 
 #: AVX-512 has 32 registers, which hold larger tiles than the 16 of AVX2.
 comptime MANY_REGISTERS = W >= 16
+
+
+@always_inline
+def held(address: Floats) -> HeldFloats:
+    """The same address, for whoever knows that the memory is kept."""
+    return address.unsafe_mut_cast[True]().unsafe_origin_cast[MutUntrackedOrigin]()
 
 
 @always_inline

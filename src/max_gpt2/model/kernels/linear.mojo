@@ -13,7 +13,7 @@ from std.memory.alloc import unsafe_alloc
 
 from .crew import Crew, work_together
 from .few_rows import FEW, few_rows
-from .floats import F, Floats, W, load_part, store_part
+from .floats import F, Floats, W, held, load_part, store_part
 from .many_rows import many_rows
 from .pieces import Pieces
 from .rows import Rows, rows_of, sliced_rows, sliced_size
@@ -40,7 +40,7 @@ struct Linear:
         var N = w.dim_size(1)
         var x_rows = rows_of(x)
         var room = unsafe_alloc[Scalar[F]](sliced_size(M, K))
-        var sliced = sliced_rows(room.unsafe_origin_cast[MutUntrackedOrigin](), M)
+        var sliced = sliced_rows(held(room), M)
         var w_at = w.unsafe_ptr()
         var bias_at = bias.unsafe_ptr()
         var y_rows = rows_of(y)

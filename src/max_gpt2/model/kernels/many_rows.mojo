@@ -13,8 +13,9 @@ from std.math import align_up, ceildiv
 from std.memory.alloc import unsafe_alloc
 
 from .activations import activate
-from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch, fetch_near, load_part, store_part
-from .rows import LINE, Numbers, Rows, SLICED, sliced_rows, sliced_size
+from .floats import F, Floats, HeldFloats, MANY_REGISTERS, MutFloats, Vector, W
+from .floats import fetch, fetch_near, held, load_part, store_part
+from .rows import LINE, Rows, SLICED, sliced_rows, sliced_size
 from .turn import DEPTH, PANEL, Turn
 
 #: How many rows of x a tile has.
@@ -36,8 +37,8 @@ def many_rows[
     """Compute the columns [first, last) of y, [M, N], from x, [M, K], and w, [K, N]; `after` may be the next column."""
     var tall = align_up(ceildiv(M, ceildiv(M, TALL)), TILE)
     var panel = unsafe_alloc[Scalar[F]](DEPTH * PANEL)
-    var room = unsafe_alloc[Scalar[F]](sliced_size(TILE, DEPTH)).unsafe_origin_cast[MutUntrackedOrigin]()
-    var tail = sliced_rows(room, TILE)
+    var room = unsafe_alloc[Scalar[F]](sliced_size(TILE, DEPTH))
+    var tail = sliced_rows(held(room), TILE)
     for top in range(0, M, tall):
         var rows = min(tall, M - top)
         var far = rows * (last - first) > SUMS
@@ -53,7 +54,7 @@ def many_rows[
                 var count = min(PANEL, last - c)
                 var here = w.unsafe_offset(k * N + c)
                 var next = PANEL if c + PANEL < last else then - (k * N + c)
-                var more = bias.unsafe_offset(c).unsafe_mut_cast[True]().unsafe_origin_cast[MutUntrackedOrigin]()
+                var more = held(bias.unsafe_offset(c))
                 var to = Rows(y.at(top, c), y.apart, 0)
                 var begins = c == first
                 var ends = c + PANEL >= last
@@ -82,7 +83,7 @@ def _tiles[
     w: Floats,
     next: Int,
     panel: MutFloats,
-    bias: Numbers,
+    bias: HeldFloats,
     y: Rows,
     far: Bool,
     N: Int,
@@ -107,7 +108,7 @@ def _tiles[
         # The next panel is asked for shortly before it is needed, and by three tiles: in a file, a row of it does not
         # begin where a line does, and a number may lie in two of them.
         var nth = t - max(0, tiles - 4)
-        var asked = w.unsafe_offset(next + nth * W).unsafe_mut_cast[True]().unsafe_origin_cast[MutUntrackedOrigin]()
+        var asked = held(w.unsafe_offset(next + nth * W))
         var pace = N
         if nth < 0 or nth > 2:
             asked = x.at(min((t + 1) * TILE, rows), 0)
@@ -137,10 +138,10 @@ def _tile[
 ](
     x: Rows,
     w: Floats,
-    asked: Numbers,
+    asked: HeldFloats,
     pace: Int,
     panel: MutFloats,
-    bias: Numbers,
+    bias: HeldFloats,
     y: Rows,
     far: Bool,
     N: Int,

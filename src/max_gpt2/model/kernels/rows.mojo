@@ -7,10 +7,9 @@ Rows that are a power of two apart, as those of gpt2-medium would be, fall on ea
 from extensibility import ManagedTensorSlice
 from std.math import align_up, ceildiv
 
-from .floats import F
+from .floats import F, HeldFloats, held
 from .turn import DEPTH
 
-comptime Numbers = Pointer[mut=True, Scalar[F], MutUntrackedOrigin]
 #: How many numbers a cache line has.
 comptime LINE = 16
 #: How far apart the rows of a slice are.
@@ -24,12 +23,12 @@ struct Rows(TrivialRegisterPassable):
     With a step of `DEPTH` each row is in one piece.
     """
 
-    var first: Numbers
+    var first: HeldFloats
     var apart: Int
     var step: Int
 
     @always_inline
-    def at(self, m: Int, n: Int) -> Numbers:
+    def at(self, m: Int, n: Int) -> HeldFloats:
         """Where a number is; those to the right of it follow up to the end of its slice."""
         return self.first.unsafe_offset(n // DEPTH * self.step + m * self.apart + n % DEPTH)
 
@@ -50,19 +49,18 @@ struct Rows(TrivialRegisterPassable):
 
 @always_inline
 def rows_of(matrix: ManagedTensorSlice[dtype=F, rank=2, ...]) -> Rows:
-    """What the graph hands in, which keeps it while an operation runs: one row behind another."""
-    var first = matrix.unsafe_ptr().unsafe_mut_cast[True]().unsafe_origin_cast[MutUntrackedOrigin]()
-    return Rows(first, matrix.dim_size(1), DEPTH)
+    """What the graph hands in: one row behind another."""
+    return Rows(held(matrix.unsafe_ptr()), matrix.dim_size(1), DEPTH)
 
 
 @always_inline
-def loose_rows(first: Numbers, columns: Int) -> Rows:
+def loose_rows(first: HeldFloats, columns: Int) -> Rows:
     """Whole rows, an odd number of cache lines apart."""
-    return Rows(first, align_up(columns, LINE) | LINE, DEPTH)
+    return Rows(first, loose_size(1, columns), DEPTH)
 
 
 @always_inline
-def sliced_rows(first: Numbers, rows: Int) -> Rows:
+def sliced_rows(first: HeldFloats, rows: Int) -> Rows:
     """Rows as a product reads them: all of the first slice, then all of the second, and so on."""
     return Rows(first, SLICED, rows * SLICED)
 

@@ -13,10 +13,10 @@ from extensibility.managed_tensor_slice import _MutableInputTensor as MutableInp
 from max.gpu.host import DeviceContext
 from std.math import ceildiv
 
-from .attention_head import Head, append, attend
+from .attention_head import append, attend
 from .cached import Cache, New, new_tokens, pages_of_layer, slots_of_layer
 from .crew import Crew, work_together
-from .floats import F
+from .floats import F, Ids
 from .rows import Rows, rows_of
 
 #: So many tokens of a text are one piece of work, for one head.
@@ -98,41 +98,99 @@ struct PagedAttention:
 def attention(crew: Crew, part: Int, qkv: Rows, cache: Cache, new: New, y: Rows, scale: Scalar[F]):
     """The parts [part, part + ATTENTION_PARTS) of what a crew does; rows of qkv are in one piece."""
     var n_head = cache.head.n_head
-    var dim = cache.head.dim
-    var size = dim * cache.head.room
-    var longest = 0
-    for text in range(new.texts):
-        longest = max(longest, new.count(text))
-    var pieces = ceildiv(longest, PIECE)
-
-    def work[appends: Bool, attends: Bool](text: Int, h: Int, piece: Int) {var}:
-        var start = new.start(text)
-        var length = Int(new.lengths.unsafe_load(text))
-        var first = piece * PIECE
-        var last = min(first + PIECE, new.count(text))
-        if first < last:
-            var head = Head(h, n_head, dim, cache.head.room, cache.head.stride)
-            var pages = cache.table.unsafe_offset(text * cache.width)
-            var tokens = qkv.below(start)
-            var to = y.below(start)
-            var keys = cache.keys.unsafe_offset(h * size)
-            var values = cache.values.unsafe_offset(h * size)
-            comptime if appends:
-                append(head, tokens, keys, values, pages, length, first, last)
-            comptime if attends:
-                attend(head, tokens, keys, values, pages, to, scale, length, first, last)
+    var pieces = _pieces(new)
 
     def one_piece(item: Int) {var}:
-        work[True, True](item // n_head, item % n_head, 0)
+        _append(item // n_head, item % n_head, 0, qkv, cache, new)
+        _attend(item // n_head, item % n_head, 0, qkv, cache, new, y, scale)
 
     def append_piece(item: Int) {var}:
-        work[True, False](item // n_head // pieces, item % n_head, item // n_head % pieces)
+        _append(item // n_head // pieces, item % n_head, item // n_head % pieces, qkv, cache, new)
 
     def attend_piece(item: Int) {var}:
-        work[False, True](item // n_head // pieces, item % n_head, item // n_head % pieces)
+        _attend(item // n_head // pieces, item % n_head, item // n_head % pieces, qkv, cache, new, y, scale)
 
     if pieces == 1:
         crew.part(part, new.texts * n_head, one_piece)
     else:  # all keys have to be there before a later piece looks at them
         crew.part(part, new.texts * n_head * pieces, append_piece)
         crew.part(part + 1, new.texts * n_head * pieces, attend_piece)
+
+
+@always_inline
+def attention_of_some(
+    crew: Crew,
+    part: Int,
+    qkv: Rows,
+    queries: Rows,
+    kept: Ids,
+    R: Int,
+    cache: Cache,
+    new: New,
+    y: Rows,
+    scale: Scalar[F],
+):
+    """The same for the tokens `kept` alone, R numbers that rise: y is [R, n_embd], and so are their queries.
+
+    Of qkv, only the keys and values are looked at.
+    """
+    var n_head = cache.head.n_head
+    var pieces = _pieces(new)
+
+    def append_piece(item: Int) {var}:
+        _append(item // n_head // pieces, item % n_head, item // n_head % pieces, qkv, cache, new)
+
+    def attend_piece(item: Int) {var}:
+        var of_head = cache.of_head(item % n_head)
+        var r = item // n_head * PIECE
+        var end = min(r + PIECE, R)
+        var text = 0
+        while r < end:
+            var token = Int(kept.unsafe_load(r))
+            while new.start(text + 1) <= token:
+                text += 1
+            var count = 1  # of tokens that follow one another in a text
+            var most = min(end - r, new.start(text + 1) - token)
+            while count < most and Int(kept.unsafe_load(r + count)) == token + count:
+                count += 1
+            var first = token - new.start(text)
+            var tokens = queries.below(r - first)
+            _attend_tokens(of_head, tokens, new, text, y.below(r - first), scale, first, first + count)
+            r += count
+
+    crew.part(part, new.texts * n_head * pieces, append_piece)
+    crew.part(part + 1, ceildiv(R, PIECE) * n_head, attend_piece)
+
+
+def _pieces(new: New) -> Int:
+    """How many pieces the text has that has the most new tokens."""
+    var longest = 0
+    for text in range(new.texts):
+        longest = max(longest, new.count(text))
+    return ceildiv(longest, PIECE)
+
+
+@always_inline
+def _append(text: Int, h: Int, piece: Int, qkv: Rows, cache: Cache, new: New):
+    var first = piece * PIECE
+    var last = min(first + PIECE, new.count(text))
+    var one = cache.of_head(h)
+    var tokens = qkv.below(new.start(text))
+    append(one.head, tokens, one.keys, one.values, one.pages(text), new.length(text), first, last)
+
+
+@always_inline
+def _attend(text: Int, h: Int, piece: Int, qkv: Rows, cache: Cache, new: New, y: Rows, scale: Scalar[F]):
+    var start = new.start(text)
+    var first = piece * PIECE
+    var last = min(first + PIECE, new.count(text))
+    if first < last:
+        _attend_tokens(cache.of_head(h), qkv.below(start), new, text, y.below(start), scale, first, last)
+
+
+@always_inline
+def _attend_tokens(
+    of_head: Cache, queries: Rows, new: New, text: Int, y: Rows, scale: Scalar[F], first: Int, last: Int
+):
+    var pages = of_head.pages(text)
+    attend(of_head.head, queries, of_head.keys, of_head.values, pages, y, scale, new.length(text), first, last)

@@ -1,8 +1,8 @@
 """A block in one go: x + attention(layer_norm(x)), and to that the mlp(layer_norm()) of it.
 
 The threads stay together over all parts. Each number is computed as by the operations one by one. `work` is room for
-what lies between the parts. What nobody asks for ends with the attention, where others look at it: only the tokens
-`kept` go through what comes after it.
+what lies between the parts. Of a token that nobody asks for there are only the keys and values, which others look at:
+the tokens `kept` alone look at others, and go through what comes after that.
 """
 
 import extensibility
@@ -10,7 +10,7 @@ from extensibility import InputTensor, OutputTensor
 from extensibility.managed_tensor_slice import _MutableInputTensor as MutableInputTensor
 from max.gpu.host import DeviceContext
 
-from .attention import ATTENTION_PARTS, attention
+from .attention import ATTENTION_PARTS, attention, attention_of_some
 from .cached import Cache, Int64s, New, new_tokens, pages_of_layer, slots_of_layer
 from .crew import Crew, work_together
 from .floats import F, held
@@ -22,8 +22,9 @@ from .take import take
 comptime Matrix = InputTensor[dtype=DType.float32, rank=2, ...]
 comptime Line = InputTensor[dtype=DType.float32, rank=1, ...]
 comptime Result = OutputTensor[dtype=DType.float32, rank=2, ...]
-#: What a crew counts: a normalization and two linear layers for each half, the attention, and two to take rows along.
-comptime PARTS = 8 + ATTENTION_PARTS
+#: What a crew counts: a normalization and two linear layers for each half, the attention, and what it takes to keep
+#: some tokens only.
+comptime PARTS = 9 + ATTENTION_PARTS
 
 
 @extensibility.register("gpt2.block")
@@ -185,6 +186,8 @@ def _block[
     var mixed = sliced_rows(qkv.first.unsafe_offset(loose_size(M, 3 * N)), M)
     var hidden = sliced_rows(qkv.first, R)  # in the place of qkv, which nobody needs any more
     var onto = x_rows if R == M else y_rows
+    var some = sliced_rows(mixed.first, R)
+    var queries = loose_rows(between.first, N)
     var attended = mixed if R == M else normed
     var gamma = norm_weight.unsafe_ptr()
     var beta = norm_bias.unsafe_ptr()
@@ -201,15 +204,19 @@ def _block[
 
     def parts(crew: Crew) {var}:
         layer_norm(crew, 0, x_rows, gamma, beta, normed, M, N, eps)
-        linear["none"](crew, 1, normed, attn, attn_more, qkv, M, N, 3 * N)
-        attention(crew, 2, qkv, cache, new, mixed, scale)
-        comptime then = 2 + ATTENTION_PARTS
-        if R < M:
-            take(crew, then, x_rows, kept_at, onto, R, N)
-            take(crew, then + 1, mixed, kept_at, attended, R, N)
-        linear_onto(crew, then + 2, attended, proj, proj_more, onto, between, R, N, N)
-        layer_norm(crew, then + 3, between, second_gamma, second_beta, normed, R, N, eps)
-        linear[activation](crew, then + 4, normed, fc, fc_more, hidden, R, N, inner)
-        linear_onto(crew, then + 5, hidden, out, out_more, between, y_rows, R, inner, N)
+        comptime then = 1 + ATTENTION_PARTS
+        if R == M:
+            linear["none"](crew, 1, normed, attn, attn_more, qkv, M, N, 3 * N, 0, 3 * N)
+            attention(crew, 2, qkv, cache, new, mixed, scale)
+        else:
+            linear["none"](crew, 1, normed, attn, attn_more, qkv, M, N, 3 * N, N, 3 * N)
+            take(crew, then + 1, normed, kept_at, some, R, N)
+            linear["none"](crew, then + 2, some, attn, attn_more, queries, R, N, 3 * N, 0, N)
+            attention_of_some(crew, 2, qkv, queries, kept_at, R, cache, new, attended, scale)
+            take(crew, then + 3, x_rows, kept_at, onto, R, N)
+        linear_onto(crew, then + 4, attended, proj, proj_more, onto, between, R, N, N)
+        layer_norm(crew, then + 5, between, second_gamma, second_beta, normed, R, N, eps)
+        linear[activation](crew, then + 6, normed, fc, fc_more, hidden, R, N, inner, 0, inner)
+        linear_onto(crew, then + 7, hidden, out, out_more, between, y_rows, R, inner, N)
 
     work_together[PARTS](parts)

@@ -29,6 +29,11 @@ struct New(TrivialRegisterPassable):
         """How many new tokens a text has."""
         return self.start(text + 1) - self.start(text)
 
+    @always_inline
+    def length(self, text: Int) -> Int:
+        """How many tokens of a text are in the cache."""
+        return Int(self.lengths.unsafe_load(text))
+
 
 @fieldwise_init
 struct Cache(TrivialRegisterPassable):
@@ -39,6 +44,19 @@ struct Cache(TrivialRegisterPassable):
     var values: HeldFloats
     var table: Numbers
     var width: Int
+
+    @always_inline
+    def of_head(self, h: Int) -> Self:
+        """Where the keys and values of one head are."""
+        var head = self.head
+        head.index = h
+        var first = h * head.dim * head.room
+        return Self(head, self.keys.unsafe_offset(first), self.values.unsafe_offset(first), self.table, self.width)
+
+    @always_inline
+    def pages(self, text: Int) -> Numbers:
+        """The pages of a text."""
+        return self.table.unsafe_offset(text * self.width)
 
 
 @always_inline

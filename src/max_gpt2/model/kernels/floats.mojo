@@ -31,12 +31,6 @@ def fetch(address: Floats):
 
 
 @always_inline
-def fetch_near(address: Floats):
-    """Ask for a cache line that is needed at once, into the first cache."""
-    prefetch[PrefetchOptions().for_read().high_locality().to_data_cache()](address)
-
-
-@always_inline
 def load_part(x: Floats, count: Int) -> Vector:
     """The first `count` numbers as a vector, filled up with zeros."""
     if count >= W:

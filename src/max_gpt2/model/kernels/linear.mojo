@@ -47,7 +47,7 @@ struct Linear:
 
         def work(crew: Crew) {var}:
             take_all(crew, 0, x_rows, sliced, M, K)
-            linear[activation](crew, 1, sliced, w_at, bias_at, y_rows, M, K, N)
+            linear[activation](crew, 1, sliced, w_at, bias_at, y_rows, M, K, N, 0, N)
 
         work_together[2](work)
         room.unsafe_free()
@@ -56,9 +56,11 @@ struct Linear:
 @always_inline
 def linear[
     activation: StaticString
-](crew: Crew, part: Int, x: Rows, w: Floats, bias: Floats, y: Rows, M: Int, K: Int, N: Int):
-    """One part of what a crew does; rows of x are sliced."""
-    var columns = _Columns(M, K, N, crew.size)
+](
+    crew: Crew, part: Int, x: Rows, w: Floats, bias: Floats, y: Rows, M: Int, K: Int, N: Int, first: Int, last: Int
+):
+    """One part of what a crew does, for the columns [first, last) of N; rows of x are sliced."""
+    var columns = _Columns(M, K, N, first, last, crew.size)
 
     def piece(item: Int) {var}:
         columns.compute[activation](item, x, w, bias, y)
@@ -71,7 +73,7 @@ def linear_onto(
     crew: Crew, part: Int, x: Rows, w: Floats, bias: Floats, onto: Rows, y: Rows, M: Int, K: Int, N: Int
 ):
     """The same without an activation, and added to `onto`, [M, N]; rows of `onto` and of y are in one piece."""
-    var columns = _Columns(M, K, N, crew.size)
+    var columns = _Columns(M, K, N, 0, N, crew.size)
 
     def piece(item: Int) {var}:
         columns.compute["none"](item, x, w, bias, y)
@@ -88,7 +90,7 @@ def linear_onto(
 
 
 struct _Columns(TrivialRegisterPassable):
-    """The columns of y in pieces of whole panels: x is [M, K], w [K, N], and y [M, N].
+    """Columns of y in pieces of whole panels: x is [M, K], w [K, N], and y [M, N].
 
     With few rows the memory decides how fast it goes, for all threads, and likes long pieces.
     """
@@ -96,18 +98,22 @@ struct _Columns(TrivialRegisterPassable):
     var M: Int
     var K: Int
     var N: Int
+    var begin: Int
+    var end: Int
     var pieces: Pieces
 
-    def __init__(out self, M: Int, K: Int, N: Int, threads: Int):
+    def __init__(out self, M: Int, K: Int, N: Int, begin: Int, end: Int, threads: Int):
         self.M = M
         self.K = K
         self.N = N
-        self.pieces = Pieces(ceildiv(N, PANEL), threads, M > FEW)
+        self.begin = begin
+        self.end = end
+        self.pieces = Pieces(ceildiv(end - begin, PANEL), threads, M > FEW)
 
     @always_inline
     def first(self, item: Int) -> Int:
         """The first column of a piece."""
-        return min(self.pieces.start(item) * PANEL, self.N)
+        return min(self.begin + self.pieces.start(item) * PANEL, self.end)
 
     @always_inline
     def compute[activation: StaticString](self, item: Int, x: Rows, w: Floats, bias: Floats, y: Rows):

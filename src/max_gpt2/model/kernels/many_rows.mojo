@@ -6,7 +6,7 @@ panel takes it from where the weights lie and lays it out for the others on the 
 where who made them put them: see `sliced_rows`.
 
 What is needed next is asked for line by line, one for each row of w: a core that asks for many at a time waits for all
-of them.
+of them. That holds for what is written, too: a store waits for its line.
 """
 
 from std.math import align_up, ceildiv
@@ -14,7 +14,7 @@ from std.memory.alloc import unsafe_alloc
 
 from .activations import activate
 from .floats import F, Floats, HeldFloats, MANY_REGISTERS, MutFloats, Vector, W
-from .floats import fetch, fetch_near, held, load_part, store_part
+from .floats import fetch, held, load_part, store_part
 from .rows import LINE, Rows, SLICED, sliced_rows, sliced_size
 from .turn import DEPTH, PANEL, Turn
 
@@ -24,8 +24,6 @@ comptime TILE = 12 if MANY_REGISTERS else 6
 comptime THIRD = TILE // 3
 #: How many rows of x are multiplied with a panel: a slice of them fits a second cache of 512 KiB with room to spare.
 comptime TALL = 22 * TILE
-#: More sums than these are no longer in a second cache when the next slice is added to them, and are asked for.
-comptime SUMS = 90_000
 #: What was asked for may have gone again when rows of w are a power of two apart, and a piece begins with rows that
 #: nobody asked for: the first tile asks once more, so many rows ahead.
 comptime AHEAD = 40
@@ -41,25 +39,28 @@ def many_rows[
     var tail = sliced_rows(held(room), TILE)
     for top in range(0, M, tall):
         var rows = min(tall, M - top)
-        var far = rows * (last - first) > SUMS
+        var goes_on = top + tall < M
         for k in range(0, K, DEPTH):
             var depth = min(DEPTH, K - k)
             var turn = Turn(k == 0, k + depth == K)
-            var then = (k + depth) * N + first  # where w goes on after the last panel
-            if turn.last:
-                then = first if top + tall < M else after
+            # The panel after the last one: of the next slice, for the next rows, or of another piece.
+            var then = after if turn.last and not goes_on else first
+            var then_k = 0 if turn.last else k + depth
+            var then_m = top if not turn.last else top + tall if goes_on else 0
             var slice = Rows(x.at(top, k), x.apart, 0)
-            _fill_up(slice, tail, rows, depth)
+            if rows % TILE:
+                _fill_up(slice, tail, rows, depth)
             for c in range(first, last, PANEL):
                 var count = min(PANEL, last - c)
                 var here = w.unsafe_offset(k * N + c)
-                var next = PANEL if c + PANEL < last else then - (k * N + c)
+                var ends = c + PANEL >= last
+                var next = held(w.unsafe_offset(then_k * N + then if ends else k * N + c + PANEL))
+                var next_y = y.at(then_m, then) if ends else y.at(top, c + PANEL)
                 var more = held(bias.unsafe_offset(c))
                 var to = Rows(y.at(top, c), y.apart, 0)
                 var begins = c == first
-                var ends = c + PANEL >= last
                 _tiles[activation](
-                    slice, tail, here, next, panel, more, to, far, N, rows, depth, count, turn, begins, ends
+                    slice, tail, here, next, panel, more, to, next_y, N, rows, depth, count, turn, begins, ends
                 )
     room.unsafe_free()
     panel.unsafe_free()
@@ -81,11 +82,11 @@ def _tiles[
     x: Rows,
     tail: Rows,
     w: Floats,
-    next: Int,
+    next: HeldFloats,
     panel: MutFloats,
     bias: HeldFloats,
     y: Rows,
-    far: Bool,
+    next_y: HeldFloats,
     N: Int,
     rows: Int,
     depth: Int,
@@ -94,7 +95,7 @@ def _tiles[
     begins: Bool,
     ends: Bool,
 ):
-    """Add x, [rows, depth], times a panel of w, to y, [rows, count]; ask for the panel that is `next` to it.
+    """Add x, [rows, depth], times a panel of w, to y, [rows, count]; ask for the `next` panel and its columns of y.
 
     The last tile reads the rows of `tail` in the place of x, which ends there. The first panel of a slice asks for its
     rows of x before they are needed, and the last one for what may be the next slice.
@@ -108,18 +109,18 @@ def _tiles[
         # The next panel is asked for shortly before it is needed, and by three tiles: in a file, a row of it does not
         # begin where a line does, and a number may lie in two of them.
         var nth = t - max(0, tiles - 4)
-        var asked = held(w.unsafe_offset(next + nth * W))
-        var pace = N
-        if nth < 0 or nth > 2:
-            asked = x.at(min((t + 1) * TILE, rows), 0)
-            pace = LINE if (ends if nth > 2 else begins) else 0
+        var asked = _Asked(next.unsafe_offset(nth * W), N, depth if 0 <= nth <= 2 else 1)
+        if (nth < 0 and begins) or (nth > 2 and ends):
+            asked = _Asked(x.at(min((t + 1) * TILE, rows), 0), LINE, depth)
+        elif -3 < nth < 0:
+            asked = _Asked(next_y.unsafe_offset((nth + 2) * W), y.apart, rows)
         var m = t * TILE
         var rest = min(TILE, rows - m)
 
         def tile[T: Int, lays_out: Bool]() {var}:
             var factors = tail if rest < TILE else x.below(m)
             _tile[activation, T, lays_out](
-                factors, w, asked, pace, panel, bias, y.below(m), far, N, depth, rest, count, turn
+                factors, w, asked, panel, bias, y.below(m), N, depth, rest, count, turn
             )
 
         if m == 0 and count == PANEL:
@@ -132,39 +133,46 @@ def _tiles[
             tile[THIRD, False]()
 
 
+@fieldwise_init
+struct _Asked(TrivialRegisterPassable):
+    """Lines that are needed soon, some numbers apart: one is asked for at a time, and the last again when all were."""
+
+    var first: HeldFloats
+    var apart: Int
+    var lines: Int
+
+    @always_inline
+    def fetch(self, k: Int):
+        fetch(self.first.unsafe_offset(min(k, self.lines - 1) * self.apart))
+
+
 @no_inline  # or all addresses of all kinds of tiles are kept up to date from tile to tile
 def _tile[
     activation: StaticString, T: Int, lays_out: Bool
 ](
     x: Rows,
     w: Floats,
-    asked: HeldFloats,
-    pace: Int,
+    asked: _Asked,
     panel: MutFloats,
     bias: HeldFloats,
     y: Rows,
-    far: Bool,
     N: Int,
     depth: Int,
     rows: Int,
     count: Int,
     turn: Turn,
 ):
-    """Add one tile of T rows to y, [rows, count]; ask for `depth` lines, from `asked` on and `pace` apart.
+    """Add one tile of T rows to y, [rows, count]; ask for lines meanwhile.
 
     With `lays_out`, w is laid out as the panel meanwhile.
     """
     var factors = x.first
     var left = Array[Vector, T](fill=0)
     var right = Array[Vector, T](fill=0)
-    if far:
-        comptime for m in range(T):
-            fetch_near(y.at(m, 0))
-            fetch_near(y.at(m, W))
     for k in range(depth):
         var of_left: Vector
         var of_right: Vector
-        fetch(asked.unsafe_offset(k * pace))
+        asked.fetch(k)
         comptime if lays_out:
             var again = w.unsafe_offset((k + AHEAD) * N)
             fetch(again)

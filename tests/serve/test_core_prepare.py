@@ -105,6 +105,7 @@ def test_the_command_and_its_environment(cache: Path, tiny: Path) -> None:
     assert options["--weight-path"] == str(prepared.weights[0])
     assert (options["--port"], options["--host"], options["--max-batch-size"]) == ("8123", "127.0.0.1", "5")
     assert (options["--served-model-name"], options["--max-length"]) == ("mine", "67")
+    assert options["--max-batch-input-tokens"] == "1024"
     environment = worker_environment(8124, cache_bytes=77, base={"PATH": "/bin", VARIABLE: "1"})
     assert (environment["PATH"], environment[VARIABLE]) == ("/bin", "77")
     assert environment["MAX_SERVE_METRICS_ENDPOINT_PORT"] == "8124"

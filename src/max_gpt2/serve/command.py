@@ -9,6 +9,10 @@ from max_gpt2.serve.cache_room import PAGE, VARIABLE
 from max_gpt2.serve.loading import ALLOW_NONFINITE
 from max_gpt2.serve.prepare import Prepared
 
+#: How many tokens of prompts are read at a time, which bounds the room that takes: MAX itself would read up to 8,192.
+#: With 3,200 at once, what lies between two layers is in no cache any more, which took 2 to 6 % longer.
+PROMPT_TOKENS = 1024
+
 
 def worker_command(
     prepared: Prepared,
@@ -31,7 +35,7 @@ def worker_command(
         command += ["--weight-path", str(path)]
     command += ["--quantization-encoding", "float32", "--devices", "cpu", "--kv-cache-page-size", str(PAGE)]
     command += ["--served-model-name", name, "--host", host, "--port", str(port)]
-    command += ["--max-batch-size", str(max_batch_size)]
+    command += ["--max-batch-size", str(max_batch_size), "--max-batch-input-tokens", str(PROMPT_TOKENS)]
     command += ["--max-length", str(prepared.config.n_positions)]
     if chat_template:
         command += ["--chat-template", str(chat_template)]

@@ -10,7 +10,7 @@ from max_gpt2.serve.loading import ALLOW_NONFINITE
 from max_gpt2.serve.prepare import Prepared
 
 #: How many tokens of prompts are read at a time, which bounds the room that takes: MAX itself would read up to 8,192.
-#: With 3,200 at once, what lies between two layers is in no cache any more, which took 2 to 6 % longer.
+#: With 3,200 at once, what lies between two layers is in no cache any more, which took 6 % longer.
 PROMPT_TOKENS = 1024
 
 

@@ -104,16 +104,13 @@ def attention(crew: Crew, part: Int, qkv: Rows, cache: Cache, new: New, y: Rows,
         _append(item // n_head, item % n_head, 0, qkv, cache, new)
         _attend(item // n_head, item % n_head, 0, qkv, cache, new, y, scale)
 
-    def append_piece(item: Int) {var}:
-        _append(item // n_head // pieces, item % n_head, item // n_head % pieces, qkv, cache, new)
-
     def attend_piece(item: Int) {var}:
         _attend(item // n_head // pieces, item % n_head, item // n_head % pieces, qkv, cache, new, y, scale)
 
     if pieces == 1:
         crew.part(part, new.texts * n_head, one_piece)
     else:  # all keys have to be there before a later piece looks at them
-        crew.part(part, new.texts * n_head * pieces, append_piece)
+        _append_all(crew, part, qkv, cache, new)
         crew.part(part + 1, new.texts * n_head * pieces, attend_piece)
 
 
@@ -135,10 +132,6 @@ def attention_of_some(
     Of qkv, only the keys and values are looked at.
     """
     var n_head = cache.head.n_head
-    var pieces = _pieces(new)
-
-    def append_piece(item: Int) {var}:
-        _append(item // n_head // pieces, item % n_head, item // n_head % pieces, qkv, cache, new)
 
     def attend_piece(item: Int) {var}:
         var of_head = cache.of_head(item % n_head)
@@ -158,7 +151,7 @@ def attention_of_some(
             _attend_tokens(of_head, tokens, new, text, y.below(r - first), scale, first, first + count)
             r += count
 
-    crew.part(part, new.texts * n_head * pieces, append_piece)
+    _append_all(crew, part, qkv, cache, new)
     crew.part(part + 1, ceildiv(R, PIECE) * n_head, attend_piece)
 
 
@@ -168,6 +161,17 @@ def _pieces(new: New) -> Int:
     for text in range(new.texts):
         longest = max(longest, new.count(text))
     return ceildiv(longest, PIECE)
+
+
+@always_inline
+def _append_all(crew: Crew, part: Int, qkv: Rows, cache: Cache, new: New):
+    var n_head = cache.head.n_head
+    var pieces = _pieces(new)
+
+    def piece(item: Int) {var}:
+        _append(item // n_head // pieces, item % n_head, item // n_head % pieces, qkv, cache, new)
+
+    crew.part(part, new.texts * n_head * pieces, piece)
 
 
 @always_inline

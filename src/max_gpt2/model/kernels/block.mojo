@@ -183,12 +183,10 @@ def _block[
     var between = loose_rows(held(work.unsafe_ptr()), N)
     var normed = sliced_rows(between.first.unsafe_offset(loose_size(M, N)), M)
     var qkv = loose_rows(normed.first.unsafe_offset(sliced_size(M, N)), 3 * N)
-    var mixed = sliced_rows(qkv.first.unsafe_offset(loose_size(M, 3 * N)), M)
+    var mixed = sliced_rows(qkv.first.unsafe_offset(loose_size(M, 3 * N)), R)
     var hidden = sliced_rows(qkv.first, R)  # in the place of qkv, which nobody needs any more
     var onto = x_rows if R == M else y_rows
-    var some = sliced_rows(mixed.first, R)
     var queries = loose_rows(between.first, N)
-    var attended = mixed if R == M else normed
     var gamma = norm_weight.unsafe_ptr()
     var beta = norm_bias.unsafe_ptr()
     var attn = attn_weight.unsafe_ptr()
@@ -210,11 +208,11 @@ def _block[
             attention(crew, 2, qkv, cache, new, mixed, scale)
         else:
             linear["none"](crew, 1, normed, attn, attn_more, qkv, M, N, 3 * N, N, 3 * N)
-            take(crew, then + 1, normed, kept_at, some, R, N)
-            linear["none"](crew, then + 2, some, attn, attn_more, queries, R, N, 3 * N, 0, N)
-            attention_of_some(crew, 2, qkv, queries, kept_at, R, cache, new, attended, scale)
+            take(crew, then + 1, normed, kept_at, mixed, R, N)
+            linear["none"](crew, then + 2, mixed, attn, attn_more, queries, R, N, 3 * N, 0, N)
+            attention_of_some(crew, 2, qkv, queries, kept_at, R, cache, new, mixed, scale)
             take(crew, then + 3, x_rows, kept_at, onto, R, N)
-        linear_onto(crew, then + 4, attended, proj, proj_more, onto, between, R, N, N)
+        linear_onto(crew, then + 4, mixed, proj, proj_more, onto, between, R, N, N)
         layer_norm(crew, then + 5, between, second_gamma, second_beta, normed, R, N, eps)
         linear[activation](crew, then + 6, normed, fc, fc_more, hidden, R, N, inner, 0, inner)
         linear_onto(crew, then + 7, hidden, out, out_more, between, y_rows, R, inner, N)

@@ -1,6 +1,7 @@
 """Measure `max-gpt2 serve` on a random checkpoint of a published size; writes docs/serving.json and docs/serving.png.
 
-`python -m bench.serve`; with `--beside NAME=PORT`, once or more, servers that run already are asked for the same.
+`python -m bench.serve`; with `--llama-server PROGRAM` llama.cpp's server is started with the same weights and asked for
+the same, and with `--beside NAME=PORT`, once or more, servers that run already.
 """
 
 import argparse
@@ -8,21 +9,26 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.gguf_file import write_gguf
 from bench.serve.load import Load, Shape, closed, opened
 from bench.serve.plot import plot
-from bench.serve.server import NAME, serving
+from bench.serve.server import NAME, serving, serving_llama_cpp
 from max_gpt2.config import SIZES
 from tools.make_checkpoint import write_checkpoint
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 OURS = "max-gpt2"
+LLAMA_CPP = "llama.cpp"
 SHORT, LONG = Shape(16, 64), Shape(400, 16)
 #: What is asked of each server in turn: the clients, and what they send.
 CLOSED = [(1, SHORT), (8, SHORT), (32, SHORT), (8, LONG), (8, Shape(400, 16, shared=384))]
+#: The tokens that llama.cpp's server gets room for in each text: what ours has by default.
+ROOM = 512
 #: Requests a second.
 RATES = [0.25, 0.5, 1.0, 2.0, 4.0]
 
@@ -68,6 +74,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30, help="How long requests come in at each rate.")
+    parser.add_argument("--llama-server", type=Path, metavar="PROGRAM", help="llama.cpp's server.")
     parser.add_argument("--beside", action="append", default=[], metavar="NAME=PORT")
     parser.add_argument("--folder", type=Path, help="A checkpoint that is there already.")
     arguments = parser.parse_args()
@@ -81,11 +88,19 @@ def main() -> None:
             starts = {"cold_s": cold.ready_s}
         with serving(folder, arguments.batch):
             pass
-        with serving(folder, arguments.batch) as server:
-            starts["warm_s"] = server.ready_s
+        with ExitStack() as running:
+            servers = {OURS: running.enter_context(serving(folder, arguments.batch))}
+            if arguments.llama_server:
+                file = Path(temporary) / "gpt2.gguf"
+                write_gguf(folder, file)
+                servers[LLAMA_CPP] = running.enter_context(
+                    serving_llama_cpp(arguments.llama_server, file, arguments.batch, ROOM)
+                )
+            starts["warm_s"] = servers[OURS].ready_s
             print(starts, flush=True)
-            found = asyncio.run(measure({OURS: server.port} | sides, arguments.runs, arguments.seconds))
-            found |= starts | {"peak_bytes": list(server.peak_bytes().values())}
+            ports = {name: server.port for name, server in servers.items()} | sides
+            found = asyncio.run(measure(ports, arguments.runs, arguments.seconds))
+            found |= starts | {"peak_bytes": {name: list(s.peak_bytes().values()) for name, s in servers.items()}}
     (DOCS / "serving.json").write_text(json.dumps(found, indent=2) + "\n")
     plot(DOCS / "serving.png", found["open"])
 

@@ -34,16 +34,32 @@ class Server:
 
 @contextmanager
 def serving(folder: Path, batch: int, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Start a server for a folder and stop it afterwards; raises RuntimeError when it does not become ready."""
+    """Serve a folder and stop afterwards; raises RuntimeError when the server does not become ready."""
     port = _free_port()
     command = [sys.executable, "-m", "max_gpt2", "serve", "--model", str(folder), "--port", str(port)]
     command += ["--served-model-name", NAME, "--max-batch-size", str(batch)]
+    with _running(command, port, environment or {}) as server:
+        yield server
+
+
+@contextmanager
+def serving_llama_cpp(program: Path, file: Path, batch: int, context: int) -> Iterator[Server]:
+    """Do the same with llama.cpp's `llama-server`: a GGUF file, and room for `context` tokens in each text."""
+    port = _free_port()
+    command = [str(program), "--model", str(file), "--port", str(port), "--threads", "2", "--no-webui"]
+    command += ["--parallel", str(batch), "--ctx-size", str(batch * context)]
+    with _running(command, port, {}) as server:
+        yield server
+
+
+@contextmanager
+def _running(command: list[str], port: int, environment: Mapping[str, str]) -> Iterator[Server]:
     started = time.perf_counter()
-    process = subprocess.Popen(command, env=os.environ | dict(environment or {}), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=os.environ | dict(environment), stdout=subprocess.DEVNULL)
     try:
         while not _is_ready(port):
             if process.poll() is not None or time.perf_counter() - started > _PATIENCE_S:
-                raise RuntimeError("The server did not become ready")
+                raise RuntimeError(f"{command[0]}: the server did not become ready")
             time.sleep(0.05)
         yield Server(port, process.pid, time.perf_counter() - started)
     finally:

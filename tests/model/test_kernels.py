@@ -44,7 +44,8 @@ def test_the_layers_are_those_of_pytorch(layers: CompiledLayers, tokens: int, wi
         "embed": (found.embed, weight[arrays[3]] + 3 * weight[arrays[4]]),
     }
     for name, (ours, theirs) in expected.items():
-        np.testing.assert_allclose(ours, theirs.numpy(), rtol=2e-5, atol=2e-5, err_msg=name)
+        # A logit is a sum of 530 products: with AVX2 its chains are twice as long as with AVX-512.
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=4e-5, atol=4e-5, err_msg=name)
 
 
 @pytest.mark.parametrize(("width", "out"), SIZES)

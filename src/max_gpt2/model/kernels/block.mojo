@@ -9,13 +9,15 @@ import extensibility
 from extensibility import InputTensor, OutputTensor
 from extensibility.managed_tensor_slice import _MutableInputTensor as MutableInputTensor
 from max.gpu.host import DeviceContext
+from std.memory.alloc import unsafe_alloc
 
 from .attention import ATTENTION_PARTS, attention, attention_of_some
 from .cached import Cache, Int64s, New, new_tokens, pages_of_layer, slots_of_layer
 from .crew import Crew, work_together
+from .few_rows import Sums
 from .floats import F, held
 from .layer_norm import layer_norm
-from .linear import linear, linear_onto
+from .linear import LINEAR_PARTS, linear, linear_onto
 from .rows import loose_rows, loose_size, rows_of, sliced_rows, sliced_size
 from .take import take
 
@@ -24,7 +26,7 @@ comptime Line = InputTensor[dtype=DType.float32, rank=1, ...]
 comptime Result = OutputTensor[dtype=DType.float32, rank=2, ...]
 #: What a crew counts: a normalization and two linear layers for each half, the attention, and what it takes to keep
 #: some tokens only.
-comptime PARTS = 9 + ATTENTION_PARTS
+comptime PARTS = 4 + 5 * LINEAR_PARTS + ATTENTION_PARTS
 
 
 @extensibility.register("gpt2.block")
@@ -200,21 +202,30 @@ def _block[
     var out = out_weight.unsafe_ptr()
     var out_more = out_bias.unsafe_ptr()
 
+    var room = unsafe_alloc[Scalar[F]](
+        max(Sums.size(M, N, 3 * N), Sums.size(R, N, max(N, inner)), Sums.size(R, inner, N))
+    )
+    var sums = held(room)
+
     def parts(crew: Crew) {var}:
         layer_norm(crew, 0, x_rows, gamma, beta, normed, M, N, eps)
-        comptime then = 1 + ATTENTION_PARTS
+        comptime attend = 1 + LINEAR_PARTS
+        comptime then = attend + ATTENTION_PARTS
         if R == M:
-            linear["none"](crew, 1, normed, attn, attn_more, qkv, M, N, 3 * N, 0, 3 * N)
-            attention(crew, 2, qkv, cache, new, mixed, scale)
+            linear["none"](crew, 1, normed, attn, attn_more, qkv, sums, M, N, 3 * N, 0, 3 * N)
+            attention(crew, attend, qkv, cache, new, mixed, scale)
         else:
-            linear["none"](crew, 1, normed, attn, attn_more, qkv, M, N, 3 * N, N, 3 * N)
-            take(crew, then + 1, normed, kept_at, mixed, R, N)
-            linear["none"](crew, then + 2, mixed, attn, attn_more, queries, R, N, 3 * N, 0, N)
-            attention_of_some(crew, 2, qkv, queries, kept_at, R, cache, new, mixed, scale)
-            take(crew, then + 3, x_rows, kept_at, onto, R, N)
-        linear_onto(crew, then + 4, mixed, proj, proj_more, onto, between, R, N, N)
-        layer_norm(crew, then + 5, between, second_gamma, second_beta, normed, R, N, eps)
-        linear[activation](crew, then + 6, normed, fc, fc_more, hidden, R, N, inner, 0, inner)
-        linear_onto(crew, then + 7, hidden, out, out_more, between, y_rows, R, inner, N)
+            linear["none"](crew, 1, normed, attn, attn_more, qkv, sums, M, N, 3 * N, N, 3 * N)
+            take(crew, then, normed, kept_at, mixed, R, N)
+            linear["none"](crew, then + 1, mixed, attn, attn_more, queries, sums, R, N, 3 * N, 0, N)
+            attention_of_some(crew, attend, qkv, queries, kept_at, R, cache, new, mixed, scale)
+            take(crew, then + 1 + LINEAR_PARTS, x_rows, kept_at, onto, R, N)
+        comptime rest = then + 2 + LINEAR_PARTS
+        linear_onto(crew, rest, mixed, proj, proj_more, onto, between, sums, R, N, N)
+        comptime second = rest + LINEAR_PARTS
+        layer_norm(crew, second, between, second_gamma, second_beta, normed, R, N, eps)
+        linear[activation](crew, second + 1, normed, fc, fc_more, hidden, sums, R, N, inner, 0, inner)
+        linear_onto(crew, second + 1 + LINEAR_PARTS, hidden, out, out_more, between, y_rows, sums, R, inner, N)
 
     work_together[PARTS](parts)
+    room.unsafe_free()

@@ -2,15 +2,20 @@
 
 Some rows of w are held in registers at a time, and what all rows of x make of them is added to sums that stay in the
 core's first cache. So each number of w is loaded once, and is asked for before it is needed.
+
+A core reads fastest what lies in one piece. So the threads do not share the columns of w but what lies in w one behind
+the other: slices of `DEPTH` rows, and only what is left of a slice by its columns. Each slice has sums of its own; they
+are added up when all are there.
 """
 
-from std.math import align_up, ceildiv
+from std.math import ceildiv
 from std.memory import unsafe_memset_zero
 from std.memory.alloc import unsafe_alloc
 
-from .floats import F, Floats, MANY_REGISTERS, MutFloats, Vector, W, fetch
+from .activations import activate
+from .floats import F, Floats, HeldFloats, MANY_REGISTERS, MutFloats, Vector, W, fetch, load_part, store_part
 from .rows import Rows
-from .turn import DEPTH, PANEL, Turn
+from .turn import DEPTH, PANEL
 
 #: The most rows of x for which this is the faster way.
 comptime FEW = 28
@@ -20,25 +25,81 @@ comptime GROUP = 8 if MANY_REGISTERS else 4
 comptime SUMS = 6144
 
 
-def few_rows[
-    activation: StaticString
-](x: Rows, w: Floats, bias: Floats, y: Rows, M: Int, K: Int, N: Int, first: Int, last: Int):
-    """Compute the columns [first, last) of y, [M, N], from x, [M, K], and w, [K, N]."""
-    var passes = ceildiv((last - first) * M, SUMS)
-    var wide = align_up(ceildiv(last - first, passes), PANEL)
-    var sums = unsafe_alloc[Scalar[F]](M * wide)
+@fieldwise_init
+struct Sums(TrivialRegisterPassable):
+    """Room for the sums of each slice of w, [K, N], for the columns [first, last): slices of panels of M rows."""
+
+    var room: HeldFloats
+    var M: Int
+    var K: Int
+    var first: Int
+    var last: Int
+
+    @staticmethod
+    def size(M: Int, K: Int, columns: Int) -> Int:
+        """How many numbers there is room for."""
+        return M * PANEL * ceildiv(K, DEPTH) * ceildiv(columns, PANEL) if M <= FEW else 0
+
+    @always_inline
+    def slices(self) -> Int:
+        """How many slices there are."""
+        return ceildiv(self.K, DEPTH)
+
+    @always_inline
+    def panels(self) -> Int:
+        """How many panels a slice has."""
+        return ceildiv(self.last - self.first, PANEL)
+
+    @always_inline
+    def panel(self, number: Int) -> HeldFloats:
+        """Where a panel is, of all slices together."""
+        return self.room.unsafe_offset(number * self.M * PANEL)
+
+
+def few_rows(x: Rows, w: Floats, sums: Sums, N: Int, begin: Int, end: Int):
+    """Compute the panels [begin, end) of the sums, of all slices together, from x, [M, K], and w, [K, N]."""
+    var M = sums.M
+    var panels = sums.panels()
     var lines = unsafe_alloc[Scalar[F]](M * DEPTH)
-    for k in range(0, K, DEPTH):
-        var depth = min(DEPTH, K - k)
-        var turn = Turn(k == 0, k + depth == K)
+    var at = begin
+    while at < end:
+        var slice = at // panels
+        var stop = min((slice + 1) * panels, end)
+        var k = slice * DEPTH
+        var depth = min(DEPTH, sums.K - k)
         _lay_out(x.at(0, k), x.apart, lines, M, depth)
-        for start in range(first, last, wide):
-            var count = min(wide, last - start)
-            unsafe_memset_zero(sums, M * wide)
-            _multiply(lines, w.unsafe_offset(k * N + start), sums, N, M, depth, count)
-            _add[activation](sums, bias.unsafe_offset(start), y, start, M, count, turn)
-    sums.unsafe_free()
+        var passes = ceildiv((stop - at) * PANEL * M, SUMS)
+        var wide = ceildiv(stop - at, passes)
+        while at < stop:
+            var some = min(wide, stop - at)
+            var c = sums.first + (at - slice * panels) * PANEL
+            unsafe_memset_zero(sums.panel(at), some * PANEL * M)
+            _multiply(
+                lines, w.unsafe_offset(k * N + c), sums.panel(at), N, M, depth, min(some * PANEL, sums.last - c)
+            )
+            at += some
     lines.unsafe_free()
+
+
+def add_slices[
+    activation: StaticString, onto: Bool
+](sums: Sums, bias: Floats, before: Rows, y: Rows, begin: Int, end: Int):
+    """Add up the panels [begin, end) of all slices, from the bias on, in y, [M, N], and what was `before`."""
+    for panel in range(begin, end):
+        for half in range(2):
+            var c = sums.first + panel * PANEL + half * W
+            var count = sums.last - c
+            if count <= 0:
+                break
+            for m in range(sums.M):
+                var value = load_part(bias.unsafe_offset(c), count)
+                for slice in range(sums.slices()):
+                    var sum = sums.panel(slice * sums.panels() + panel)
+                    value = sum.unsafe_load[width=W](m * PANEL + half * W) + value
+                value = activate[activation](value)
+                comptime if onto:
+                    value = load_part(before.at(m, c), count) + value
+                store_part(y.at(m, c), value, count)
 
 
 @always_inline
@@ -99,15 +160,3 @@ def _multiply_group[G: Int](x: Floats, w: Floats, sums: MutFloats, N: Int, rows:
             comptime for g in range(G):
                 sum = w.unsafe_load(g * N + c + i).fma(x.unsafe_load(m * G + g), sum)
             panel.unsafe_store(m * PANEL + i, sum)
-
-
-@always_inline
-def _add[
-    activation: StaticString
-](sums: Floats, bias: Floats, y: Rows, start: Int, rows: Int, count: Int, turn: Turn):
-    """Add the sums to `count` columns of y, from `start` on."""
-    for c in range(0, count, W):
-        var panel = sums.unsafe_offset(c // PANEL * PANEL * rows + c % PANEL)
-        for m in range(rows):
-            var sum = panel.unsafe_load[width=W](m * PANEL)
-            turn.add[activation](bias.unsafe_offset(c), y.at(m, start + c), sum, count - c)

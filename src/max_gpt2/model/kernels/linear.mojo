@@ -12,13 +12,17 @@ from std.math import ceildiv
 from std.memory.alloc import unsafe_alloc
 
 from .crew import Crew, work_together
-from .few_rows import FEW, few_rows
-from .floats import F, Floats, W, held, load_part, store_part
+from .few_rows import FEW, Sums, add_slices, few_rows
+from .floats import F, Floats, HeldFloats, W, held, load_part, store_part
 from .many_rows import many_rows
 from .pieces import Pieces
 from .rows import Rows, rows_of, sliced_rows, sliced_size
 from .take import take_all
 from .turn import PANEL
+
+
+#: What a crew counts for a linear layer: with few rows the sums of slices, and then what they make.
+comptime LINEAR_PARTS = 2
 
 
 @extensibility.register("gpt2.linear")
@@ -39,17 +43,18 @@ struct Linear:
         var K = w.dim_size(0)
         var N = w.dim_size(1)
         var x_rows = rows_of(x)
-        var room = unsafe_alloc[Scalar[F]](sliced_size(M, K))
+        var room = unsafe_alloc[Scalar[F]](sliced_size(M, K) + Sums.size(M, K, N))
         var sliced = sliced_rows(held(room), M)
+        var sums = held(room.unsafe_offset(sliced_size(M, K)))
         var w_at = w.unsafe_ptr()
         var bias_at = bias.unsafe_ptr()
         var y_rows = rows_of(y)
 
         def work(crew: Crew) {var}:
             take_all(crew, 0, x_rows, sliced, M, K)
-            linear[activation](crew, 1, sliced, w_at, bias_at, y_rows, M, K, N, 0, N)
+            linear[activation](crew, 1, sliced, w_at, bias_at, y_rows, sums, M, K, N, 0, N)
 
-        work_together[2](work)
+        work_together[1 + LINEAR_PARTS](work)
         room.unsafe_free()
 
 
@@ -57,9 +62,26 @@ struct Linear:
 def linear[
     activation: StaticString
 ](
-    crew: Crew, part: Int, x: Rows, w: Floats, bias: Floats, y: Rows, M: Int, K: Int, N: Int, first: Int, last: Int
+    crew: Crew,
+    part: Int,
+    x: Rows,
+    w: Floats,
+    bias: Floats,
+    y: Rows,
+    sums: HeldFloats,
+    M: Int,
+    K: Int,
+    N: Int,
+    first: Int,
+    last: Int,
 ):
-    """One part of what a crew does, for the columns [first, last) of N; rows of x are sliced."""
+    """Two parts of what a crew does, for the columns [first, last) of N; rows of x are sliced.
+
+    `sums` has room for `Sums.size(M, K, last - first)` numbers.
+    """
+    if M <= FEW:
+        _few[activation, False](crew, part, x, w, bias, y, y, Sums(sums, M, K, first, last), N)
+        return
     var columns = _Columns(M, K, N, first, last, crew.size)
 
     def piece(item: Int) {var}:
@@ -70,9 +92,22 @@ def linear[
 
 @always_inline
 def linear_onto(
-    crew: Crew, part: Int, x: Rows, w: Floats, bias: Floats, onto: Rows, y: Rows, M: Int, K: Int, N: Int
+    crew: Crew,
+    part: Int,
+    x: Rows,
+    w: Floats,
+    bias: Floats,
+    onto: Rows,
+    y: Rows,
+    sums: HeldFloats,
+    M: Int,
+    K: Int,
+    N: Int,
 ):
     """The same without an activation, and added to `onto`, [M, N]; rows of `onto` and of y are in one piece."""
+    if M <= FEW:
+        _few["none", True](crew, part, x, w, bias, onto, y, Sums(sums, M, K, 0, N), N)
+        return
     var columns = _Columns(M, K, N, 0, N, crew.size)
 
     def piece(item: Int) {var}:
@@ -89,11 +124,28 @@ def linear_onto(
     crew.part(part, columns.pieces.count(), piece)
 
 
-struct _Columns(TrivialRegisterPassable):
-    """Columns of y in pieces of whole panels: x is [M, K], w [K, N], and y [M, N].
+@always_inline
+def _few[
+    activation: StaticString, onto: Bool
+](crew: Crew, part: Int, x: Rows, w: Floats, bias: Floats, before: Rows, y: Rows, sums: Sums, N: Int):
+    var threads = crew.size
+    var panels = sums.panels()
+    var all_panels = panels * sums.slices()
 
-    With few rows the memory decides how fast it goes, for all threads, and likes long pieces.
-    """
+    def share(item: Int) {var}:
+        few_rows(x, w, sums, N, item * all_panels // threads, (item + 1) * all_panels // threads)
+
+    def total(item: Int) {var}:
+        add_slices[activation, onto](
+            sums, bias, before, y, item * panels // threads, (item + 1) * panels // threads
+        )
+
+    crew.part(part, threads, share)
+    crew.part(part + 1, threads, total)
+
+
+struct _Columns(TrivialRegisterPassable):
+    """Columns of y in pieces of whole panels, for many rows: x is [M, K], w [K, N], and y [M, N]."""
 
     var M: Int
     var K: Int
@@ -108,7 +160,7 @@ struct _Columns(TrivialRegisterPassable):
         self.N = N
         self.begin = begin
         self.end = end
-        self.pieces = Pieces(ceildiv(end - begin, PANEL), threads, M > FEW)
+        self.pieces = Pieces(ceildiv(end - begin, PANEL), threads)
 
     @always_inline
     def first(self, item: Int) -> Int:
@@ -120,8 +172,5 @@ struct _Columns(TrivialRegisterPassable):
         """Compute one piece."""
         var first = self.first(item)
         var last = self.first(item + 1)
-        if self.M <= FEW:
-            few_rows[activation](x, w, bias, y, self.M, self.K, self.N, first, last)
-        else:
-            var after = self.first(item + self.pieces.threads)
-            many_rows[activation](x, w, bias, y, self.M, self.K, self.N, first, last, after)
+        var after = self.first(item + self.pieces.threads)
+        many_rows[activation](x, w, bias, y, self.M, self.K, self.N, first, last, after)

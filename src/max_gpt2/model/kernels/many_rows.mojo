@@ -23,7 +23,9 @@ comptime TILE = 12 if MANY_REGISTERS else 6
 #: The last tile has this many rows, or twice, or three times as many.
 comptime THIRD = TILE // 3
 #: How many rows of x are multiplied with a panel: a slice of them fits a second cache of 512 KiB with room to spare.
-comptime TALL = 22 * TILE
+comptime TALL = 264
+#: How many cache lines a row of a panel has.
+comptime LINES = ceildiv(PANEL, LINE)
 #: What was asked for may have gone again when rows of w are a power of two apart, and a piece begins with rows that
 #: nobody asked for: the first tile asks once more, so many rows ahead.
 comptime AHEAD = 40
@@ -106,14 +108,14 @@ def _tiles[
             for c in range(PANEL):
                 panel.unsafe_store(k * PANEL + c, w.unsafe_load(k * N + c) if c < count else 0)
     for t in range(tiles):
-        # The next panel is asked for shortly before it is needed, and by three tiles: in a file, a row of it does not
+        # The next panel is asked for shortly before it is needed, and one line more: in a file, a row of it does not
         # begin where a line does, and a number may lie in two of them.
-        var nth = t - max(0, tiles - 4)
-        var asked = _Asked(next.unsafe_offset(nth * W), N, depth if 0 <= nth <= 2 else 1)
-        if (nth < 0 and begins) or (nth > 2 and ends):
+        var nth = t - max(0, tiles - LINES - 2)
+        var asked = _Asked(next.unsafe_offset(nth * LINE), N, depth if 0 <= nth <= LINES else 1)
+        if (nth < 0 and begins) or (nth > LINES and ends):
             asked = _Asked(x.at(min((t + 1) * TILE, rows), 0), LINE, depth)
-        elif -3 < nth < 0:
-            asked = _Asked(next_y.unsafe_offset((nth + 2) * W), y.apart, rows)
+        elif -LINES <= nth < 0:
+            asked = _Asked(next_y.unsafe_offset((nth + LINES) * LINE), y.apart, rows)
         var m = t * TILE
         var rest = min(TILE, rows - m)
 
@@ -175,9 +177,8 @@ def _tile[
         asked.fetch(k)
         comptime if lays_out:
             var again = w.unsafe_offset((k + AHEAD) * N)
-            fetch(again)
-            fetch(again.unsafe_offset(W))
-            fetch(again.unsafe_offset(PANEL))
+            comptime for line in range(LINES + 1):
+                fetch(again.unsafe_offset(line * LINE))
             of_left = w.unsafe_load[width=W](k * N)
             of_right = w.unsafe_load[width=W](k * N + W)
             panel.unsafe_store(k * PANEL, of_left)

@@ -3,24 +3,20 @@
 That is "factoring", Hummel, Schonberg and Flynn 1992: in each round all threads together take half of what is left.
 """
 
-from std.math import ceildiv
-
 
 @fieldwise_init
 struct Pieces(TrivialRegisterPassable):
-    """How much there is, for how many threads, and whether pieces become shorter: else there is one for each thread."""
+    """How much there is, and for how many threads."""
 
     var length: Int
     var threads: Int
-    var shorter: Bool
 
     def start(self, number: Int) -> Int:
         """Where a piece begins, and the one before it ends; where all of it ends when there is no such piece."""
         var before = 0
         var at = 0
         while at < self.length:
-            var left = self.length - at
-            var size = max(1, left // (2 * self.threads)) if self.shorter else ceildiv(left, self.threads)
+            var size = max(1, (self.length - at) // (2 * self.threads))
             if number < before + self.threads:
                 return min(at + (number - before) * size, self.length)
             before += self.threads

@@ -37,7 +37,7 @@ struct Sums(TrivialRegisterPassable):
 
     @staticmethod
     def size(M: Int, K: Int, columns: Int) -> Int:
-        """How many numbers there is room for."""
+        """How many numbers there is room for: none where rows are not few."""
         return M * PANEL * ceildiv(K, DEPTH) * ceildiv(columns, PANEL) if M <= FEW else 0
 
     @always_inline
@@ -84,7 +84,7 @@ def few_rows(x: Rows, w: Floats, sums: Sums, N: Int, begin: Int, end: Int):
 def add_slices[
     activation: StaticString, onto: Bool
 ](sums: Sums, bias: Floats, before: Rows, y: Rows, begin: Int, end: Int):
-    """Add up the panels [begin, end) of all slices, from the bias on, in y, [M, N], and what was `before`."""
+    """Add up the panels [begin, end) of all slices in y, [M, N], as `Turn` says, and with `onto` what was `before`."""
     for panel in range(begin, end):
         for half in range(2):
             var c = sums.first + panel * PANEL + half * W

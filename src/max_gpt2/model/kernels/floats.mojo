@@ -23,7 +23,7 @@ def held(address: Floats) -> HeldFloats:
 
 @always_inline
 def fetch(address: Floats):
-    """Ask for a cache line that is needed soon, into the second cache: for the first, a core can ask for a few at a time.
+    """Ask for a line that is needed soon, into the second cache: for the first, a core can ask for a few at a time.
 
     An address outside of the array does no harm.
     """

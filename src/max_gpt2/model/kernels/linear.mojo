@@ -128,6 +128,7 @@ def linear_onto(
 def _few[
     activation: StaticString, onto: Bool
 ](crew: Crew, part: Int, x: Rows, w: Floats, bias: Floats, before: Rows, y: Rows, sums: Sums, N: Int):
+    """For few rows: each thread takes its share of the sums, and then of what they make."""
     var threads = crew.size
     var panels = sums.panels()
     var all_panels = panels * sums.slices()

@@ -44,8 +44,9 @@ def test_the_layers_are_those_of_pytorch(layers: CompiledLayers, tokens: int, wi
         "embed": (found.embed, weight[arrays[3]] + 3 * weight[arrays[4]]),
     }
     for name, (ours, theirs) in expected.items():
-        # A logit is a sum of 530 products: with AVX2 its chains are twice as long as with AVX-512.
-        np.testing.assert_allclose(ours, theirs.numpy(), rtol=4e-5, atol=4e-5, err_msg=name)
+        # Logits are sums of 530 products of the size of one: with AVX2 in longer chains than with AVX-512.
+        atol = 4e-5 if name == "logits" else 2e-5
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=2e-5, atol=atol, err_msg=name)
 
 
 @pytest.mark.parametrize(("width", "out"), SIZES)

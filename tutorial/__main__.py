@@ -45,10 +45,11 @@ def watch() -> None:
     from tutorial.watch import saved_steps
     from tutorial.workshop import Workshop
 
+    saved = saved_steps()
     print("Watching steps/: save a file, and it is checked. Ctrl-C ends it.", flush=True)
     with Workshop() as workshop:
         try:
-            for number in saved_steps():
+            for number in saved:
                 print()
                 show_check(make_plan(number, read_progress()), workshop)
         except KeyboardInterrupt:

@@ -10,8 +10,11 @@ PAUSE = 0.3
 
 
 def saved_steps(wait: Callable[[], None] = lambda: time.sleep(PAUSE)) -> Iterator[int]:
-    """Yield the number of each step whose text changes from now on, without end; `wait` comes between two looks."""
-    seen = _hashes()
+    """Return the number of each step whose text changes from this call on, without end; `wait` between two looks."""
+    return _changed_since(_hashes(), wait)
+
+
+def _changed_since(seen: dict[int, str | None], wait: Callable[[], None]) -> Iterator[int]:
     while True:
         wait()
         now = _hashes()

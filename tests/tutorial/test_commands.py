@@ -124,7 +124,8 @@ def test_only_what_changes_is_checked(course: Cli) -> None:
         next(edits)()
 
     saved = saved_steps(wait)
-    assert [next(saved) for _ in range(3)] == [3, 3, 9]
+    places.step_path(5).write_text("saved at once\n")
+    assert [next(saved) for _ in range(4)] == [5, 3, 3, 9]
 
 
 def test_whose_the_steps_are() -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
 from tutorial.sizes import SEQ, Arrays, numbers
 
@@ -52,6 +51,8 @@ class Mask(GraphExercise):
 
     def expected(self, wrong: Wrong = RIGHT) -> Arrays:
         """Return the mask, or a wrong one."""
+        from tutorial import reference
+
         return reference.as_arrays({"mask": reference.causal_mask(SEQ, wrong)})
 
 

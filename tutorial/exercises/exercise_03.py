@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
 from tutorial.exercises.parts import norm_weights
 from tutorial.sizes import EPSILON, SIZES, Arrays, numbers
@@ -55,6 +54,8 @@ class Norm(GraphExercise):
 
     def expected(self, wrong: Wrong = RIGHT) -> Arrays:
         """Return what PyTorch computes."""
+        from tutorial import reference
+
         x = reference.as_tensors(self.arguments())["x"]
         return reference.as_arrays({"y": reference.layer_norm(x, reference.as_tensors(self.weights()), wrong)})
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
 from tutorial.exercises.parts import config, mlp_weights
 from tutorial.sizes import SIZES, Arrays, numbers
@@ -56,6 +55,8 @@ class Mlp(GraphExercise):
 
     def expected(self, wrong: Wrong = RIGHT) -> Arrays:
         """Return what PyTorch computes."""
+        from tutorial import reference
+
         x = reference.as_tensors(self.arguments())["x"]
         return reference.as_arrays({"y": reference.mlp(x, reference.as_tensors(self.weights()), wrong)})
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
 from tutorial.exercises.parts import config
 from tutorial.sizes import SEQ, SIZES, Arrays, numbers, token_ids
@@ -53,6 +52,8 @@ class Embeddings(GraphExercise):
 
     def expected(self, wrong: Wrong = RIGHT) -> Arrays:
         """Return what PyTorch looks up."""
+        from tutorial import reference
+
         ids, table = (reference.as_tensors(one) for one in (self.arguments(), self.weights()))
         rows = ids["input_ids"]
         if "places" in wrong:

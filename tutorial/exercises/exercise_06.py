@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
 from tutorial.exercises.parts import config
 from tutorial.sizes import SEQ, SIZES, Arrays, numbers
@@ -53,6 +52,8 @@ class Positions(GraphExercise):
 
     def expected(self, wrong: Wrong = RIGHT) -> Arrays:
         """Return what PyTorch looks up."""
+        from tutorial import reference
+
         positions = reference.torch.arange(SEQ)
         if "reversed" in wrong:
             positions = positions.flip(0)

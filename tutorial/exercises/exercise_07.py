@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
 from tutorial.exercises.parts import config, linear_weights, prefixed
 from tutorial.sizes import Arrays, numbers
@@ -62,6 +61,8 @@ class Qkv(GraphExercise):
 
     def expected(self, wrong: Wrong = RIGHT) -> Arrays:
         """Return what PyTorch computes."""
+        from tutorial import reference
+
         x = reference.as_tensors(self.arguments())["x"]
         parts = reference.qkv(x, reference.as_tensors(self.weights()), wrong)
         return reference.as_arrays(dict(zip(self.outputs, parts, strict=True)))

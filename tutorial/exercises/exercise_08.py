@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
 from tutorial.sizes import Arrays, numbers
 
@@ -55,6 +54,8 @@ class Attention(GraphExercise):
 
     def expected(self, wrong: Wrong = RIGHT) -> Arrays:
         """Return what PyTorch computes."""
+        from tutorial import reference
+
         query, key, value = reference.as_tensors(self.arguments()).values()
         return reference.as_arrays({"y": reference.attention(query, key, value, wrong)})
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
 from tutorial.exercises.parts import attention_weights, config
 from tutorial.sizes import Arrays, numbers
@@ -61,6 +60,8 @@ class MultiHead(GraphExercise):
 
     def expected(self, wrong: Wrong = RIGHT) -> Arrays:
         """Return what PyTorch computes."""
+        from tutorial import reference
+
         x, found = reference.as_tensors(self.arguments()).values()
         weights = reference.as_tensors(self.weights())
         results = [

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
 from tutorial.exercises.parts import linear_weights, norm_weights, prefixed
 from tutorial.sizes import EPSILON, SIZES, Arrays, numbers
@@ -64,6 +63,8 @@ class Residual(GraphExercise):
 
     def expected(self, wrong: Wrong = RIGHT) -> Arrays:
         """Return what PyTorch computes."""
+        from tutorial import reference
+
         x, change = reference.as_tensors(self.arguments()).values()
         weights = reference.as_tensors(self.weights())
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
 from tutorial.exercises.parts import block_weights, config
 from tutorial.sizes import EPSILON, Arrays, numbers
@@ -59,6 +58,8 @@ class Block(GraphExercise):
 
     def expected(self, wrong: Wrong = RIGHT) -> Arrays:
         """Return what PyTorch computes."""
+        from tutorial import reference
+
         x = reference.as_tensors(self.arguments())["x"]
         return reference.as_arrays({"y": reference.block(x, reference.as_tensors(self.weights()), wrong)})
 

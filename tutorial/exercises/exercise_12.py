@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tutorial import reference
 from tutorial.exercise import RIGHT, GraphExercise, Wrong
 from tutorial.exercises.parts import config, transformer_weights
 from tutorial.sizes import EPSILON, Arrays, token_ids
@@ -59,6 +58,8 @@ class Stack(GraphExercise):
 
     def expected(self, wrong: Wrong = RIGHT) -> Arrays:
         """Return what PyTorch computes."""
+        from tutorial import reference
+
         ids = reference.as_tensors(self.arguments())["input_ids"]
         return reference.as_arrays({"y": reference.transformer(ids, reference.as_tensors(self.weights()), wrong)})
 

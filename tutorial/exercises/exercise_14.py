@@ -5,7 +5,6 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-from tutorial import reference
 from tutorial.exercise import RIGHT, Exercise, Report, Wrong
 from tutorial.returned import one_array
 from tutorial.sizes import SIZES, Arrays, numbers, token_ids
@@ -125,6 +124,8 @@ class Writing(Exercise):
 
     def expected(self, wrong: Wrong = RIGHT) -> Arrays:
         """Return what comes of it; what chance decides where a mistake is in it, is left out."""
+        from tutorial import reference
+
         yes, no = np.array(True), np.array(False)
         divisor = {True: 1 / TEMPERATURE, False: TEMPERATURE}["multiplied" in wrong]
         logits = reference.torch.from_numpy(UNEVEN).double()
@@ -163,6 +164,8 @@ class Writing(Exercise):
 
 def greedy_step(rows: np.ndarray, wrong: Wrong) -> np.ndarray:
     """Return the likeliest token of each row: [batch, seq] -> [batch, 1]."""
+    from tutorial import reference
+
     logits = reference.torch.from_numpy(sharp()(rows)[:, 0 if "first" in wrong else -1])
     chosen = (logits.argmin(-1) if "argmin" in wrong else logits.argmax(-1)).numpy()[:, None]
     return np.broadcast_to(chosen[:1], chosen.shape) if "first row" in wrong else chosen

@@ -1,7 +1,7 @@
 """Not many rows of x times w: the weights come from memory once, where they lie, while their products are computed.
 
 Some rows of w are held in registers at a time, and what all rows of x make of them is added to sums that stay in the
-core's first cache. So each number of w is loaded once, and is asked for before it is needed.
+core's first cache. So each number of w is loaded once, and most are asked for before they are needed.
 
 A core reads fastest what lies in one piece. So the threads do not share the columns of w but what lies in w one behind
 the other: slices of `DEPTH` rows, and only what is left of a slice by its columns. Each slice has sums of its own; they
@@ -21,6 +21,9 @@ from .turn import DEPTH, PANEL
 comptime FEW = 28
 #: How many rows of w are held in registers.
 comptime GROUP = 8 if MANY_REGISTERS else 4
+#: For so few rows of x nothing is done but wait for w. It comes faster when it is not asked for besides, unless `GROUP`
+#: is small.
+comptime UNASKED = 2 if MANY_REGISTERS else 0
 #: How many sums there are at a time: they take three quarters of a first cache of 32 KiB.
 comptime SUMS = 6144
 
@@ -121,15 +124,18 @@ def _multiply(lines: Floats, w: Floats, sums: MutFloats, N: Int, rows: Int, dept
     """Add to the sums what is laid out, times [depth, count] of w."""
     var k = 0
     while k + GROUP <= depth:
-        _multiply_group[GROUP](lines.unsafe_offset(k * rows), w.unsafe_offset(k * N), sums, N, rows, count)
+        if rows <= UNASKED:
+            _multiply_group[GROUP, False](lines.unsafe_offset(k * rows), w.unsafe_offset(k * N), sums, N, rows, count)
+        else:
+            _multiply_group[GROUP, True](lines.unsafe_offset(k * rows), w.unsafe_offset(k * N), sums, N, rows, count)
         k += GROUP
     while k < depth:
-        _multiply_group[1](lines.unsafe_offset(k * rows), w.unsafe_offset(k * N), sums, N, rows, count)
+        _multiply_group[1, False](lines.unsafe_offset(k * rows), w.unsafe_offset(k * N), sums, N, rows, count)
         k += 1
 
 
 @always_inline
-def _multiply_group[G: Int](x: Floats, w: Floats, sums: MutFloats, N: Int, rows: Int, count: Int):
+def _multiply_group[G: Int, ask: Bool](x: Floats, w: Floats, sums: MutFloats, N: Int, rows: Int, count: Int):
     """Add x, [rows, G], times [G, count] of w; the sums are in panels [rows, PANEL], one after another."""
     var c = 0
     while c + PANEL <= count:
@@ -139,8 +145,9 @@ def _multiply_group[G: Int](x: Floats, w: Floats, sums: MutFloats, N: Int, rows:
             var at = w.unsafe_offset(g * N + c)
             left[g] = at.unsafe_load[width=W](0)
             right[g] = at.unsafe_load[width=W](W)
-            fetch(at.unsafe_offset(G * N))
-            fetch(at.unsafe_offset(G * N + W))
+            comptime if ask:
+                fetch(at.unsafe_offset(G * N))
+                fetch(at.unsafe_offset(G * N + W))
         var panel = sums.unsafe_offset(c * rows)
         for m in range(rows):
             var sum_left = panel.unsafe_load[width=W](m * PANEL)

@@ -1,4 +1,4 @@
-"""The fourteen exercises, each in a file of its own."""
+"""The fourteen exercises, each in a file of its own. What only names one loads neither MAX nor PyTorch."""
 
 import importlib
 

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+from dataclasses import replace
 
 from max_gpt2.generation import open_model
 from max_gpt2.guard import guarded
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("folder")
     parser.add_argument("port", type=int)
     parser.add_argument("--drain", type=float, default=5.0)
+    parser.add_argument("--stall", type=float, default=POLICY.stall_s)
     parser.add_argument("worker", nargs="*", help="options of the fake worker")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
@@ -36,7 +38,8 @@ def main() -> int:
     with listen("127.0.0.1", options.port) as listening:
         print(listening.getsockname()[1], flush=True)
         limits = Limits(max_batch_size=4, queue_size=60, drain_s=options.drain)
-        forced = run_server(served, launch, listening, limits, policy=POLICY, ready=lambda: print("ready", flush=True))
+        policy = replace(POLICY, stall_s=options.stall)
+        forced = run_server(served, launch, listening, limits, policy=policy, ready=lambda: print("ready", flush=True))
     return 2 if forced else 0
 
 

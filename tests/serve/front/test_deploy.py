@@ -85,7 +85,7 @@ def test_both_servers_work(site: Site) -> None:
 @needs_nginx
 def test_nothing_is_lost_when_one_of_them_is_stopped(site: Site) -> None:
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        running = [pool.submit(site.complete, [SLOW], 20) for _ in range(4)]
+        running = [pool.submit(site.complete, [SLOW], 40) for _ in range(4)]
         eventually(lambda: site.first.writes(2) and site.second.writes(2))
         site.first.process.terminate()
         later = [site.complete([10]) for _ in range(20)]

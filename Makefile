@@ -9,7 +9,7 @@ READY := .venv/ready
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .PHONY: demo huggingface serve serve-hostile serve-soak test fuzz lint format verify-sizes zoo bench bench-peers \
-  bench-load bench-serve train-demo steps check hint solution reset progress watch figures notebook book book-build \
+  bench-load bench-serve train-demo steps check hint solution reset progress watch figures notebook docs docs-build book book-build \
   lock clean
 
 demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
@@ -27,7 +27,7 @@ serve-hostile: $(READY)  ## 2,000 requests that nobody should send, against a se
 serve-soak: $(READY)  ## ten minutes of load on it, its worker killed five times
 	$(BIN)/python -m tests.serve.front.soak --minutes 10 --kills 5
 
-test: lint book-build  ## lint, types, the book, and all tests but the slow ones
+test: lint docs-build  ## lint, types, the book, and all tests but the slow ones
 	$(BIN)/pytest
 
 fuzz: $(READY)  ## load CASES=100000 damaged checkpoints, others each time (a quarter of an hour)
@@ -85,11 +85,15 @@ progress: $(READY)  ## what is done, and what is next
 watch: $(READY)  ## check every step that you save, until Ctrl-C
 	@$(BIN)/python -m tutorial watch
 
-book: $(READY)  ## the book on http://127.0.0.1:8000, or another PORT; it follows what you change, until Ctrl-C
-	$(MKDOCS) serve --config-file book/mkdocs.yml --dev-addr 127.0.0.1:$(PORT)
+docs: $(READY)  ## serve the docs and the book on http://127.0.0.1:8000 (or PORT) and rebuild on change, until Ctrl-C
+	$(MKDOCS) serve --dev-addr 127.0.0.1:$(PORT)
 
-book-build: $(READY)  ## the book as a folder, build/book; a warning is an error
-	$(MKDOCS) build --strict --quiet --config-file book/mkdocs.yml
+docs-build: $(READY)  ## build the docs and the book into build/site; warnings are errors
+	$(MKDOCS) build --strict --quiet
+
+book: docs
+
+book-build: docs-build
 
 figures: $(READY)  ## draw the figures of the book anew, from the checkpoint that ships
 	$(BIN)/python -m tools.draw_figures

@@ -13,7 +13,7 @@ from book.excerpts import between, excerpt, text_block
 from tutorial.exercises import exercise
 from tutorial.places import STEPS
 
-PAGES = Path(__file__).resolve().parent / "pages"
+PAGES = Path(__file__).resolve().parent.parent / "docs" / "book"
 #: The transcripts of README.md, by the words that each begins with.
 TRANSCRIPTS = {"demo": "Checking the weights"}
 LANGUAGES = {".py": "python", ".mojo": "mojo"}
@@ -52,7 +52,7 @@ def transcript(name: str) -> str:
 
 
 def figure(name: str, alt: str, caption: str, page: str) -> str:
-    """Return a figure in its light and its dark drawing, for a page that is named as its file in pages/."""
+    """Return a figure in its light and its dark drawing, for a page that is named as its file in docs/book/."""
     up = "../" * page.count("/")
     images = []
     for shade in ("light", "dark"):
@@ -91,7 +91,9 @@ def define_env(env: Any) -> None:
     """Hand the macros to the plugin."""
     for macro in (code, hints, mistake, measured, transcript):
         env.macro(macro)
-    env.macro(lambda name, alt, caption: figure(name, alt, caption, env.page.file.src_uri), "figure")
+    env.macro(
+        lambda name, alt, caption: figure(name, alt, caption, env.page.file.src_uri.removeprefix("book/")), "figure"
+    )
 
 
 def on_pre_page_macros(env: Any) -> None:

@@ -23,7 +23,7 @@ REFUSALS = {f"s{number:02}": (1, f"There is work left in steps/step_{number:02}.
     "reset": (2, "Missing argument 'STEP'"),
 }
 #: Tasks that go on until they are ended, and what each says first.
-ENDLESS = {"watch": "Watching steps/", "book": "Serving on http://127.0.0.1"}
+ENDLESS = {"watch": "Watching steps/", "docs": "Serving on http://127.0.0.1"}
 #: Tasks that write into steps/, where a learner's own work may be.
 COURSE = {name for name, task in TASKS.items() if "python -m tutorial" in str(task)}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from tools.figures import FIGURES
 from tools.figures.shade import SHADES, Shade
 
-FOLDER = Path(__file__).parent.parent / "book" / "pages" / "figures"
+FOLDER = Path(__file__).parent.parent / "docs" / "book" / "figures"
 
 
 def drawn(name: str, shade: Shade) -> bytes:

@@ -18,7 +18,7 @@ PATH = ROOT / "notebooks" / "tutorial.ipynb"
 LAST_SECTION = "## Generate"
 INTRODUCTION = """# GPT-2 on MAX, in one notebook
 
-The fourteen steps of [the book](../book/pages/index.md), each with its solution, and then the chapter about loading
+The fourteen steps of [the book](../docs/book/index.md), each with its solution, and then the chapter about loading
 pretrained weights. Nothing is imported from the project's own model: every cell defines what it needs, and where the
 chapter speaks of the solutions, it means the cells above. So change a step, run its cell and those below it, and see
 what becomes of the text at the end.
@@ -103,7 +103,7 @@ def _included(macro: str, arguments: str, page: str) -> str:
     if macro == "figure":
         name, alt, caption = given
         figure(name, alt, caption, page)  # raises when there is none
-        drawing = f"../book/pages/figures/{name}"
+        drawing = f"../docs/book/figures/{name}"
         dark = f'<source media="(prefers-color-scheme: dark)" srcset="{drawing}-dark.svg">'
         image = f'<img src="{drawing}-light.svg" alt="{html.escape(alt)}" width="500">'
         return f"<picture>{dark}{image}</picture>\n\n*{caption}*"
@@ -119,14 +119,14 @@ def _call(source: str) -> ast.Call:
 
 
 def _from_here(target: Path) -> str:
-    """Return a page's place as a link from notebooks/: "steps/../pretrained.md" -> "../book/pages/pretrained.md"."""
+    """Return a page's place as a link from notebooks/: "steps/../pretrained.md" -> "../docs/book/pretrained.md"."""
     parts: list[str] = []
     for part in target.parts:
         if part == "..":
             parts.pop()
         else:
             parts.append(part)
-    return "/".join(["../book/pages", *parts])
+    return "/".join(["../docs/book", *parts])
 
 
 def notebook() -> str:

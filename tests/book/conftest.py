@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.book.pages import BOOK
+from tests.book.pages import ROOT
 from tests.hub import fill_cache
 
 
 def build(config: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Build a book into a folder, as `make book-build` does."""
+    """Build a book into a folder, as `make docs-build` does."""
     command: list[str | Path] = [sys.executable, "-m", "mkdocs", "build", "--strict"]
     command += ["--config-file", config, "--site-dir", folder]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
@@ -23,7 +23,7 @@ def build(config: Path, folder: Path) -> subprocess.CompletedProcess[str]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built book: a folder."""
     folder = tmp_path_factory.mktemp("book") / "site"
-    done = build(BOOK / "mkdocs.yml", folder)
+    done = build(ROOT / "mkdocs.yml", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

@@ -10,7 +10,8 @@ import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 BOOK = ROOT / "book"
-PAGES = BOOK / "pages"
+DOCS = ROOT / "docs"
+PAGES = DOCS / "book"
 _BLOCK = re.compile(r"^([ ]*)```(\w+)[^\n]*\n(.*?)^\1```[ ]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -43,13 +44,18 @@ def _unindented(block: re.Match[str]) -> str:
 
 
 def names() -> list[str]:
-    """Return the pages as the navigation names them: `steps/step_01.md`."""
+    """Return the pages of the book, relative to docs/book: `steps/step_01.md`."""
     return sorted(path.relative_to(PAGES).as_posix() for path in PAGES.rglob("*.md"))
 
 
+def site_names() -> list[str]:
+    """Return all pages of the site, as the navigation names them: `book/steps/step_01.md`."""
+    return sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+
+
 def settings() -> dict[str, Any]:
-    """Return book/mkdocs.yml."""
-    return dict(yaml.safe_load((BOOK / "mkdocs.yml").read_text()))
+    """Return the contents of mkdocs.yml."""
+    return dict(yaml.safe_load((ROOT / "mkdocs.yml").read_text()))
 
 
 def navigation(entries: list[Any] | None = None) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
-from tests.book.pages import names
+from tests.book.pages import site_names
 from tests.browser import browser_program
 
 WIDTHS = (390, 1440)
@@ -77,7 +77,7 @@ def complaints(tab: Page, address: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", site_names())
 def test_a_page_fits_and_nothing_is_missing(name: str, tab: Page, address: str, complaints: list[str]) -> None:
     tab.goto(f"{address}/{name.removesuffix('.md')}.html")
     tab.evaluate("[...document.images].forEach((one) => { one.loading = 'eager'; })")
@@ -109,7 +109,7 @@ def test_what_goes_wrong_is_noticed(tab: Page, address: str, complaints: list[st
 
 
 def test_code_is_copied(tab: Page, address: str, complaints: list[str]) -> None:
-    tab.goto(f"{address}/steps/step_04.html")
+    tab.goto(f"{address}/book/steps/step_04.html")
     block = tab.locator("div.highlight").first
     block.hover()
     block.locator("button[data-md-type=copy]").click()
@@ -133,7 +133,7 @@ def test_the_search_finds_conv1d(width: int, tab: Page, address: str, complaints
 
 def test_a_folded_hint_opens(tab: Page, address: str, complaints: list[str]) -> None:
     tab.set_viewport_size({"width": 390, "height": 844})
-    tab.goto(f"{address}/steps/step_04.html")
+    tab.goto(f"{address}/book/steps/step_04.html")
     hint = tab.locator("details.tip").first
     assert not hint.locator("p").last.is_visible()
     hint.locator("summary").click()

@@ -12,7 +12,7 @@ from book.excerpts import between, excerpt, text_block
 from book.macros import code, fenced, figure, hints, indented, measured, mistake, plain, transcript
 from book.mathml import with_mathml
 from tests.book.conftest import build
-from tests.book.pages import BOOK, ROOT, settings
+from tests.book.pages import BOOK, PAGES, ROOT, settings
 from tutorial.exercises import exercise
 
 MLP = "solutions/solution_04.py"
@@ -130,16 +130,18 @@ def test_what_is_not_there_is_named(call: object, says: str) -> None:
 def small_book(folder: Path, page: str) -> Path:
     """Write a book of one page, with the machinery of ours; return its settings."""
     book = folder / "book"
-    (book / "pages").mkdir(parents=True)
+    pages = folder / "docs"
+    book.mkdir(parents=True)
+    (pages / "book").mkdir(parents=True)
     for name in ("macros.py", "mathml.py", "port.py"):
         (book / name).symlink_to(BOOK / name)
-    shutil.copy(BOOK / "pages" / "book.css", book / "pages")
-    shutil.copytree(BOOK / "pages" / "figures", book / "pages" / "figures")
+    shutil.copy(PAGES / "book.css", pages / "book")
+    shutil.copytree(PAGES / "figures", pages / "figures")
     ours = settings() | {"nav": ["index.md"]}
     del ours["watch"]
-    (book / "mkdocs.yml").write_text(yaml.safe_dump(ours))
-    (book / "pages" / "index.md").write_text(f"# A page\n\n{page}\n")
-    return book / "mkdocs.yml"
+    (folder / "mkdocs.yml").write_text(yaml.safe_dump(ours))
+    (pages / "index.md").write_text(f"# A page\n\n{page}\n")
+    return folder / "mkdocs.yml"
 
 
 def test_a_macro_within_a_folded_block(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from max.experimental.tensor import Tensor
 from max.graph import BufferType, DeviceRef, TensorType
 
 from max_gpt2.config import GPT2Config
-from max_gpt2.model.activations import Activation
+from max_gpt2.config import Activation
 from max_gpt2.model.compiling import compile_for_cpu
 from max_gpt2.model.feed import Kernels
 from max_gpt2.model.graph_types import cache_types, ids_type

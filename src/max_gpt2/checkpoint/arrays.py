@@ -38,6 +38,3 @@ def count_nonfinite(values: np.ndarray) -> int:
         return sum(int(np.count_nonzero(~np.isfinite(values[part]))) for part in _strips(values))
 
 
-def same_values(one: np.ndarray, other: np.ndarray) -> bool:
-    """Say whether two arrays of one shape hold the same numbers."""
-    return all(np.array_equal(one[part], other[part]) for part in _strips(one))

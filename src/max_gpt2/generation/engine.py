@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from max_gpt2.errors import RequestError
 from max_gpt2.generation.beam_text import BeamText, check_beams
 from max_gpt2.generation.beams import BeamSearch, search
-from max_gpt2.generation.request import Request, check_request, fresh_seed
+import numpy as np
+from max_gpt2.config import GPT2Config
+from max_gpt2.generation.logprobs import log_softmax
+from max_gpt2.generation.request import Request, check_ids, check_prompt, fresh_seed
+from max_gpt2.generation.score import Score
+from max_gpt2.generation.text_stream import TextStream
 from max_gpt2.generation.result import Generation, Recording, Step
 from max_gpt2.generation.room import check_room
-from max_gpt2.generation.sampling import make_processors
+from max_gpt2.generation.sampling import make_processors, make_sampler
 from max_gpt2.generation.together import write_together
 from max_gpt2.generation.writer import Writer
 from max_gpt2.model import CompiledModel
@@ -95,3 +100,31 @@ class Engine:
     def _writer(self, request: Request) -> Writer:
         seed = request.sampling.seed
         return Writer(self.model.config, self.tokenizer, request, fresh_seed() if seed is None else seed)
+
+
+def check_request(config: GPT2Config, tokenizer: GPT2Tokenizer, request: Request) -> None:
+    """Raise RequestError when a model cannot carry a request out: nothing has to be loaded or compiled to know."""
+    check_prompt(config, request.prompt_tokens, request.context_overflow)
+    if request.max_new_tokens < 0:
+        raise RequestError(f"max_new_tokens {request.max_new_tokens} is negative. Use a number from 0 on.")
+    check_ids(request.stop_ids, config.vocab_size, "stop id")
+    if request.logprobs is not None and not 0 <= request.logprobs <= config.vocab_size:
+        raise RequestError(f"logprobs {request.logprobs} is not in 0 .. {config.vocab_size}. Ask for fewer.")
+    make_sampler(request.sampling, 0, tokenizer.size)
+    TextStream(tokenizer, request.stop)
+
+
+def check_score(config: GPT2Config, tokens: Sequence[int]) -> None:
+    """Raise RequestError for fewer than two ids, more than the context, and ids out of range."""
+    if len(tokens) < 2:
+        raise RequestError(f"The text has only {len(tokens)} tokens. Give two at least: the first has no probability.")
+    check_prompt(config, tokens)
+
+
+def score(engine: Engine, tokens: Sequence[int]) -> Score:
+    """Score a text's ids; raises as `check_score` does."""
+    check_score(engine.model.config, tokens)
+    ids = list(tokens)
+    chances = log_softmax(engine.model.logits(np.array([ids]))[0, :-1])  # [seq - 1, vocab]
+    found = chances[np.arange(len(ids) - 1), ids[1:]]
+    return Score(ids, [None, *map(float, found)])

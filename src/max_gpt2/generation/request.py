@@ -1,17 +1,78 @@
 """What is asked of an engine, and whether it can be carried out."""
 
+import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from max_gpt2.config import GPT2Config
-from max_gpt2.errors import RequestError
-from max_gpt2.generation.sampling import Sampling, make_sampler
-from max_gpt2.generation.text_stream import TextStream
+from max_gpt2.errors import RequestError, listed
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 ContextOverflow = Literal["stop", "slide"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. The names are those of transformers and OpenAI, and so is what they do.
+
+    First `logit_bias`, the penalties, `no_repeat_ngram_size`, `bad_words` (sequences of ids) and `min_new_tokens`
+    change the scores, in this order. Temperature 0 then takes the likeliest token, the lowest id of several; above 0
+    one is drawn from softmax(scores / temperature): of the `top_k` likeliest (0 for all), of those that have the
+    probability `top_p` together (1 for all), of those that have at least `min_p` of the likeliest one's. The same seed
+    draws the same tokens.
+
+    Raises RequestError that lists all values that are impossible.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    no_repeat_ngram_size: int = 0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    bad_words: Sequence[Sequence[int]] = ()
+    min_new_tokens: int = 0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} {getattr(self, name)} is not {expected}"
+            for name, (fits, expected) in _CHECKS.items()
+            if not fits(getattr(self, name))
+        ]
+        if problems:
+            raise RequestError(listed("The sampling cannot be carried out", problems, "Correct it."))
+
+
+def _is_count(value: int) -> bool:
+    return value >= 0
+
+
+def _is_amount(value: float) -> bool:
+    return math.isfinite(value)
+
+
+_COUNT = (_is_count, "a whole number from 0 on")
+_AMOUNT = (_is_amount, "a finite number")
+_CHECKS: dict[str, tuple[Callable[..., bool], str]] = {
+    "temperature": (lambda value: 0 <= value < math.inf, "a number from 0 on (0 takes the likeliest tokens)"),
+    "top_k": _COUNT,
+    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1 (1 keeps all tokens)"),
+    "min_p": (lambda value: 0 <= value <= 1, "from 0 to 1 (0 keeps all tokens)"),
+    "repetition_penalty": (lambda value: 0 < value < math.inf, "a number above 0 (1 changes nothing)"),
+    "presence_penalty": _AMOUNT,
+    "frequency_penalty": _AMOUNT,
+    "no_repeat_ngram_size": _COUNT,
+    "logit_bias": (lambda bias: all(map(_is_amount, bias.values())), "from ids to finite numbers"),
+    "bad_words": (lambda sequences: all(sequences), "a list of sequences of ids, none of them empty"),
+    "min_new_tokens": _COUNT,
+    "seed": (lambda value: value is None or value >= 0, "a whole number from 0 on"),
+}
 
 
 @dataclass(frozen=True)
@@ -51,18 +112,6 @@ class Request:
 def fresh_seed() -> int:
     """Draw a seed."""
     return secrets.randbelow(2**31)
-
-
-def check_request(config: GPT2Config, tokenizer: GPT2Tokenizer, request: Request) -> None:
-    """Raise RequestError when a model cannot carry a request out: nothing has to be loaded or compiled to know."""
-    check_prompt(config, request.prompt_tokens, request.context_overflow)
-    if request.max_new_tokens < 0:
-        raise RequestError(f"max_new_tokens {request.max_new_tokens} is negative. Use a number from 0 on.")
-    check_ids(request.stop_ids, config.vocab_size, "stop id")
-    if request.logprobs is not None and not 0 <= request.logprobs <= config.vocab_size:
-        raise RequestError(f"logprobs {request.logprobs} is not in 0 .. {config.vocab_size}. Ask for fewer.")
-    make_sampler(request.sampling, 0, tokenizer.size)
-    TextStream(tokenizer, request.stop)
 
 
 def check_prompt(config: GPT2Config, prompt_tokens: Sequence[int], context_overflow: ContextOverflow = "stop") -> None:

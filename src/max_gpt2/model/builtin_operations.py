@@ -11,7 +11,7 @@ from max.experimental import functional as F
 from max.experimental.tensor import Tensor
 from max.graph import TensorType, TensorValue
 
-from max_gpt2.model.activations import Activation
+from max_gpt2.config import Activation
 from max_gpt2.model.operations import Texts
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from max.experimental.nn import Module
 from max.experimental.tensor import Tensor
 
-from max_gpt2.model.activations import Activation
+from max_gpt2.config import Activation
 from max_gpt2.model.operations import Operations
 
 

@@ -8,7 +8,7 @@ from max.dtype import DType
 from max.experimental.tensor import Tensor
 from max.graph import DeviceRef, TensorType, TensorValue, Value, ops
 
-from max_gpt2.model.activations import Activation
+from max_gpt2.config import Activation
 from max_gpt2.model.operations import PagedTexts, Texts
 
 if TYPE_CHECKING:

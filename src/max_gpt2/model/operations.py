@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from max.experimental.tensor import Tensor
 from max.graph import TensorType
 
-from max_gpt2.model.activations import Activation
+from max_gpt2.config import Activation
 from max_gpt2.model.feed import Kernels
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from max.experimental.nn import Module, Sequential, as_subgraph
 from max.experimental.tensor import Tensor
 
 from max_gpt2.config import GPT2Config
-from max_gpt2.model.activations import FUNCTIONS
+from max_gpt2.config import ACTIVATIONS
 from max_gpt2.model.attention import Attention
 from max_gpt2.model.layers import Conv1D, LayerNorm, Table
 from max_gpt2.model.operations import Operations
@@ -17,7 +17,7 @@ class MLP(Module[[Tensor], Tensor]):
 
     def __init__(self, config: GPT2Config, operations: Operations) -> None:
         """Make the two layers."""
-        activation = FUNCTIONS[config.activation_function]
+        activation = ACTIVATIONS[config.activation_function]
         self.c_fc = Conv1D(config.n_embd, config.intermediate_size, operations, activation)
         self.c_proj = Conv1D(config.intermediate_size, config.n_embd, operations)
 

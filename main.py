@@ -9,7 +9,7 @@ import typer
 from transformers import GPT2LMHeadModel
 
 from max_gpt2 import example
-from max_gpt2.guard import as_program, guarded
+from max_gpt2.cli.guard import as_program, guarded
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
 from solutions.solution_14 import generate_tokens

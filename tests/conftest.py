@@ -10,10 +10,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 
 from max_gpt2.checkpoint import Checkpoint, load_checkpoint
-from max_gpt2.cli import app
-from max_gpt2.guard import guarded
+from max_gpt2.cli.app import app
+from max_gpt2.cli.guard import guarded
 from max_gpt2.model import CompiledModel
-from max_gpt2.model.compiling import compile_model
+from max_gpt2.model.compile import compile_model
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
 from tests.checkpoints import UNEVEN, as_linear, write_checkpoint

@@ -12,9 +12,8 @@ from safetensors.torch import load_file
 from max_gpt2.checkpoint import Checkpoint, load_checkpoint
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import MaxGPT2Error
-from max_gpt2.generation import opened
-from max_gpt2.verify.ours import MaxSide
-from max_gpt2.verify.reference import Reference
+from max_gpt2.generation import engine
+from max_gpt2.verify.models import MaxSide, Reference
 from tests.checkpoints import Tensors, edit_weights, write_tokenizer
 from tests.command_line import Cli, Outcome
 from tests.other_formats import NanoGPT, linear_state, nanogpt_content, write_gguf, write_llmc
@@ -116,7 +115,7 @@ def test_generate_hands_over_what_was_allowed(
     def stop(_config: GPT2Config, weights: Tensors, _kernels: str) -> None:
         raise ReachedError(f"{np.isnan(weights['transformer.ln_f.weight']).sum()} of {len(weights)}")
 
-    monkeypatch.setattr(opened, "ready_model", stop)
+    monkeypatch.setattr(engine, "ready_model", stop)
     options = ["The dog", "--max-new-tokens", 3, "--model", nanogpt, "--tokenizer", tiny_original, "--allow-pickle"]
     assert "1 values that are NaN" in refused(cli("generate", *options))
     assert "error: 1 of 41" in refused(cli("generate", *options, "--allow-nonfinite"))

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from max_gpt2._files import check_writable, write_text
 from max_gpt2.errors import RequestError
-from max_gpt2.files import check_writable, write_text
 
 
 def test_a_file_is_written_as_others_are(tmp_path: Path) -> None:

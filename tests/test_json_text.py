@@ -1,7 +1,7 @@
 import json
 import math
 
-from max_gpt2.json_text import json_text
+from max_gpt2._files import json_text
 
 
 def test_it_is_one_line_of_json_for_every_reader() -> None:

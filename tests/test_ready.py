@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from max_gpt2 import ready
 from max_gpt2.checkpoint import Checkpoint
-from max_gpt2.model import CompiledModel, compiling
-from max_gpt2.ready import key_of, ready_model
+from max_gpt2.model import CompiledModel, compile_cache
+from max_gpt2.model import compile as compile_module
+from max_gpt2.model.compile_cache import key_of, ready_model
 from tests.checkpoints import random_ids, reference_logits, reference_model
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(ready, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(compile_cache, "cache_folder", lambda: tmp_path)
     return tmp_path / "max-gpt2"
 
 
@@ -23,13 +23,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was compiled."""
     calls: list[str] = []
-    compile_graph = compiling.compile_graph
+    compile_graph = compile_module.compile_graph
 
     def counted(*arguments: object) -> object:
         calls.append("a graph")
         return compile_graph(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(compiling, "compile_graph", counted)
+    monkeypatch.setattr(compile_module, "compile_graph", counted)
     return calls
 
 
@@ -84,9 +84,9 @@ def test_what_decides_about_the_graph_decides_about_the_file(
     key = key_of(config, "mojo")
     assert key_of(dataclasses.replace(config, eos_token_ids=(1,), tie_word_embeddings=False), "mojo") == key
     others = {key_of(dataclasses.replace(config, scale_attn_weights=False), "mojo"), key_of(config, "builtin")}
-    monkeypatch.setattr(ready.metadata, "version", lambda _: "27.0")
+    monkeypatch.setattr(compile_cache.metadata, "version", lambda _: "27.0")
     others.add(key_of(config, "mojo"))
     monkeypatch.undo()
-    monkeypatch.setattr(ready, "_processor", lambda: "another")
+    monkeypatch.setattr(compile_cache, "_processor", lambda: "another")
     others.add(key_of(config, "mojo"))
     assert len(others - {key}) == 4

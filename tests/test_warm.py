@@ -9,9 +9,9 @@ import pytest
 
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import MaxGPT2Error
-from max_gpt2.generation import opened
+from max_gpt2.generation import engine
 from max_gpt2.model import CompiledModel
-from max_gpt2.verify import ours
+from max_gpt2.verify import models
 from tests.checkpoints import Tensors, edit_weights
 from tests.command_line import Cli, Outcome
 
@@ -42,7 +42,7 @@ Calls = list[tuple[str, GPT2Config, dict[str, Any]]]
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     folder.mkdir()
-    for module in ("max_gpt2.warm", "max_gpt2.doctor.places"):
+    for module in ("max_gpt2.cli.warm", "max_gpt2.system.doctor"):
         monkeypatch.setattr(f"{module}.cache_folder", lambda: folder)
     return folder
 
@@ -59,9 +59,9 @@ def calls(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Calls:
 
         return compile_
 
-    monkeypatch.setattr(opened, "ready_model", compiler("generate"))
-    monkeypatch.setattr(ours, "ready_model", compiler("verify"))
-    monkeypatch.setattr(ours, "trace_model", compiler("look inside"))
+    monkeypatch.setattr(engine, "ready_model", compiler("generate"))
+    monkeypatch.setattr(models, "ready_model", compiler("verify"))
+    monkeypatch.setattr(models, "trace_model", compiler("look inside"))
     return made
 
 
@@ -98,7 +98,7 @@ def test_its_options(cli: Cli, calls: Calls, tiny: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_refused_before_any_work(
     cli: Cli, calls: Calls, cache: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("max_gpt2.doctor.places.writable", lambda _folder: False)
+    monkeypatch.setattr("max_gpt2.system.doctor.writable", lambda _folder: False)
     message = refused(cli("warm", "--model", tiny_original))
     assert f"error: The compile cache: {cache}" in message
     assert "MODULAR_MAX_CACHE_DIR" in message
@@ -111,6 +111,6 @@ def test_an_error_of_the_compiler_is_not_swallowed(
     def fail(*_arguments: object) -> None:
         raise MaxGPT2Error("enough")
 
-    monkeypatch.setattr(opened, "ready_model", fail)
+    monkeypatch.setattr(engine, "ready_model", fail)
     assert refused(cli("warm", "--model", tiny_original)).endswith("error: enough\n")
     assert list(cache.iterdir()) == []

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from max_gpt2.checkpoint import Checkpoint
-from max_gpt2.verify.reference import Reference
+from max_gpt2.verify.models import Reference
 from tests.checkpoints import as_linear, reference_logits, reference_model
 from tests.other_formats import linear_layout
 from tests.zoo import ZOO, Fixture, broken

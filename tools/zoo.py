@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from max_gpt2.model.compiling import compile_model
+from max_gpt2.model.compile import compile_model
 from max_gpt2.verify import compare_logits, quiet_transformers
 from tests.zoo import ZOO, Fixture, Group
 from tests.zoo.fixture import LAST, answer, question

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from max_gpt2.cli.guard import guarded
 from max_gpt2.errors import RequestError
-from max_gpt2.guard import guarded
 from tutorial.places import ROOT, STEPS, check_number, solution_path, step_name
 
 app = typer.Typer(

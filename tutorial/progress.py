@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 
-from max_gpt2.files import write_text
+from max_gpt2._files import write_text
 from tutorial.places import STEPS, progress_path, step_path
 
 

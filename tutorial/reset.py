@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from max_gpt2.files import write_text
+from max_gpt2._files import write_text
 from tutorial.places import backup_folder, check_number, solution_path, step_path
 from tutorial.skeleton import skeleton
 

@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from max_gpt2.console import stderr, stdout, table
+from max_gpt2.cli.console import stderr, stdout, table
 from tutorial.check import Plan, check, ran
 from tutorial.exercises import exercise
 from tutorial.places import STEPS, step_name

@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 import numpy as np
 
+from max_gpt2._progress import COMPILING, Runner
 from max_gpt2.config import GPT2Config
 from max_gpt2.example import check_published
-from max_gpt2.progress import COMPILING, Runner
 from max_gpt2.verify import Answer
 from tutorial.mine import Parts
 

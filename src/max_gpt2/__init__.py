@@ -10,7 +10,7 @@ from max_gpt2.config import SIZES, GPT2Config
 from max_gpt2.errors import MaxGPT2Error
 
 if TYPE_CHECKING:
-    from max_gpt2.api import GPT2
+    from max_gpt2.gpt2 import GPT2
 
 __all__ = ["GPT2", "SIZES", "GPT2Config", "MaxGPT2Error"]
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Import `GPT2`, and MAX with it, when it is asked for: most commands can do without."""
     if name == "GPT2":
-        from max_gpt2.api import GPT2
+        from max_gpt2.gpt2 import GPT2
 
         return GPT2
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import typer
 
+from max_gpt2._progress import COMPILING, Result
 from max_gpt2.checkpoint import LoadPlan, load_checkpoint
+from max_gpt2.cli.console import numeric, stdout, table, with_clock
+from max_gpt2.cli.report_info import counted, explained
+from max_gpt2.cli.report_verify import verdict
 from max_gpt2.config import GPT2Config
-from max_gpt2.console import numeric, stdout, table, with_clock
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Request, Sampling, check_request, encode_prompt
-from max_gpt2.progress import COMPILING, Result
-from max_gpt2.reports.info import counted, explained
-from max_gpt2.reports.verify import verdict
-from max_gpt2.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
 from max_gpt2.verify import LogitsDifference, compare_logits, make_prompts, quiet_transformers
 
 #: The tutorial's model is GPT-2 as OpenAI published it: these fields must have these values.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from max_gpt2.batch_files import Tally
+from max_gpt2.batch import Tally
 from max_gpt2.generation import perplexity
 from tests.command_line import Cli, Outcome
 

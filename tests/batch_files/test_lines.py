@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from max_gpt2.batch_files import InputFile, Line
-from max_gpt2.batch_files.fields import OPTIONS, check_fields, request_of, seed_of_line
+from max_gpt2.batch import InputFile, Line
+from max_gpt2.batch.records import OPTIONS, check_fields, request_of, seed_of_line
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Request, Sampling

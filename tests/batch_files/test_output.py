@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from max_gpt2.batch_files import InputFile, OutputFile, Record
+from max_gpt2.batch import InputFile, OutputFile, Record
 from max_gpt2.errors import RequestError
 
 RUN: dict[str, Any] = {"command": "generate", "input": "1", "model": "2", "options": {"top_k": 1}}
@@ -161,7 +161,7 @@ def test_old_lines_never_lie_beside_a_new_identity(
         assert path.read_bytes() == b""
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("max_gpt2.batch_files.output.write_identity", killed)
+    monkeypatch.setattr("max_gpt2.batch.files.write_identity", killed)
     with pytest.raises(KeyboardInterrupt):
         write(path, source, 2, force=True)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from max_gpt2.cli import app
-from max_gpt2.guard import guarded
+from max_gpt2.cli.app import app
+from max_gpt2.cli.guard import guarded
 from tests.book.pages import ROOT
 from tests.endless import until_said
 from tutorial.places import STEPS

@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 from max_gpt2.checkpoint import load_checkpoint
-from max_gpt2.convert import convert
+from max_gpt2.checkpoint.convert import convert
 from tests.checkpoints import UNEVEN, edit_config
 from tests.convert.sources import all_flags, bfloat16, gguf_quantised, half, hugging_face, llmc, mixed, nanogpt, untied
 from tests.other_formats import linear_state, write_gguf

@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file, save, save_file
 
 from max_gpt2.checkpoint import load_checkpoint
-from max_gpt2.convert import convert
+from max_gpt2.checkpoint.convert import convert
 from tests.checkpoints import TEXT, random_ids, reference_logits
 from tests.convert.sources import HEAD, SOURCES, WTE, Made, bits, contents, expected_model
 from tests.convert.sources import nanogpt_without_biases as without_biases

@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType
 from safetensors.numpy import load_file
 
 from max_gpt2.checkpoint import inspect_checkpoint
-from max_gpt2.convert.weights import size, stored_layout, write_weights
+from max_gpt2.checkpoint.convert import size, stored_layout, write_weights
 from tests.checkpoints import Tensors, write_checkpoint
 from tests.other_formats import linear_state, write_gguf
 

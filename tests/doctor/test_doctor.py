@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from max_gpt2.config import SIZES
-from max_gpt2.doctor import Finding, cpu, hub, memory, packages, places
-from max_gpt2.machine import control_group
-from max_gpt2.machine import memory as machine
+from max_gpt2.system import doctor, machine
+from max_gpt2.system.doctor import Finding
 from tests.command_line import Cli
 from tests.hub import Hub, fill_cache
 
@@ -36,7 +35,7 @@ def test_the_command(cli: Cli) -> None:
 
 
 def test_a_problem_makes_the_exit_code_1_and_says_what_to_do(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages.importlib.metadata, "version", lambda _package: "26.6.0")
+    monkeypatch.setattr(doctor.importlib.metadata, "version", lambda _package: "26.6.0")
     for outcome in (cli("doctor"), cli("doctor", "--json")):
         assert outcome.code == 1
         assert "pip install max==26.7.0" in outcome.out
@@ -48,7 +47,7 @@ def test_a_problem_makes_the_exit_code_1_and_says_what_to_do(cli: Cli, monkeypat
 def test_it_needs_neither_max_nor_pytorch(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['max'] = sys.modules['torch'] = sys.modules['transformers'] = None;"
-        "from max_gpt2.cli import main; main()"
+        "from max_gpt2.cli.app import main; main()"
     )
     command = [sys.executable, "-c", program, "doctor", "--json"]
     done = subprocess.run(
@@ -75,12 +74,12 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd evtstrm\nCPU implementer\t: 0x41\n"
     ],
 )
 def test_the_vector_units(cpuinfo: str, machine: str, units: list[str]) -> None:
-    assert cpu.vector_units(cpuinfo, machine) == units
+    assert doctor.vector_units(cpuinfo, machine) == units
 
 
 def test_the_name_of_the_processor() -> None:
-    assert cpu.processor(X86) == "Intel(R) Xeon(R)"
-    assert cpu.processor(ARM)
+    assert doctor.processor(X86) == "Intel(R) Xeon(R)"
+    assert doctor.processor(ARM)
 
 
 def limited(values: dict[tuple[str, str], list[str]]) -> Callable[..., list[str]]:
@@ -89,13 +88,13 @@ def limited(values: dict[tuple[str, str], list[str]]) -> Callable[..., list[str]
 
 def test_the_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1, 2}, raising=False)
-    monkeypatch.setattr(cpu, "limits", limited({}))
-    assert cpu.usable_cores() == 3
-    monkeypatch.setattr(cpu, "limits", limited({("cpu.max", ""): ["max 100000", "150000 100000"]}))
-    assert cpu.usable_cores() == 1.5
+    monkeypatch.setattr(doctor, "limits", limited({}))
+    assert doctor.usable_cores() == 3
+    monkeypatch.setattr(doctor, "limits", limited({("cpu.max", ""): ["max 100000", "150000 100000"]}))
+    assert doctor.usable_cores() == 1.5
     first = {("cpu.cfs_quota_us", "cpu"): ["-1", "200000"], ("cpu.cfs_period_us", "cpu"): ["100000", "100000"]}
-    monkeypatch.setattr(cpu, "limits", limited(first))
-    assert cpu.usable_cores() == 2
+    monkeypatch.setattr(doctor, "limits", limited(first))
+    assert doctor.usable_cores() == 2
 
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         100 kB\nMemAvailable:   4000000 kB\nHugePages_Total: 0\n"
@@ -104,7 +103,7 @@ MEMINFO = "MemTotal:       16000000 kB\nMemFree:         100 kB\nMemAvailable:  
 def test_the_sizes_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_meminfo", lambda: MEMINFO)
     monkeypatch.setattr(machine, "limits", limited({}))
-    found = memory.memory()
+    found = doctor.memory()
     assert found.facts["fits"] == {"gpt2": True, "gpt2-medium": True, "gpt2-large": False, "gpt2-xl": False}
     assert (found.state, found.facts["available"]) == ("note", 4_096_000_000)
     assert found.remedy.startswith("For gpt2-large, end other programs until 5.7 GB are available")
@@ -114,14 +113,14 @@ def test_the_sizes_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         ("memory.stat", ""): ["anon 1", "anon 7\ninactive_file 100000000\nactive_file 3", "anon 2"],
     }
     monkeypatch.setattr(machine, "limits", limited(group))
-    found = memory.memory()
+    found = doctor.memory()
     assert (found.facts["total"], found.facts["available"]) == (3_000_000_000, 500_000_000)
     assert "none of the four sizes, only the demo" in found.says
     monkeypatch.setattr(
         machine, "_meminfo", lambda: MEMINFO.replace("16000000", "64000000").replace("4000000", "50000000")
     )
     monkeypatch.setattr(machine, "limits", limited({}))
-    assert memory.memory().state == "ok"
+    assert doctor.memory().state == "ok"
 
 
 def test_memory_without_proc() -> None:
@@ -130,7 +129,7 @@ def test_memory_without_proc() -> None:
 
 
 def test_the_memory_that_a_size_needs_is_more_than_its_weights() -> None:
-    assert memory.needed(SIZES["gpt2"]) == 124_439_808 * 4 * 3 // 2 + (1 << 30)
+    assert doctor.needed(SIZES["gpt2"]) == 124_439_808 * 4 * 3 // 2 + (1 << 30)
 
 
 def test_the_limits_of_a_container(tmp_path: Path) -> None:
@@ -141,60 +140,60 @@ def test_the_limits_of_a_container(tmp_path: Path) -> None:
     (mount / "a" / "b" / "memory.max").write_text("max\n")
     (mount / "memory" / "memory.limit_in_bytes").write_text("700\n")
     membership.write_text("4:memory,hugetlb:/outside/the/container\n0::/a/b\n")
-    assert control_group.limits("memory.max", "", mount, membership) == ["max", "500"]
-    assert control_group.limits("memory.limit_in_bytes", "memory", mount, membership) == ["700"]
-    assert control_group.limits("cpu.cfs_quota_us", "cpu", mount, membership) == []
-    assert control_group.limits("memory.max", "", mount, tmp_path / "nothing") == []
+    assert machine.limits("memory.max", "", mount, membership) == ["max", "500"]
+    assert machine.limits("memory.limit_in_bytes", "memory", mount, membership) == ["700"]
+    assert machine.limits("cpu.cfs_quota_us", "cpu", mount, membership) == []
+    assert machine.limits("memory.max", "", mount, tmp_path / "nothing") == []
 
 
 def test_max_in_another_version_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert packages.max_version().state == "ok"
-    monkeypatch.setattr(packages, "installed", lambda _package: "26.8.0")
-    found = packages.max_version()
+    assert doctor.max_version().state == "ok"
+    monkeypatch.setattr(doctor, "installed", lambda _package: "26.8.0")
+    found = doctor.max_version()
     assert found.state == "problem"
     assert "26.8.0, but max-gpt2 was written for 26.7.0" in found.says
-    monkeypatch.setattr(packages, "installed", lambda _package: None)
-    found = packages.max_version()
+    monkeypatch.setattr(doctor, "installed", lambda _package: None)
+    found = doctor.max_version()
     assert (found.state, found.says) == ("problem", "is not installed")
     assert "pip install max==26.7.0" in found.remedy
-    assert packages.compare_extra().state == "note"
-    assert "max-gpt2[compare]" in packages.compare_extra().remedy
+    assert doctor.compare_extra().state == "note"
+    assert "max-gpt2[compare]" in doctor.compare_extra().remedy
 
 
 def test_what_is_pinned() -> None:
-    assert packages.pinned("max") == "26.7.0"
-    assert packages.pinned("rich") is None
-    assert packages.installed("no-such-package") is None
+    assert doctor.pinned("max") == "26.7.0"
+    assert doctor.pinned("rich") is None
+    assert doctor.installed("no-such-package") is None
 
 
 def test_the_compile_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "cache"
-    monkeypatch.setattr(places, "cache_folder", lambda: folder)
-    found = places.compile_cache()
+    monkeypatch.setattr(doctor, "cache_folder", lambda: folder)
+    found = doctor.compile_cache()
     assert (found.state, found.facts["bytes"]) == ("note", 0)
     assert "max-gpt2 warm" in found.remedy
     (folder / "mof").mkdir(parents=True)
     (folder / "mof" / "graph").write_bytes(bytes(1234))
-    found = places.compile_cache()
+    found = doctor.compile_cache()
     assert (found.state, found.facts["bytes"]) == ("ok", 1234)
     assert found.says.startswith(f"{folder}, 0.0 MB, ")
-    monkeypatch.setattr(places, "LEAST_FREE", 1 << 62)
-    assert (places.compile_cache().state, "Make room" in places.compile_cache().remedy) == ("problem", True)
-    monkeypatch.setattr(places, "LEAST_FREE", 0)
-    monkeypatch.setattr(places, "writable", lambda _folder: False)
-    found = places.compile_cache()
+    monkeypatch.setattr(doctor, "LEAST_FREE", 1 << 62)
+    assert (doctor.compile_cache().state, "Make room" in doctor.compile_cache().remedy) == ("problem", True)
+    monkeypatch.setattr(doctor, "LEAST_FREE", 0)
+    monkeypatch.setattr(doctor, "writable", lambda _folder: False)
+    found = doctor.compile_cache()
     assert (found.state, found.facts["writable"]) == ("problem", False)
     assert "MODULAR_MAX_CACHE_DIR" in found.remedy
 
 
 def test_what_is_writable(tmp_path: Path) -> None:
-    assert places.writable(tmp_path / "not" / "yet")
+    assert doctor.writable(tmp_path / "not" / "yet")
     assert sorted(tmp_path.iterdir()) == []
-    assert not places.writable(Path("/proc/nowhere"))
+    assert not doctor.writable(Path("/proc/nowhere"))
 
 
 def test_the_compile_cache_is_where_max_puts_it(tmp_path: Path) -> None:
-    program = "from max_gpt2.doctor.places import cache_folder; print(cache_folder())"
+    program = "from max_gpt2.system.doctor import cache_folder; print(cache_folder())"
     environment = os.environ | {"MODULAR_MAX_CACHE_DIR": str(tmp_path / "here")}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
@@ -213,12 +212,12 @@ def test_the_gpt2s_of_a_cache(tmp_path: Path, tiny_original: Path, monkeypatch: 
         (snapshot / file).unlink()
         if content:
             (snapshot / file).write_text(content)
-    assert places.gpt2s(tmp_path) == ["openai-community/gpt2", "someone/mine"]
-    assert places.gpt2s(tmp_path / "nothing") == []
+    assert doctor.gpt2s(tmp_path) == ["openai-community/gpt2", "someone/mine"]
+    assert doctor.gpt2s(tmp_path / "nothing") == []
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert "with openai-community/gpt2, someone/mine, " in places.hub_cache().says
-    monkeypatch.setattr(places, "GPT2_FILE", 1 << 62)
-    assert "HF_HOME" in places.hub_cache().remedy
+    assert "with openai-community/gpt2, someone/mine, " in doctor.hub_cache().says
+    monkeypatch.setattr(doctor, "GPT2_FILE", 1 << 62)
+    assert "HF_HOME" in doctor.hub_cache().remedy
 
 
 @pytest.fixture
@@ -226,7 +225,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Finding]:
     def ask(endpoint: str, seconds: float = 5.0) -> Finding:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-        return hub.hub(seconds)
+        return doctor.hub(seconds)
 
     return ask
 
@@ -251,7 +250,7 @@ def test_a_hub_that_does_not_answer(online: Callable[..., Finding], monkeypatch:
         time.sleep(30)
         return ""
 
-    monkeypatch.setattr(hub, "_ask", forever)
+    monkeypatch.setattr(doctor, "_ask", forever)
     started = time.perf_counter()
     assert "no answer within 0.1 s" in online("http://127.0.0.1:9", 0.1).says
     assert time.perf_counter() - started < 10

@@ -14,7 +14,7 @@ from transformers import GenerationConfig
 from max_gpt2 import GPT2
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import BeamSearch, Engine, Request, Sampling
-from max_gpt2.generation.beams import search as search_beams
+from max_gpt2.generation.beam_search import search as search_beams
 from max_gpt2.model import Session
 from tests.checkpoints import random_ids, reference_logits, reference_model
 

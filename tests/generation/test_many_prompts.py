@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 
 from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.generation import Engine, Request, Sampling
-from max_gpt2.model.compiling import compile_model
+from max_gpt2.model.compile import compile_model
 from tests.checkpoints import reference_logits, reference_model, write_checkpoint
 
 LONG = {"n_positions": 1100, "n_layer": 2}

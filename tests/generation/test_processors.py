@@ -17,9 +17,16 @@ from transformers import (
     SequenceBiasLogitsProcessor,
 )
 
-from max_gpt2.generation.bans import bad_words, min_new_tokens, no_repeat_ngram
-from max_gpt2.generation.history import History
-from max_gpt2.generation.penalties import Processor, logit_bias, presence_and_frequency, repetition_penalty
+from max_gpt2.generation.logits import (
+    History,
+    Processor,
+    bad_words,
+    logit_bias,
+    min_new_tokens,
+    no_repeat_ngram,
+    presence_and_frequency,
+    repetition_penalty,
+)
 
 VOCAB = 7
 texts = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=12)

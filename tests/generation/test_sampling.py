@@ -11,8 +11,7 @@ from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWa
 
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Sampling, make_sampler
-from max_gpt2.generation.history import History
-from max_gpt2.generation.sampling import warp
+from max_gpt2.generation.logits import History, warp
 
 LOGITS = np.array([1.5, -2.0, 3.25, 0.0, 3.0, -0.5, 2.0], dtype=np.float32)
 #: Few distinct values, so that ties are common.

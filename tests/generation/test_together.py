@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 
 from max_gpt2 import GPT2
 from max_gpt2.errors import RequestError
-from max_gpt2.generation import Engine, Request, Sampling, room
+from max_gpt2.generation import Engine, Request, Sampling, params
 from max_gpt2.model import CompiledModel, Session
 from tests.checkpoints import random_ids, reference_model
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_carried_out_is_refused_at_once(engine: Engine, monkeypat
         REQUESTS[0].samples(0)
     with pytest.raises(RequestError, match="prompt id 400"):
         engine.generate_all([*REQUESTS, Request([400])], 8)
-    monkeypatch.setattr(room, "memory", lambda: (10**9, 2 * 4 * 3 * 24 * 192 * 2))
+    monkeypatch.setattr(params, "memory", lambda: (10**9, 2 * 4 * 3 * 24 * 192 * 2))
     assert len(list(engine.generate_all(REQUESTS, 2))) == len(REQUESTS)
     with pytest.raises(RequestError, match=r"of 3 x 67 tokens need 0\.0 GB .* a smaller batch size"):
         engine.generate_all(REQUESTS, 3)

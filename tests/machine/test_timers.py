@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from max_gpt2.machine.timers import patient_at_first
+from max_gpt2.system.machine import patient_at_first
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="timer slack is Linux's")
 

@@ -10,12 +10,10 @@ from max.experimental.nn import Module
 from max.experimental.tensor import Tensor
 from max.graph import BufferType, DeviceRef, TensorType
 
-from max_gpt2.config import GPT2Config
-from max_gpt2.config import Activation
-from max_gpt2.model.compiling import compile_for_cpu
-from max_gpt2.model.feed import Kernels
-from max_gpt2.model.graph_types import cache_types, ids_type
-from max_gpt2.model.operations import Operations, operations
+from max_gpt2.config import Activation, GPT2Config
+from max_gpt2.model.batch import Kernels, cache_types, ids_type
+from max_gpt2.model.compile import compile_for_cpu
+from max_gpt2.model.ops import Operations, operations
 from max_gpt2.model.transformer import Block
 
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)

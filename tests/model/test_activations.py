@@ -5,7 +5,6 @@ from transformers.activations import ACT2FN
 
 from max_gpt2.config import ACTIVATIONS
 from max_gpt2.model import Kernels
-from max_gpt2.config import ACTIVATIONS
 from tests.model.kernels import CompiledLayers, Found
 
 #: From far below to far above 0, so that the two forms of GELU are told apart (they differ by up to 5e-4 near 2).
@@ -23,8 +22,4 @@ def found(request: pytest.FixtureRequest) -> Found:
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation_is_that_of_transformers(name: str, found: Found) -> None:
     expected = ACT2FN[name](torch.from_numpy(POINTS)).numpy()
-    np.testing.assert_allclose(found.linear[FUNCTIONS[name]][:, 0], expected, rtol=3e-6, atol=3e-6)
-
-
-def test_every_activation_function_is_known() -> None:
-    assert set(FUNCTIONS) == set(ACTIVATIONS)
+    np.testing.assert_allclose(found.linear[ACTIVATIONS[name]][:, 0], expected, rtol=3e-6, atol=3e-6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from max_gpt2.model import CompiledModel
-from max_gpt2.model.inputs import causal_mask, new_tokens
+from max_gpt2.model.batch import causal_mask, new_tokens
 from tests.checkpoints import random_ids, reference_logits, reference_model
 
 TEXTS = random_ids(3, 67).tolist()

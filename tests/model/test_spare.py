@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from max_gpt2.model import spare
+from max_gpt2.model import kv_cache as spare
 
 
 class Owner:

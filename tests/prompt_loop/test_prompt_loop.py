@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 
 from max_gpt2.checkpoint import Checkpoint
+from max_gpt2.cli.repl import MOST_LINES, SETTINGS, History, PromptLoop, change, history_file, shown
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Engine, Loaded, Request, Sampling
 from max_gpt2.model import CompiledModel
-from max_gpt2.prompt_loop import PromptLoop
-from max_gpt2.prompt_loop.history import MOST_LINES, History, history_file
-from max_gpt2.prompt_loop.settings import SETTINGS, change, shown
 
 OPTIONS = Request((), 9, Sampling(temperature=0.5), ["x"])
 
@@ -88,7 +86,7 @@ def test_a_history_that_cannot_be_kept_stops_nobody(tmp_path: Path, monkeypatch:
     history = History(tmp_path / "state" / "history")
     assert str(tmp_path / "state" / "history") in history.problem
     history.add("The dog")
-    monkeypatch.setattr("max_gpt2.prompt_loop.history._readline", lambda: None)
+    monkeypatch.setattr("max_gpt2.cli.repl._readline", lambda: None)
     history = History(tmp_path / "history")
     assert "no readline" in history.problem
     history.add("The dog")
@@ -170,7 +168,7 @@ def test_ctrl_c_stops_the_answer_alone(
         print("The", end="")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("max_gpt2.prompt_loop.loop.show_as_it_is_written", interrupt)
+    monkeypatch.setattr("max_gpt2.cli.repl.show_as_it_is_written", interrupt)
     run(loaded, "The dog", "/help")
     out, err = capsys.readouterr()
     assert out.startswith("The\nType a text")

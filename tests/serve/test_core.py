@@ -11,8 +11,8 @@ import pytest
 import torch
 from max.pipelines.context.exceptions import InputError
 
-from max_gpt2.generation.history import History
-from max_gpt2.generation.sampling import Sampling, make_sampler
+from max_gpt2.generation.logits import History, make_sampler
+from max_gpt2.generation.params import Sampling
 from max_gpt2.serve.cache_room import VARIABLE, least_bytes
 from max_gpt2.serve.prepare import Prepared, prepare
 from tests.checkpoints import FLAGS, reference_model, write_checkpoint

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from max_gpt2.guard import guarded
+from max_gpt2.cli.guard import guarded
 from tests.command_line import Cli, Outcome
 from tutorial import places
 from tutorial.__main__ import app

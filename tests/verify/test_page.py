@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from max_gpt2.verify.compare import Difference, LogitsDifference
-from max_gpt2.verify.page import render
-from max_gpt2.verify.prompts import Prompt
+from max_gpt2.verify.html import render
+from max_gpt2.verify.models import Prompt
 from max_gpt2.verify.report import PromptResult, Report
 from tests.browser import look_at
 

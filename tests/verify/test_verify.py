@@ -11,10 +11,9 @@ from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.checkpoint.layout import WTE
 from max_gpt2.errors import RequestError
 from max_gpt2.model import BLOCK_STATES, CompiledModel
-from max_gpt2.model.traced import trace_model
+from max_gpt2.model.compile import trace_model
 from max_gpt2.verify import verify
-from max_gpt2.verify.ours import MaxSide
-from max_gpt2.verify.reference import Reference
+from max_gpt2.verify.models import MaxSide, Reference
 from tests.checkpoints import FLAGS, edit_config, edit_weights, random_ids, write_checkpoint, write_tokenizer
 from tests.verify.faults import FAULTS, Fault
 

@@ -1,6 +1,7 @@
 """Load a checkpoint: read, upcast, transpose, check."""
 
 import os
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
@@ -8,15 +9,79 @@ from pathlib import Path
 
 import numpy as np
 
-from max_gpt2.checkpoint.arrays import as_float32, count_nonfinite
 from max_gpt2.checkpoint.formats import read_source
+from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes
 from max_gpt2.checkpoint.locate import locate
 from max_gpt2.checkpoint.plan import LoadPlan, make_plan
-from max_gpt2.checkpoint.values import refuse_damaged
 from max_gpt2.config import GPT2Config
-from max_gpt2.errors import TokenizerError
-from max_gpt2.tokenizer import GPT2Tokenizer
+from max_gpt2.errors import CheckpointError, TokenizerError, listed
+from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+
+_ROWS = 64
+
+
+def _strips(values: np.ndarray) -> Iterator[slice]:
+    step = _ROWS if values.ndim > 1 else len(values)
+    return (slice(start, start + step) for start in range(0, len(values), step))
+
+
+def as_float32(values: np.ndarray, *, turn: bool) -> tuple[np.ndarray, bool]:
+    """Return the values in float32, with a matrix's axes exchanged if `turn`, and whether all of them are finite.
+
+    [rows, columns] of any float -> [rows, columns] or [columns, rows], C-contiguous. What needs no change is not
+    copied. Numpy's own copy of a large transposed matrix takes nine times as long as this one.
+    """
+    kept = values.dtype == np.float32 and values.flags.c_contiguous and not turn
+    result = values if kept else np.empty(values.shape[::-1] if turn else values.shape, np.float32)
+    finite = True
+    with np.errstate(all="ignore"):  # a NaN that is made float32 may change its bits, and a sum may be infinite
+        for part in _strips(values):
+            strip = values[part].copy().astype(np.float32, copy=False)  # mapped values may be unaligned, and so slow
+            finite = finite and bool(np.isfinite(strip.sum()) or np.isfinite(strip).all())
+            if turn:
+                result[:, part] = strip.T
+            elif not kept:
+                result[part] = strip
+    return result, finite
+
+
+def count_nonfinite(values: np.ndarray) -> int:
+    """Return how many values are NaN or infinite."""
+    with np.errstate(invalid="ignore"):  # a signalling NaN in bfloat16
+        return sum(int(np.count_nonzero(~np.isfinite(values[part]))) for part in _strips(values))
+
+
+def stored_values(
+    plan: LoadPlan, names: Iterable[str], *, allow_nonfinite: bool = False
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the canonical `names` with their values, in the dtype and the layout that they are stored in.
+
+    Raises CheckpointError after the last one, which lists all that hold NaN or infinite values.
+    """
+    shapes, dtypes = canonical_shapes(plan.config), plan.read_dtypes
+    damaged: dict[str, int] = {}
+    for name in names:
+        if name in plan.zero_filled:
+            yield name, np.zeros(shapes[name], EXACT[dtypes[name]])
+            continue
+        values = plan.sources[name].read()
+        if not allow_nonfinite:
+            damaged[name] = count_nonfinite(values)
+        yield name, values
+    refuse_damaged(plan, damaged)
+
+
+def refuse_damaged(plan: LoadPlan, damaged: dict[str, int]) -> None:
+    """Raise CheckpointError when there are tensors, by canonical name, with a number of values that are not finite."""
+    problems = [
+        f"{plan.sources[name].name} has {damaged[name]} values that are NaN or infinite"
+        for name in plan.sources
+        if damaged.get(name)
+    ]
+    if problems:
+        remedy = "Download them again, or add --allow-nonfinite to load them as they are."
+        raise CheckpointError(listed(f"The weights in {plan.origin.path} are damaged", problems, remedy))
 
 
 @dataclass(frozen=True)

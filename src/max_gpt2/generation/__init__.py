@@ -1,14 +1,19 @@
 """From logits to text."""
 
-from max_gpt2.generation.beam_text import BeamText
-from max_gpt2.generation.beams import BeamSearch
-from max_gpt2.generation.engine import BATCH_SIZE, Engine
-from max_gpt2.generation.logprobs import TokenLogprob
-from max_gpt2.generation.opened import Loaded, OpenedModel, open_model
-from max_gpt2.generation.request import Request, check_prompt, check_request, encode_prompt, fresh_seed
-from max_gpt2.generation.result import Generation, Step, Timing
-from max_gpt2.generation.sampling import Sampling, make_sampler
-from max_gpt2.generation.score import Score, check_score, perplexity, score
+from max_gpt2.generation.beam_search import BeamSearch, BeamText
+from max_gpt2.generation.engine import (
+    BATCH_SIZE,
+    Engine,
+    Loaded,
+    OpenedModel,
+    check_request,
+    check_score,
+    open_model,
+    score,
+)
+from max_gpt2.generation.logits import TokenLogprob, make_sampler
+from max_gpt2.generation.outputs import Generation, Score, Step, Timing, perplexity
+from max_gpt2.generation.params import Request, Sampling, check_prompt, encode_prompt, fresh_seed
 
 __all__ = [
     "BATCH_SIZE",

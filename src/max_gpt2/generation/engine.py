@@ -1,24 +1,25 @@
 """Writing text with a compiled model."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from max_gpt2.errors import RequestError
-from max_gpt2.generation.beam_text import BeamText, check_beams
-from max_gpt2.generation.beams import BeamSearch, search
 import numpy as np
+
+from max_gpt2._progress import COMPILING, Runner, silently
+from max_gpt2.checkpoint import LoadPlan, inspect_checkpoint, load_weights, read_tokenizer
 from max_gpt2.config import GPT2Config
-from max_gpt2.generation.logprobs import log_softmax
-from max_gpt2.generation.request import Request, check_ids, check_prompt, fresh_seed
-from max_gpt2.generation.score import Score
-from max_gpt2.generation.text_stream import TextStream
-from max_gpt2.generation.result import Generation, Recording, Step
-from max_gpt2.generation.room import check_room
-from max_gpt2.generation.sampling import make_processors, make_sampler
-from max_gpt2.generation.together import write_together
-from max_gpt2.generation.writer import Writer
-from max_gpt2.model import CompiledModel
-from max_gpt2.tokenizer import GPT2Tokenizer
+from max_gpt2.errors import RequestError
+from max_gpt2.generation.beam_search import BeamSearch, BeamText, check_beams, search
+from max_gpt2.generation.logits import log_softmax, make_processors, make_sampler
+from max_gpt2.generation.outputs import Generation, Recording, Score, Step
+from max_gpt2.generation.params import Request, check_ids, check_prompt, check_room, fresh_seed
+from max_gpt2.generation.scheduler import Writer, write_together
+from max_gpt2.model import CompiledModel, Kernels
+from max_gpt2.model.compile_cache import ready_model
+from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer.detokenizer import TextStream
 
 #: How many texts are written at a time unless it is said: with more there are more tokens a second, and more memory.
 BATCH_SIZE = 8
@@ -128,3 +129,39 @@ def score(engine: Engine, tokens: Sequence[int]) -> Score:
     chances = log_softmax(engine.model.logits(np.array([ids]))[0, :-1])  # [seq - 1, vocab]
     found = chances[np.arange(len(ids) - 1), ids[1:]]
     return Score(ids, [None, *map(float, found)])
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An engine, and the seconds that it took to load the weights and to compile."""
+
+    engine: Engine
+    load_s: float
+    compile_s: float
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A checkpoint that can be loaded; requests to it can be checked already."""
+
+    plan: LoadPlan
+    tokenizer: GPT2Tokenizer
+
+    @property
+    def config(self) -> GPT2Config:
+        """The model's config."""
+        return self.plan.config
+
+    def load(self, run: Runner = silently, *, allow_nonfinite: bool = False, kernels: Kernels = "mojo") -> Loaded:
+        """Load the weights and compile; raises CheckpointError when they are damaged."""
+        started = time.perf_counter()
+        weights = run("Loading the weights", lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
+        loaded = time.perf_counter()
+        compiled = run(COMPILING, lambda: ready_model(self.config, weights, kernels))
+        return Loaded(Engine(compiled, self.tokenizer), loaded - started, time.perf_counter() - loaded)
+
+
+def open_model(model: str | Path, *, tokenizer: str | Path | None = None, allow_pickle: bool = False) -> OpenedModel:
+    """Look at "demo", a hub id, a folder or a file; the options and what is raised are those of `load_checkpoint`."""
+    plan = inspect_checkpoint(model, allow_pickle=allow_pickle)[2]
+    return OpenedModel(plan, read_tokenizer(plan, tokenizer))

@@ -4,10 +4,9 @@ What is here takes milliseconds to import. `model.compiling` and `model.traced` 
 which takes most of a second.
 """
 
-from max_gpt2.model.cache import cache_bytes
-from max_gpt2.model.compiled import CompiledModel
-from max_gpt2.model.feed import Kernels
-from max_gpt2.model.names import BLOCK_STATES, state_names
-from max_gpt2.model.session import Session
+from max_gpt2.model.batch import Kernels
+from max_gpt2.model.compile import BLOCK_STATES, state_names
+from max_gpt2.model.kv_cache import cache_bytes
+from max_gpt2.model.session import CompiledModel, Session
 
 __all__ = ["BLOCK_STATES", "CompiledModel", "Kernels", "Session", "cache_bytes", "state_names"]

@@ -1,14 +1,14 @@
 """Texts that are being written: the keys and values of their tokens, each of which is computed once."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from max.driver import Buffer
 
 from max_gpt2.config import GPT2Config
-from max_gpt2.model.cache import Cache
-from max_gpt2.model.feed import Feed
-from max_gpt2.model.inputs import new_tokens
+from max_gpt2.model.batch import FEEDS, Feed, Kernels, new_tokens
+from max_gpt2.model.kv_cache import Cache
 
 
 class Session:
@@ -52,3 +52,29 @@ class Session:
     def clear(self, slot: int) -> None:
         """Forget the text in a slot, which is free for another then."""
         self.lengths[slot] = 0
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A model that is ready to run on the CPU in float32. It keeps no state: that is in its sessions.
+
+    `run` takes one buffer for each input of the graph, and returns the logits. The graph uses `weights` where they lie.
+    """
+
+    config: GPT2Config
+    kernels: Kernels
+    run: Callable[..., list[Buffer]]
+    weights: Mapping[str, np.ndarray]
+
+    def logits(self, input_ids: np.ndarray, first: int = 0) -> np.ndarray:
+        """Return the logits from position `first` on: [batch, seq] of int64 -> [batch, seq - first, vocab] float32.
+
+        Ids must be below `vocab_size` and seq at most `n_positions`: the graph does not check them.
+        """
+        batch, seq = input_ids.shape
+        rows = self.session(batch, seq).extend(dict(enumerate(input_ids.tolist())), keep=seq - first)
+        return np.stack(rows)
+
+    def session(self, slots: int, room: int) -> Session:
+        """Return a place for as many texts of at most `room` tokens, at most `n_positions`."""
+        return Session(self.config, FEEDS[self.kernels], self.run, slots, room)

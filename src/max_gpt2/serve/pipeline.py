@@ -17,7 +17,7 @@ from max.pipelines.lib.pipeline_variants.text_generation import TextGenerationPi
 from max.pipelines.lib.pipeline_variants.utils import update_context_and_prepare_responses
 from max.pipelines.modeling.types import RequestID, TextGenerationInputs
 
-from max_gpt2.ready import ready_paged
+from max_gpt2.model.compile_cache import ready_paged
 from max_gpt2.serve.arch_config import ServedConfig
 from max_gpt2.serve.batch import Batch
 from max_gpt2.serve.cache_room import decided_bytes

@@ -7,16 +7,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from max_gpt2._progress import Runner, silently
 from max_gpt2.checkpoint import LoadPlan, inspect_checkpoint, load_weights, read_tokenizer
+from max_gpt2.checkpoint.convert import config_files, convert, ending_ids, tokenizer_files
+from max_gpt2.checkpoint.destination import refused_by_name, write_synced, written_whole
 from max_gpt2.config import GPT2Config
-from max_gpt2.convert import convert
-from max_gpt2.convert.config_files import config_files, ending_ids
-from max_gpt2.convert.folder import refused_by_name, write_synced, written_whole
-from max_gpt2.convert.tokenizer_files import tokenizer_files
 from max_gpt2.errors import DestinationError
-from max_gpt2.progress import Runner, silently
-from max_gpt2.ready import compiled_files
-from max_gpt2.tokenizer import GPT2Tokenizer
+from max_gpt2.model.compile_cache import compiled_files
+from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
 
 WEIGHTS = "model.safetensors"
 #: Another way to write the folders makes other folders.

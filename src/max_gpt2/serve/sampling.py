@@ -5,7 +5,7 @@ from typing import Any
 
 from max.pipelines.context import TextContext
 
-from max_gpt2.generation.sampling import Sampling
+from max_gpt2.generation.params import Sampling
 
 #: The name of our own fields in a request's `dkv_cache_hint`, which MAX hands on unread: `seed` and `logit_bias`.
 HINT = "max_gpt2"

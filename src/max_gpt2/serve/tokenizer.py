@@ -10,7 +10,7 @@ from max.pipelines.lib import PipelineConfig, TextTokenizer
 
 from max_gpt2.checkpoint import inspect_checkpoint, read_tokenizer
 from max_gpt2.errors import RequestError
-from max_gpt2.generation.request import check_ids
+from max_gpt2.generation.params import check_ids
 from max_gpt2.serve.front.token_text import TokenText
 from max_gpt2.serve.writing import Writing
 

@@ -7,9 +7,7 @@ import numpy as np
 from max.pipelines.context import LogProbabilities, TextContext
 
 from max_gpt2.errors import RequestError
-from max_gpt2.generation.history import History
-from max_gpt2.generation.logprobs import TokenLogprob, token_logprob
-from max_gpt2.generation.sampling import Sampler, make_sampler
+from max_gpt2.generation.logits import History, Sampler, TokenLogprob, make_sampler, token_logprob
 from max_gpt2.serve.batch import keeps_all
 from max_gpt2.serve.sampling import sampling_of
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from max_gpt2.verify.compare import Difference, LogitsDifference, agreement, worst
-from max_gpt2.verify.prompts import Prompt
+from max_gpt2.verify.models import Prompt
 
 WTE, LOGITS = "wte", "logits"
 

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
-from max_gpt2.checkpoint.formats import safetensors_file
+from max_gpt2.checkpoint.formats import huggingface as safetensors_file
 from max_gpt2.errors import CheckpointError
 
 

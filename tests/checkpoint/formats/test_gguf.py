@@ -9,8 +9,8 @@ from gguf import GGMLQuantizationType
 
 from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import MaxGPT2Error, TokenizerError
-from max_gpt2.tokenizer import GPT2Tokenizer
-from max_gpt2.verify.reference import Reference
+from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.verify.models import Reference
 from tests.checkpoints import (
     TEXT,
     Tensors,

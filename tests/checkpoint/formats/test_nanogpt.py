@@ -7,7 +7,7 @@ import torch
 
 from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import CheckpointError, MaxGPT2Error, TokenizerError
-from max_gpt2.verify.reference import Reference
+from max_gpt2.verify.models import Reference
 from tests.checkpoints import as_linear, random_ids, write_tokenizer
 from tests.other_formats import NanoGPT, nanogpt_content
 

@@ -6,8 +6,8 @@ import os
 import sys
 from dataclasses import replace
 
+from max_gpt2.cli.guard import guarded
 from max_gpt2.generation import open_model
-from max_gpt2.guard import guarded
 from max_gpt2.serve.front.process import Command
 from max_gpt2.serve.front.served import Limits, Served
 from max_gpt2.serve.front.server import listen

@@ -16,8 +16,8 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
-from max_gpt2.api import GPT2
 from max_gpt2.generation import open_model
+from max_gpt2.gpt2 import GPT2
 from max_gpt2.serve.front.token_text import TokenText
 from tests.serve.front.hostile import attack
 from tests.serve.front.real import RealServer, real_server

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from max_gpt2.generation.text_stream import TextStream
 from max_gpt2.serve.front.served import Served
 from max_gpt2.serve.front.text import GrowingText
 from max_gpt2.serve.front.token_text import TokenText
+from max_gpt2.tokenizer.detokenizer import TextStream
 
 
 def written(texts: TokenText, ids: list[int], stop: list[str], at_a_time: int = 1) -> tuple[str, list[int], bool]:

@@ -1,6 +1,35 @@
-"""One file a format of weights; each reads what a file holds, without its values, into one `Source`."""
+"""Readers of checkpoint formats, one file each: they return a `Source` without reading the tensors' values."""
 
-from max_gpt2.checkpoint.formats.read import read_source
+from pathlib import Path
+
+from max_gpt2.checkpoint.formats.detect import Kind, detect, weights_file
+from max_gpt2.checkpoint.formats.gguf import read_gguf
+from max_gpt2.checkpoint.formats.huggingface import as_state_dict, read_safetensors, read_shards, read_state_dict
+from max_gpt2.checkpoint.formats.llmc import read_llmc
+from max_gpt2.checkpoint.formats.nanogpt import is_nanogpt, read_nanogpt
+from max_gpt2.checkpoint.formats.pytorch import load_pickle
 from max_gpt2.checkpoint.formats.source import Source, StoredTensor
 
 __all__ = ["Source", "StoredTensor", "read_source"]
+
+
+def read_source(path: Path, allow_pickle: bool = False) -> Source:
+    """Find out what a file or folder holds, without reading its weights.
+
+    Raises CheckpointError or ConfigError for what is not read, and MissingExtraError for a pickle without PyTorch.
+    """
+    file = weights_file(path) if path.is_dir() else path
+    match detect(file):
+        case Kind.INDEX:
+            return read_shards(path, file, allow_pickle)
+        case Kind.SAFETENSORS:
+            return read_safetensors(path, file)
+        case Kind.LLMC:
+            return read_llmc(path, file)
+        case Kind.GGUF:
+            return read_gguf(path, file)
+        case Kind.PICKLE:
+            content = load_pickle(file, allow_pickle)
+            if is_nanogpt(content):
+                return read_nanogpt(path, file, content)
+            return read_state_dict(path, file, as_state_dict(content, file))

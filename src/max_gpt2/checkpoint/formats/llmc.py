@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from max_gpt2.checkpoint.formats.detect import AGAIN
-from max_gpt2.checkpoint.formats.mapped import map_values
+from max_gpt2.checkpoint.formats.huggingface import map_values
 from max_gpt2.checkpoint.formats.source import EXACT, Source, StoredTensor
 from max_gpt2.checkpoint.layout import WTE
 from max_gpt2.config import GPT2Config

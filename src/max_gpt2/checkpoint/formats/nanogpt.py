@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from max_gpt2.checkpoint.formats.huggingface import as_state_dict
-from max_gpt2.checkpoint.formats.pickled import pickled_tensors
+from max_gpt2.checkpoint.formats.pytorch import pickled_tensors
 from max_gpt2.checkpoint.formats.source import Source
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import ConfigError, listed

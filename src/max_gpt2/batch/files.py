@@ -1,0 +1,285 @@
+"""A file of JSON lines that grows line by line, and goes on where it was left."""
+
+import fcntl
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from max_gpt2._files import check_writable, json_text, write_text
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import OpenedModel, fresh_seed
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_JSON_LINES = (".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line that is not blank: its number in the file, and its fields or else what is wrong with it."""
+
+    number: int
+    fields: dict[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file of lines: which of them are not blank, and the hash of all its bytes.
+
+    A line of plain text becomes the field `text_field`.
+    """
+
+    path: Path
+    text_field: str
+    numbers: list[int]
+    sha256: str
+
+    @classmethod
+    def look_at(cls, path: Path, text_field: str) -> "InputFile":
+        """Read a file once; raises RequestError when it is no such file, or has no lines."""
+        if path.suffix.lower() not in (*_JSON_LINES, ".txt"):
+            raise RequestError(
+                f"--input {path} is neither .jsonl (a JSON object a line) nor .txt (a text a line). Rename it."
+            )
+        if not path.exists():
+            raise RequestError(f"There is no file {path} for --input. Give one that exists.")
+        if not path.is_file():
+            raise RequestError(f"--input {path} is not an ordinary file, which can be read again. Write it into one.")
+        digest, numbers = hashlib.sha256(), []
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                digest.update(raw)
+                if _content(number, raw).strip():
+                    numbers.append(number)
+        if not numbers:
+            raise RequestError(f"--input {path} has no lines but blank ones. Give one with a text a line.")
+        return cls(path, text_field, numbers, digest.hexdigest())
+
+    def lines(self, after: int = 0) -> Iterator[Line]:
+        """Yield the lines that are not blank, from the one after number `after` on."""
+        parse = self._parse_json if self.path.suffix.lower() in _JSON_LINES else self._parse_text
+        with self.path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                if number <= after or not (content := _content(number, raw)).strip():
+                    continue
+                try:
+                    yield Line(number, parse(content.decode()))
+                except UnicodeDecodeError as error:
+                    yield Line(number, problem=f"It is not UTF-8 at byte {error.start + 1}. Save the file as UTF-8.")
+                except RequestError as error:
+                    yield Line(number, problem=str(error))
+
+    def _parse_text(self, line: str) -> dict[str, Any]:
+        return {self.text_field: line.removesuffix("\n").removesuffix("\r")}
+
+    def _parse_json(self, line: str) -> dict[str, Any]:
+        example = f'{{"{self.text_field}": "..."}}'
+        try:
+            fields = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
+        except RecursionError as error:
+            raise RequestError(f"It is nested too deep. Write it as {example}.") from error
+        except ValueError as error:
+            raise RequestError(f"It is not JSON ({error}). Write it as {example}.") from error
+        if not isinstance(fields, dict):
+            raise RequestError(f"It is JSON, but not an object. Write it as {example}.")
+        return fields
+
+
+def _content(number: int, raw: bytes) -> bytes:
+    return raw.removeprefix(_BYTE_ORDER_MARK) if number == 1 else raw
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a name is there twice")
+    return fields
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+_CHUNK = 1 << 20
+
+
+def identity(command: str, source: InputFile, opened: OpenedModel, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides about the output of a run, as JSON values."""
+    facts = {"command": command, "input": source.sha256, "model": fingerprint(opened), "options": options}
+    return json.loads(json_text(facts))
+
+
+def fingerprint(opened: OpenedModel) -> str:
+    """Return a hash of a model: its config, its tokenizer, and the checksums of its files of weights.
+
+    The files are read once more when they are loaded; a checksum of each byte takes a part of that time.
+    """
+    digest = hashlib.sha256(json_text(asdict(opened.config)).encode())
+    digest.update(opened.tokenizer.json.encode())
+    for file in sorted({one.file for one in opened.plan.sources.values()}):
+        checksum = 0
+        with file.open("rb") as content:
+            while chunk := content.read(_CHUNK):
+                checksum = zlib.crc32(chunk, checksum)
+        digest.update(f" {file.stat().st_size} {checksum}".encode())
+    return digest.hexdigest()
+
+
+def sidecar(output: Path) -> Path:
+    """Return the name of the small file beside an output that says what it is of."""
+    return output.with_name(f"{output.name}.run.json")
+
+
+def write_identity(output: Path, run: Mapping[str, Any], seed: int) -> None:
+    """Write the file beside an output; raises RequestError when that fails."""
+    write_text(sidecar(output), json_text({**run, "seed": seed}) + "\n")
+
+
+def read_seed(output: Path, run: Mapping[str, Any], seed: int | None) -> int:
+    """Return the seed of the run that an output is of; raises RequestError when that is another run.
+
+    A `seed` of None goes with any: nobody asked for another.
+    """
+    way_out = "Choose another --output, or add --force to replace it."
+    beside = sidecar(output)
+    try:
+        recorded = json.loads(beside.read_bytes())
+        found = int(recorded.pop("seed"))
+    except FileNotFoundError as error:
+        raise RequestError(f"{output} exists, and no {beside.name} says what it is of. {way_out}") from error
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise RequestError(f"{beside}, which says what {output.name} is of, is damaged. {way_out}") from error
+    if other := [name for name in run if recorded.get(name) != run[name]]:
+        raise RequestError(f"{output} is of another {' and another '.join(_named(other, recorded, run))}. {way_out}")
+    if seed not in (None, found):
+        raise RequestError(f"{output} is of another seed ({found}, now {seed}). {way_out}")
+    return found
+
+
+def _named(names: list[str], recorded: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+    """Return the names of what is different; of the options each, with both values."""
+    if names != ["options"] or not isinstance(recorded.get("options"), dict):
+        return names
+    before, now = recorded["options"], run["options"]
+    return [f"{name} ({before.get(name)}, now {now[name]})" for name in now if before.get(name) != now[name]] or names
+
+
+Record = dict[str, Any]
+
+
+class OutputFile:
+    """An output of one run: locked while it is open, and never with half a line in it when it is closed.
+
+    `done` is how many lines it has; `seed` is the seed of the run, the recorded one when it goes on.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, Any], *, seed: int | None = None, force: bool = False) -> None:
+        """Look at what is there; `begin` starts to change it.
+
+        Raises RequestError when the file cannot be written, or is of another run and there is no `force`.
+        """
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise RequestError(f"--output {path} is not an ordinary file, which could be gone on with. Name a file.")
+        check_writable(path)
+        self.path, self.done = path, 0
+        self._run, self._size, self._begun, self._made = run, 0, False, not path.exists()
+        self._file = _open_locked(path)
+        try:
+            self.fresh = force or os.fstat(self._file).st_size == 0
+            self.seed = (fresh_seed() if seed is None else seed) if self.fresh else read_seed(path, run, seed)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Close it."""
+        self.close()
+
+    def keep(self, source: InputFile, tally: Callable[[Record], None]) -> None:
+        """Find the lines that are there already, and hand each to `tally`; half a line at the end does not count.
+
+        Raises RequestError when one of them is not what was written there.
+        """
+        if self.fresh:
+            return
+        with self.path.open("rb") as file:
+            for at, raw in enumerate(file):
+                if not raw.endswith(b"\n"):
+                    break
+                tally(self._read(raw, at, source.numbers))
+                self.done += 1
+                self._size += len(raw)
+
+    def begin(self) -> None:
+        """Say beside the output what it is of, when it is a new one; drop what is not kept."""
+        self._begun = True
+        if self.fresh:
+            os.ftruncate(self._file, 0)
+            write_identity(self.path, self._run, self.seed)
+        self._drop_half_a_line()
+
+    def write(self, record: Record) -> None:
+        """Add a line, which is in the file when this returns; raises RequestError when there is no room for it."""
+        rest = memoryview(f"{json_text(record)}\n".encode())
+        size = len(rest)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            raise RequestError(
+                f"{self.path} cannot be written ({error.strerror}). It has the first {self.done} lines, whole; "
+                "make room and run the same command again to go on."
+            ) from error
+        self._size += size
+        self.done += 1
+
+    def close(self) -> None:
+        """Drop half a line that an error or Ctrl-C may have left, and the file itself if nothing was begun."""
+        if self._file < 0:
+            return
+        if self._begun:
+            self._drop_half_a_line()
+        elif self._made:
+            self.path.unlink()
+        os.close(self._file)
+        self._file = -1
+
+    def _drop_half_a_line(self) -> None:
+        os.ftruncate(self._file, self._size)
+        os.lseek(self._file, self._size, os.SEEK_SET)
+
+    def _read(self, raw: bytes, at: int, numbers: list[int]) -> Record:
+        try:
+            record = json.loads(raw)
+            if record["line"] == numbers[at]:
+                return record
+        except (ValueError, TypeError, KeyError, IndexError):
+            pass
+        raise RequestError(
+            f"{self.path}, line {at + 1}, is not what was written there, so the run cannot go on. "
+            "Choose another --output, or add --force to start over."
+        )
+
+
+def _open_locked(path: Path) -> int:
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written ({error.strerror}). Choose another --output.") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
+        raise RequestError(f"Another run is writing {path}. Wait for it, or choose another --output.") from error
+    except OSError:
+        pass  # some network folders cannot lock
+    return file

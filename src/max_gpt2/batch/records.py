@@ -1,0 +1,97 @@
+"""What the fields of a line mean: its text, its id, and options that are its own."""
+
+import difflib
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import Request, encode_prompt
+from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+
+Check = tuple[Callable[[object], bool], str]
+
+
+def tokens_of(fields: Mapping[str, Any], text_field: str, tokenizer: GPT2Tokenizer) -> list[int]:
+    """Return the ids of a line's text or of its `prompt_ids`; raises RequestError unless it has exactly one."""
+    if (text_field in fields) == ("prompt_ids" in fields):
+        how = "both" if text_field in fields else "neither"
+        raise RequestError(f'It has {how} of "{text_field}" and "prompt_ids". Give it one of them.')
+    if text_field in fields:
+        return encode_prompt(tokenizer, fields[text_field])
+    return list(fields["prompt_ids"])
+
+
+def check_fields(fields: Mapping[str, Any], text_field: str, options: Mapping[str, Check]) -> None:
+    """Raise RequestError that lists the fields that nobody knows, and those of the wrong type."""
+    known = {**_TEXT, text_field: _A_TEXT, **options}
+    problems = []
+    for name, value in fields.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f' (did you mean "{close[0]}"?)' if close else ""
+            problems.append(f'there is no field "{name}"{hint}')
+        elif not known[name][0](value):
+            problems.append(f'"{name}" is not {known[name][1]}')
+    if problems:
+        raise RequestError(f"It cannot be carried out: {'; '.join(problems)}. The fields are {', '.join(known)}.")
+
+
+def request_of(fields: Mapping[str, Any], defaults: Request, tokenizer: GPT2Tokenizer, seed: int) -> Request:
+    """Return a line's request: the options of the run, those that are the line's own, and `seed` unless it has one."""
+    check_fields(fields, "prompt", OPTIONS)
+    own = {name: fields[name] for name in OPTIONS if name in fields}
+    if isinstance(own.get("stop"), str):
+        own["stop"] = [own["stop"]]
+    request = {name: own.pop(name) for name in ("max_new_tokens", "stop", "logprobs") if name in own}
+    sampling = replace(defaults.sampling, **({"seed": seed} | own))
+    return replace(defaults, prompt_tokens=tokens_of(fields, "prompt", tokenizer), sampling=sampling, **request)
+
+
+def seed_of_line(seed: int, number: int) -> int:
+    """Return the seed of one line of a run: always the same, and another for each line."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4], "big") >> 1
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**1000)  # which float() can take
+
+
+def _is_list_of(fits: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(map(fits, value))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_A_TEXT: Check = (_is_text, "a text")
+_WHOLE: Check = (_is_whole, "a whole number")
+_NUMBER: Check = (_is_number, "a number")
+_TEXT: dict[str, Check] = {
+    "id": (lambda value: _is_text(value) or _is_whole(value), "a text or a whole number"),
+    "prompt_ids": (_is_list_of(_is_whole), "a list of ids"),
+}
+#: The options of `max-gpt2 generate` that a line may have for itself.
+OPTIONS: dict[str, Check] = {
+    "max_new_tokens": _WHOLE,
+    "temperature": _NUMBER,
+    "top_k": _WHOLE,
+    "top_p": _NUMBER,
+    "min_p": _NUMBER,
+    "repetition_penalty": _NUMBER,
+    "presence_penalty": _NUMBER,
+    "frequency_penalty": _NUMBER,
+    "no_repeat_ngram_size": _WHOLE,
+    "min_new_tokens": _WHOLE,
+    "stop": (lambda value: _is_text(value) or _is_list_of(_is_text)(value), "a text or a list of texts"),
+    "logprobs": (lambda value: value is None or _is_whole(value), "a whole number or null"),
+    "seed": _WHOLE,
+}

@@ -1,0 +1,183 @@
+"""What PyTorch saves (`.bin`, `.pt`): pickles, which are read only when asked for, and only as plain tensors."""
+
+import io
+import os
+import pickle
+import re
+import struct
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from max_gpt2.checkpoint.formats.detect import AGAIN
+from max_gpt2.checkpoint.formats.source import EXACT, StoredTensor
+from max_gpt2.errors import CheckpointError, MissingExtraError, listed
+
+if TYPE_CHECKING:
+    import torch
+    from torch.types import Storage
+
+#: From the start of an entry to the lengths of its name and of what follows it; its bytes come after these two.
+_LENGTHS, _LOCAL_HEADER = 26, 30
+_HAS_DESCRIPTOR, _DESCRIPTOR = 0x08, b"PK\x07\x08"
+_IS_FOLDER = 0x10
+
+
+def check_zip(path: Path) -> None:
+    """Raise BadZipFile when an entry is not stored as PyTorch does: as it is, and where its header ends."""
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
+        ends = [*(entry.header_offset for entry in entries[1:]), archive.start_dir]
+        for entry, end in zip(entries, ends, strict=True):
+            stored = entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size
+            if not stored or entry.external_attr & _IS_FOLDER:
+                raise zipfile.BadZipFile(f"{entry.filename} is compressed, or a folder")
+            _check_place(file, entry, end)
+
+
+def _check_place(file: BinaryIO, entry: zipfile.ZipInfo, end: int) -> None:
+    """Refuse an entry whose bytes are not between its header and `end`, with the descriptor behind it if it has one."""
+    file.seek(entry.header_offset + _LENGTHS)
+    start = entry.header_offset + _LOCAL_HEADER + sum(struct.unpack("<HH", file.read(4)))
+    stop = start + entry.file_size
+    file.seek(max(0, stop - 4))
+    before, behind = file.read(4), file.read(4)
+    # The signature may be left out: the checksum comes first then.
+    described = behind == _DESCRIPTOR or (behind == struct.pack("<I", entry.CRC) and before != _DESCRIPTOR)
+    if stop > end or (entry.flag_bits & _HAS_DESCRIPTOR and not described):
+        raise zipfile.BadZipFile(f"{entry.filename} does not lie where it should")
+
+
+_NAN = 0xFF  # a number that has all bits set is NaN, whatever its dtype
+
+
+def load_unzipped(path: Path) -> Any:
+    """Return what the file holds; raises what PyTorch raises, and ValueError for more numbers than the file has."""
+    import torch
+
+    with _Bounded(io.FileIO(path)) as file:
+        return torch.load(file, map_location=_storages(path.stat().st_size), weights_only=True)
+
+
+class _Bounded(io.BufferedReader):
+    """A file that is asked for no more than it has: Python takes the memory for all that is asked for first."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def _storages(left: int) -> "Callable[[Storage, str], Storage]":
+    """Return what PyTorch calls for each storage before it reads the numbers into it."""
+    import torch
+
+    def take(storage: "Storage", _: str) -> "Storage":
+        nonlocal left
+        left -= storage.nbytes()
+        if left < 0:
+            raise ValueError("it promises more numbers than it has")
+        # What is not read then must not be what happened to be in the memory.
+        torch.empty(0, dtype=torch.uint8).set_(storage).fill_(_NAN)
+        return storage
+
+    return take
+
+
+#: Before it, a crafted pickle could run code in spite of `weights_only=True` (CVE-2025-32434, CVE-2026-24747).
+SAFE_TORCH = (2, 10)
+_INSTALL = "Install it: pip install 'max-gpt2[compare]'"
+
+
+def load_pickle(path: Path, allow_pickle: bool) -> Any:
+    """Return what a pickle holds, its tensors mapped from the file where that is possible.
+
+    Raises CheckpointError without the permission, for a damaged file and for one that holds more than plain data, and
+    MissingExtraError without PyTorch.
+    """
+    if not allow_pickle:
+        raise CheckpointError(
+            f"{path} is a pickle, a format that can run code when it is read. If you trust its source, give "
+            "max-gpt2 --allow-pickle (in Python: allow_pickle=True); it is then read as plain tensors and nothing else."
+        )
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError(f"Reading {path} needs PyTorch ({error}). {_INSTALL}") from error
+    if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < SAFE_TORCH:
+        raise MissingExtraError(f"PyTorch {torch.__version__} is too old to read a pickle safely. {_INSTALL}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's, about what a damaged pickle makes it do
+            return _load(path)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than plain tensors, or is damaged ({_reason(error)}). It was not loaded, and nothing "
+            "in it was run. Take a safetensors file of the same model."
+        ) from error
+    except Exception as error:  # bytes that are no pickle can fail in any way
+        raise CheckpointError(f"{path} is cut off or damaged ({_reason(error)}). {AGAIN}") from error
+
+
+def _load(path: Path) -> Any:
+    import torch
+
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return load_unzipped(path)
+        check_zip(path)
+        if path.suffix != ".safetensors":  # a name by which PyTorch goes, whatever is in the file
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def pickled_tensors(state_dict: Mapping[Any, Any], path: Path) -> list[StoredTensor]:
+    """List the tensors of a state dict; raises CheckpointError that names all that is no tensor."""
+    import torch
+
+    problems = [
+        f"{name!r} is of type {type(value).__name__}, not a tensor"
+        for name, value in state_dict.items()
+        if not (isinstance(name, str) and isinstance(value, torch.Tensor))
+    ]
+    if problems:
+        raise CheckpointError(listed(f"{path} is not a GPT-2's weights", problems, "Take another checkpoint."))
+    return [
+        StoredTensor(name, _dtype(value), () if value.is_nested else tuple(value.shape), path, partial(_read, value))
+        for name, value in state_dict.items()
+    ]
+
+
+def _read(tensor: "torch.Tensor") -> np.ndarray:
+    """Return the values by way of integers: numpy has no bfloat16 that PyTorch knows."""
+    import torch
+
+    integers = torch.int32 if tensor.element_size() == 4 else torch.int16
+    return tensor.detach().view(integers).numpy().view(EXACT[_dtype(tensor)])
+
+
+def _dtype(tensor: "torch.Tensor") -> str:
+    """Return safetensors' name of the dtype, or words that say why the tensor is no plain array of numbers."""
+    import torch
+
+    plain = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
+    name = plain.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return f"a sparse or nested {name}"
+    if tensor.device.type != "cpu":
+        return f"a {name} without values"
+    # Strides of 0 make a huge tensor out of a few stored numbers.
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        return f"an expanded {name}"
+    return name
+
+
+def _reason(error: Exception) -> str:
+    """Return the part of PyTorch's page-long messages that says what was found."""
+    text = str(error).split("WeightsUnpickler error: ")[-1].strip()
+    return text.splitlines()[0].split(". ")[0] if text else type(error).__name__

@@ -1,0 +1,131 @@
+"""GPT-2 in Python: `from max_gpt2 import GPT2`."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast, overload
+
+from max_gpt2._progress import Runner, silently
+from max_gpt2.config import GPT2Config
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import (
+    BATCH_SIZE,
+    BeamSearch,
+    BeamText,
+    Engine,
+    Generation,
+    Request,
+    Sampling,
+    Score,
+    encode_prompt,
+    open_model,
+    score,
+)
+from max_gpt2.generation.beam_search import EarlyStopping
+from max_gpt2.model import Kernels
+from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+
+Prompt = str | Sequence[int]
+_DRAWING = ("temperature", "top_k", "top_p", "min_p", "seed")
+
+
+class GPT2:
+    """A GPT-2 that is loaded and compiled; a prompt is a text or a list of ids.
+
+    The keyword options of `generate` and `stream` are those of `Request` (`max_new_tokens`, `stop`, `stop_ids`,
+    `logprobs`, `context_overflow`) and of `Sampling` (`temperature`, `top_k`, `top_p`, `min_p`, `seed`, ...). Each
+    method raises RequestError when a request cannot be carried out.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Wrap an engine; `from_pretrained` makes one from a checkpoint."""
+        self.engine = engine
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path = "gpt2",
+        run: Runner = silently,
+        *,
+        tokenizer: str | Path | None = None,
+        allow_pickle: bool = False,
+        allow_nonfinite: bool = False,
+        kernels: Kernels = "mojo",
+    ) -> "GPT2":
+        """Load "demo", a hub id, a folder or a file, and compile; `run` may show what is going on.
+
+        The options are those of `max_gpt2.checkpoint.load_checkpoint`; `kernels` "builtin" computes with MAX's own
+        operations. Raises MaxGPT2Error when it is refused.
+        """
+        opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
+        return cls(opened.load(run, allow_nonfinite=allow_nonfinite, kernels=kernels).engine)
+
+    @property
+    def config(self) -> GPT2Config:
+        """The model's config."""
+        return self.engine.model.config
+
+    @property
+    def tokenizer(self) -> GPT2Tokenizer:
+        """The model's tokenizer."""
+        return self.engine.tokenizer
+
+    @overload
+    def generate(self, prompt: Prompt, *, n: None = None, **options: Any) -> Generation: ...
+    @overload
+    def generate(self, prompt: Prompt, *, n: int, **options: Any) -> list[Generation]: ...
+    @overload
+    def generate(self, prompt: Sequence[Prompt], *, n: int | None = None, **options: Any) -> list[Generation]: ...
+    def generate(
+        self, prompt: Prompt | Sequence[Prompt], *, n: int | None = None, batch_size: int = BATCH_SIZE, **options: Any
+    ) -> Generation | list[Generation]:
+        """Continue a prompt, or each of a list of them, `batch_size` at a time; a text is the same alone and in a list.
+
+        With `n` there is a list of so many samples of each prompt, with the seeds `seed`, `seed` + 1, ...
+        """
+        prompts, is_one = _prompts(prompt)
+        requests = [one for each in prompts for one in self._request(each, options).samples(1 if n is None else n)]
+        found = list(self.engine.generate_all(requests, batch_size))
+        return found[0] if is_one and n is None else found
+
+    def stream(self, prompt: Prompt, **options: Any) -> Iterator[str]:
+        """Continue a prompt and yield the text piece by piece, each of them valid Unicode and none of them empty."""
+        steps = self.engine.steps(self._request(prompt, options))
+        return (step.piece for step in steps if step.piece)
+
+    def beam_search(
+        self,
+        prompt: Prompt,
+        *,
+        num_beams: int = BeamSearch.num_beams,
+        length_penalty: float = BeamSearch.length_penalty,
+        early_stopping: EarlyStopping = BeamSearch.early_stopping,
+        **options: Any,
+    ) -> list[BeamText]:
+        """Return the most probable continuations that a beam search finds, the best first; see `BeamSearch`.
+
+        The keyword options are those of `Request` and the penalties and bans of `Sampling`.
+        """
+        if names := [name for name in _DRAWING if name in options]:
+            raise RequestError(f"A beam search draws nothing, so it does not go with {', '.join(names)}.")
+        request = self._request(prompt, {"temperature": 0, **options})
+        return self.engine.beam_search(request, BeamSearch(num_beams, length_penalty, early_stopping))
+
+    def score(self, text: Prompt) -> Score:
+        """Return how likely the model finds each token of a text, and the whole."""
+        return score(self.engine, self._ids(text))
+
+    def _ids(self, prompt: Prompt) -> list[int]:
+        return encode_prompt(self.tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
+
+    def _request(self, prompt: Prompt, options: dict[str, Any]) -> Request:
+        """Sort the options; Python's own TypeError names one that does not exist."""
+        names = Sampling.__dataclass_fields__.keys()
+        sampling = Sampling(**{name: value for name, value in options.items() if name in names})
+        rest = {name: value for name, value in options.items() if name not in names}
+        return Request(self._ids(prompt), sampling=sampling, **rest)
+
+
+def _prompts(prompt: Prompt | Sequence[Prompt]) -> tuple[list[Prompt], bool]:
+    """Return a list of prompts, and whether it was a single one: a text, or ids."""
+    several = [one for one in prompt if not isinstance(one, int)] if not isinstance(prompt, str) else []
+    return (several, False) if several else ([cast(Prompt, prompt)], True)

@@ -1,0 +1,120 @@
+"""GPT-2's byte-level BPE, by the `tokenizers` library."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer
+
+from max_gpt2.errors import RequestError, TokenizerError
+from max_gpt2.tokenizer.legacy import END_OF_TEXT, added_tokens, byte_level_json, slow_tokenizer_json
+
+
+class GPT2Tokenizer:
+    """Text to ids and back. A special token that somebody types, such as `<|endoftext|>`, is encoded as plain text.
+
+    `json` is the text of its `tokenizer.json`, `folder` the folder that it is from, if it is from one.
+    """
+
+    def __init__(self, text: str, folder: Path | None = None) -> None:
+        """Make one from the text of a `tokenizer.json`; `from_folder` makes one from a checkpoint."""
+        self.json = text
+        self.folder = folder
+        self._added_tokens = added_tokens(text)
+        self._tokenizer = Tokenizer.from_str(text)
+        self._tokenizer.encode_special_tokens = True
+        # A file may ask for the lengths of the training.
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    @classmethod
+    def from_folder(cls, folder: Path, vocab_size: int) -> "GPT2Tokenizer":
+        """Read `tokenizer.json`, or else `vocab.json` with `merges.txt` and the added tokens beside them.
+
+        Raises TokenizerError when there is neither, when a file is broken, or when it has ids that a model of
+        `vocab_size` tokens does not know.
+        """
+        single, vocab, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
+        if not single.is_file() and not (vocab.is_file() and merges.is_file()):
+            raise TokenizerError(
+                f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt. "
+                "Copy the tokenizer of the checkpoint that this one was made from into the folder, "
+                "or name a folder that has it: --tokenizer FOLDER."
+            )
+        source = single if single.is_file() else vocab
+        try:
+            tokenizer = cls(single.read_bytes().decode() if source is single else slow_tokenizer_json(folder), folder)
+        except Exception as error:  # the library raises plain Exception, for broken JSON and for a bad merge alike
+            raise TokenizerError(f"{source} is not a tokenizer ({error}). Download the file again.") from error
+        tokenizer._check(vocab_size, str(source))
+        return tokenizer
+
+    @classmethod
+    def from_vocab(
+        cls,
+        vocab: dict[str, int],
+        merges: Sequence[Sequence[str]],
+        vocab_size: int,
+        source: str,
+        special: Sequence[str] = (),
+        added: Sequence[str] = (),
+    ) -> "GPT2Tokenizer":
+        """Make one from its parts; `special` tokens of the vocab are never written, `added` ones are no bytes' names.
+
+        Raises TokenizerError, which names `source`, as `from_folder` does.
+        """
+        tokens = {vocab[token]: AddedToken(token, normalized=False) for token in added if token in vocab}
+        tokens |= {vocab[token]: AddedToken(token, special=True) for token in special if token in vocab}
+        try:
+            tokenizer = cls(byte_level_json(vocab, merges, tokens))
+        except Exception as error:  # as above
+            raise TokenizerError(f"{source} is damaged ({error}). Download the file again.") from error
+        tokenizer._check(vocab_size, source)
+        return tokenizer
+
+    @property
+    def vocab(self) -> dict[str, int]:
+        """All tokens with their ids, the added ones included."""
+        return self._tokenizer.get_vocab()
+
+    @cached_property
+    def size(self) -> int:
+        """One more than the largest id, at most the model's vocabulary."""
+        return max(self.vocab.values()) + 1
+
+    @property
+    def end_of_text(self) -> int:
+        """The id of `<|endoftext|>`; raises TokenizerError when there is none."""
+        id_ = self._tokenizer.token_to_id(END_OF_TEXT)
+        if id_ is None:
+            raise TokenizerError(f"This tokenizer has no {END_OF_TEXT} to start a text with. Give a prompt.")
+        return id_
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text; raises RequestError when it is not valid Unicode."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise RequestError(f"The text is not valid Unicode at position {error.start}. Correct it.") from error
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, without special tokens; bytes that are not valid UTF-8 become U+FFFD."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def _check(self, vocab_size: int, source: str) -> None:
+        """Refuse ids that a model of `vocab_size` tokens does not know, and added tokens that have got other ids."""
+        by_id = sorted(self.vocab.items(), key=lambda item: item[1])
+        beyond = [f"{token!r} = {id_}" for token, id_ in by_id if id_ >= vocab_size]
+        if beyond:
+            raise TokenizerError(
+                f"{source} has {len(beyond)} ids beyond the model's vocabulary of {vocab_size}, such as {beyond[0]}. "
+                "Use the tokenizer that belongs to this checkpoint."
+            )
+        for token in self._added_tokens:
+            # The library gives an added token the next id, whatever the file says.
+            if (id_ := self._tokenizer.token_to_id(token["content"])) != token["id"]:
+                raise TokenizerError(
+                    f"{source} goes with the added token {token['content']!r} = {token['id']}, which would be {id_}: "
+                    "the ids of added tokens have to follow the vocabulary without a gap. Use another tokenizer."
+                )

@@ -1,0 +1,227 @@
+"""A verification as one HTML page that needs nothing but itself."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from max_gpt2.verify.compare import ABSOLUTE, RELATIVE
+
+_WIDTH, _HEIGHT = 960, 320
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 12, 40
+_SMALLEST, _LARGEST = -10, 4  # powers of ten; what is beyond is drawn at the edge
+_MOST_LABELS = 12
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place: its name, its two differences, and whether they are within tolerance."""
+
+    name: str
+    absolute: float
+    relative: float
+    equal: bool
+
+
+def draw(points: Sequence[Point], tolerance: float) -> str:
+    """Return the SVG: both differences over the places, on a logarithmic scale, with a line at `tolerance`."""
+    values = [value for point in points for value in (point.absolute, point.relative)]
+    low, high = _range([*values, tolerance])
+    parts = [_grid(low, high), _labels(points), _tolerance(tolerance, low, high)]
+    for kind in ("relative", "absolute"):
+        spots = [(_x(at, len(points)), _y(getattr(point, kind), low, high)) for at, point in enumerate(points)]
+        parts.append(f'<polyline class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in spots)}"/>')
+        parts += [_spot(kind, point, x, y) for point, (x, y) in zip(points, spots, strict=True)]
+    label = "The difference at each place of the model, in the order of computation"
+    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def _spot(kind: str, point: Point, x: float, y: float) -> str:
+    about = f"{escape(point.name)}: {kind} difference {getattr(point, kind):.1e}"
+    mark = "" if point.equal else " apart"
+    return f'<circle class="{kind}{mark}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{about}</title></circle>'
+
+
+def _range(values: Sequence[float]) -> tuple[int, int]:
+    powers = [math.log10(value) for value in values if 0 < value < math.inf]
+    low = max(_SMALLEST, math.floor(min(powers)) - 1)
+    return low, max(low + 2, min(_LARGEST, math.ceil(max(powers)) + 1))
+
+
+def _x(at: int, count: int) -> float:
+    return _LEFT + 8 + (_WIDTH - _LEFT - _RIGHT - 16) * at / max(1, count - 1)
+
+
+def _y(value: float, low: int, high: int) -> float:
+    power = high if value == math.inf else max(low, min(high, math.log10(value))) if value > 0 else low
+    return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - power) / (high - low)
+
+
+def _grid(low: int, high: int) -> str:
+    lines = []
+    for power in range(low, high + 1):
+        y = _y(10.0**power, low, high)
+        name = "0" if power == low else f"1e{power}"
+        lines.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        lines.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{name}</text>')
+    return "".join(lines)
+
+
+def _labels(points: Sequence[Point]) -> str:
+    """Name the first place, some of the blocks, and the last."""
+    blocks = [at for at, point in enumerate(points) if point.name.startswith("h.") and point.name.count(".") == 1]
+    step = max(1, math.ceil(len(blocks) / _MOST_LABELS))
+    shown = [0, *blocks[step - 1 :: step], len(points) - 1]
+    anchors = {0: "start", len(points) - 1: "end"}
+    texts = [
+        f'<text x="{_x(at, len(points)):.1f}" y="{_HEIGHT - 14}" '
+        f'text-anchor="{anchors.get(at, "middle")}">{escape(points[at].name)}</text>'
+        for at in shown
+    ]
+    return "".join(texts)
+
+
+def _tolerance(value: float, low: int, high: int) -> str:
+    y = _y(value, low, high)
+    return (
+        f'<line class="tolerance" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        f'<text class="tolerance" x="{_WIDTH - _RIGHT - 4}" y="{y - 5:.1f}" text-anchor="end">{value:.0e}</text>'
+    )
+
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1d2330; --soft: #5c6578; --line: #d9dee8; --page: #fbfcfe; --card: #fff;
+  --good: #176f3d; --bad: #b3261e; --first: #2a5db0; --second: #b06a12; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9f0; --soft: #a0a9ba; --line: #343c4b; --page: #14181f;
+  --card: #1b212b; --good: #62c98c; --bad: #ff8a80; --first: #8ab4f8; --second: #f0b45b; } }
+body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: var(--page); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.4rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
+p { margin: .25rem 0; } .soft { color: var(--soft); }
+.verdict { font-size: 1.15rem; font-weight: 600; } .good { color: var(--good); } .bad { color: var(--bad); }
+.wide { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-top: 1px solid var(--line); }
+thead th { border-top: 0; color: var(--soft); font-weight: 500; } th:first-child, td:first-child { text-align: left; }
+svg { display: block; width: 100%; min-width: 42rem; font: 11px system-ui, sans-serif; }
+svg text { fill: var(--soft); } svg .grid { stroke: var(--line); } svg polyline { fill: none; stroke-width: 1.5; }
+svg .tolerance { stroke: var(--bad); stroke-dasharray: 5 4; } svg text.tolerance { stroke: none; fill: var(--bad); }
+polyline.absolute { stroke: var(--first); } polyline.relative { stroke: var(--second); }
+circle.absolute, .key.absolute { fill: var(--first); color: var(--first); }
+circle.relative, .key.relative { fill: var(--second); color: var(--second); } circle.apart { fill: var(--bad); }
+.texts { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: .75rem; margin-top: .5rem; }
+.texts > div { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem; }
+.written { white-space: pre-wrap; }
+"""
+_SHOWN = 400  # characters of a prompt
+
+
+def render(facts: dict[str, Any]) -> str:
+    """Return the page for what `Report.to_json` gives: verdict, plot, tables, and both texts."""
+    ours, theirs = (escape(side) for side in facts["sides"])
+    title = f"{escape(facts['model'])}: {ours} and {theirs}"
+    points = [
+        Point(place["place"], place["max_abs_diff"], place["max_rel_diff"], place["passed"])
+        for place in facts["places"]
+    ]
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
+            f"<h1>{title}</h1>",
+            *_verdict(facts),
+            "<h2>Difference over the layers</h2>",
+            f'<div class="wide">{draw(points, ABSOLUTE)}</div>',
+            '<p class="soft"><span class="key absolute">●</span> largest absolute difference '
+            '<span class="key relative">●</span> the same as a part of the largest value. Equal is an absolute '
+            f"difference below {ABSOLUTE:.0e}, or a relative one below {RELATIVE:.0e}.</p>",
+            "<h2>Prompts: the logits</h2>",
+            _prompts(facts["prompts"]),
+            "<h2>What both write after each prompt, greedily</h2>",
+            *(_texts(prompt, (ours, theirs)) for prompt in facts["prompts"]),
+            "<h2>Every hidden state, on the prompt where it is the worst</h2>",
+            _places(facts["places"]),
+            "</body>\n</html>\n",
+        ]
+    )
+
+
+def _verdict(facts: dict[str, Any]) -> list[str]:
+    ours, theirs = (escape(side) for side in facts["sides"])
+    largest = f"Their logits differ by at most {_number(facts['max_abs_diff'])} ({escape(facts['criterion'])})."
+    lines = [
+        f'<p class="verdict good">{ours} and {theirs} are equal.</p>'
+        if facts["passed"]
+        else f'<p class="verdict bad">{ours} and {theirs} are NOT equal.</p>',
+        f"<p>{largest} They find the same token likeliest at {facts['argmax_agreement']:.2%} of the positions.</p>",
+    ]
+    if first := facts["first_difference"]:
+        lines.append(
+            f'<p>The first place where they part: <strong class="bad">{escape(first["place"])}</strong>, by '
+            f"{_number(first['max_abs_diff'])}, on the prompt “{escape(first['prompt'])}”.</p>"
+        )
+    return [*lines, f'<p class="soft">{theirs}: {escape(facts["reference"])}.</p>']
+
+
+def _places(places: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        [
+            place["place"],
+            _number(place["max_abs_diff"]),
+            _number(place["max_rel_diff"]),
+            f"{place['largest']:.4g}",
+            place["prompt"],
+            _word(place["passed"]),
+        ]
+        for place in places
+    ]
+    return _table(["place", "largest difference", "relative", "largest value", "prompt", ""], rows)
+
+
+def _prompts(prompts: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        [
+            prompt["name"],
+            str(prompt["tokens"]),
+            _number(prompt["max_abs_diff"]),
+            _number(prompt["max_rel_diff"]),
+            f"{prompt['argmax_agreement']:.1%}",
+            _word(prompt["passed"]),
+        ]
+        for prompt in prompts
+    ]
+    return _table(["prompt", "tokens", "largest difference", "relative", "same argmax", ""], rows)
+
+
+def _texts(prompt: dict[str, Any], sides: tuple[str, str]) -> str:
+    shown = prompt["text"][:_SHOWN] + ("…" if len(prompt["text"]) > _SHOWN else "")
+    name = f"<strong>{escape(prompt['name'])}</strong>"
+    if not prompt["greedy_tokens"]:
+        return f'<p>{name}: <span class="soft">it leaves no room to write.</span></p>'
+    cells = [
+        f'<div><div class="soft">{side}</div><div class="written">{escape(text)}</div></div>'
+        for side, text in zip(sides, prompt["texts"], strict=True)
+    ]
+    return (
+        f"<p>{name} ({_word(prompt['greedy_match'], 'the same', 'not the same')}): "
+        f'<span class="soft written">{escape(shown)}</span></p><div class="texts">{"".join(cells)}</div>'
+    )
+
+
+def _table(names: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in names)
+    # The cells of the last column are made here; all others are text.
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row[:-1])}<td>{row[-1]}</td></tr>" for row in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _word(good: bool, yes: str = "equal", no: str = "NOT equal") -> str:
+    return f'<span class="{"good" if good else "bad"}">{yes if good else no}</span>'
+
+
+def _number(value: float) -> str:
+    return f"{value:.1e}" if math.isfinite(value) else "infinite"

@@ -433,7 +433,7 @@ def test_without_a_network_it_says_so_in_one_line(tmp_path: Path) -> None:
 def test_nothing_but_comparing_needs_pytorch(tiny_original: Path) -> None:
     """The whole way from a folder to a text, in a process where importing PyTorch and transformers fails."""
     program = (
-        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None;from max_gpt2.cli.app import main; main()"
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None;from max_gpt2.cli import main; main()"
     )
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -105,7 +105,7 @@ def update(*_arguments, completed, total):
         time.sleep(60)
 
 Progress.update = update
-from max_gpt2.cli.app import main
+from max_gpt2.cli import main
 main()
 """
 
@@ -134,7 +134,7 @@ def test_ctrl_c_in_the_middle(tmp_path: Path, tiny: Path, force: bool) -> None:
 
 def test_it_needs_no_pytorch(tiny_original: Path, tmp_path: Path) -> None:
     program = (
-        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; from max_gpt2.cli.app import main; main()"
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; from max_gpt2.cli import main; main()"
     )
     command = [sys.executable, "-c", program, "convert", str(tiny_original), str(tmp_path / "new")]
     subprocess.run(command, check=True, capture_output=True, env=dict(os.environ))

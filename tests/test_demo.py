@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.checkpoint.locate import DEMO
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.verify import verify
 
 ROOT = Path(__file__).parent.parent

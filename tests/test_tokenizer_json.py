@@ -8,7 +8,7 @@ import pytest
 import transformers
 
 from max_gpt2.errors import TokenizerError
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 from tests.checkpoints import END_OF_TEXT, TEXT, write_tokenizer
 
 #: transformers 5 reads `vocab.json` in a way that the library under it calls deprecated.

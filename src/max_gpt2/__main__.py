@@ -1,5 +1,5 @@
 """`python -m max_gpt2` is the command line."""
 
-from max_gpt2.cli.app import main
+from max_gpt2.cli import main
 
 main()

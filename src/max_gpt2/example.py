@@ -16,7 +16,7 @@ from max_gpt2.cli.report_verify import verdict
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Request, Sampling, check_request, encode_prompt
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.verify import LogitsDifference, compare_logits, make_prompts, quiet_transformers
 
 #: The tutorial's model is GPT-2 as OpenAI published it: these fields must have these values.

@@ -22,7 +22,7 @@ from max_gpt2.generation import (
 )
 from max_gpt2.generation.beam_search import EarlyStopping
 from max_gpt2.model import Kernels
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 Prompt = str | Sequence[int]
 _DRAWING = ("temperature", "top_k", "top_p", "min_p", "seed")

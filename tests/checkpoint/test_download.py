@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from tests.hub import Hub
 
-PROGRAM = "import sys; from max_gpt2.cli.app import main; main()"
+PROGRAM = "import sys; from max_gpt2.cli import main; main()"
 
 
 def info(model: str, hub: Hub, home: Path, *options: str, offline: str = "0") -> subprocess.CompletedProcess[str]:

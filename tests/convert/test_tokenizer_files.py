@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.checkpoint.convert import convert
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 from tests.checkpoints import TEXT, edit_config, write_tokenizer
 from tests.convert.sources import contents, gguf_float32, llmc
 

@@ -47,7 +47,7 @@ def test_a_problem_makes_the_exit_code_1_and_says_what_to_do(cli: Cli, monkeypat
 def test_it_needs_neither_max_nor_pytorch(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['max'] = sys.modules['torch'] = sys.modules['transformers'] = None;"
-        "from max_gpt2.cli.app import main; main()"
+        "from max_gpt2.cli import main; main()"
     )
     command = [sys.executable, "-c", program, "doctor", "--json"]
     done = subprocess.run(

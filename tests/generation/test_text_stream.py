@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from max_gpt2.checkpoint import read_tokenizer
 from max_gpt2.checkpoint.load import inspect_checkpoint
 from max_gpt2.errors import RequestError
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.tokenizer.detokenizer import TextStream
 
 TOKENIZER: GPT2Tokenizer = read_tokenizer(inspect_checkpoint("demo")[2])

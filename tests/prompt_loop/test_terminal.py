@@ -28,7 +28,7 @@ def slowly(engine, request):
         yield step
 
 Engine.steps = slowly
-from max_gpt2.cli.app import main
+from max_gpt2.cli import main
 main()
 """
 

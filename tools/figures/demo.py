@@ -11,7 +11,7 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from max_gpt2.checkpoint.locate import DEMO
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.verify import quiet_transformers
 
 SENTENCE = "Elizabeth could not help smiling, but she said nothing."

@@ -8,7 +8,7 @@ from typing import Any
 
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Request, encode_prompt
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 Check = tuple[Callable[[object], bool], str]
 

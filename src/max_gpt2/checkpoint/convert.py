@@ -15,7 +15,7 @@ from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import canonical_shapes
 from max_gpt2.checkpoint.load import stored_values
 from max_gpt2.config import GPT2Config, read_json
-from max_gpt2.tokenizer.tokenizer import END_OF_TEXT, GPT2Tokenizer
+from max_gpt2.tokenizer import END_OF_TEXT, GPT2Tokenizer
 
 #: What is not true of the new folder, such as who wrote it, and other names of the sizes, which could disagree.
 _DROPPED = (

@@ -16,7 +16,7 @@ from max_gpt2.checkpoint.locate import locate
 from max_gpt2.checkpoint.plan import LoadPlan, make_plan
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, TokenizerError, listed
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 _ROWS = 64
 

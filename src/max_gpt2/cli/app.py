@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from max_gpt2 import __version__
-from max_gpt2.cli.app import generate as cli_generate
-from max_gpt2.cli.app import machine as cli_machine
-from max_gpt2.cli.app import serve as cli_serve
+from max_gpt2.cli import generate as cli_generate
+from max_gpt2.cli import machine as cli_machine
+from max_gpt2.cli import serve as cli_serve
 from max_gpt2.cli.guard import guarded
 from max_gpt2.cli.options import (
     AllowNonfinite,
@@ -55,7 +55,7 @@ def options(
 def info(model: Model = "demo", allow_pickle: AllowPickle = False, as_json: AsJson = False) -> None:
     """Show what a checkpoint is and what loading it would do, without loading the weights."""
     from max_gpt2.checkpoint import inspect_checkpoint
-    from max_gpt2.cli.app import report_info as report
+    from max_gpt2.cli import report_info as report
 
     facts = report.info_facts(model, *inspect_checkpoint(model, allow_pickle=allow_pickle))
     print_json(facts) if as_json else report.show_info(facts)
@@ -80,7 +80,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Show how likely the model finds each token of a text, and its perplexity; with --input of each line of a file."""
-    from max_gpt2.cli.app import report_generate as report
+    from max_gpt2.cli import report_generate as report
     from max_gpt2.cli.console import with_clock
     from max_gpt2.generation import check_score, open_model
     from max_gpt2.generation import score as score_tokens
@@ -88,7 +88,7 @@ def score(
     check_files(text, prompt_ids, input_file, output_file, force)
     opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
     if input_file:
-        from max_gpt2.cli.app import report_batch as batch
+        from max_gpt2.cli import report_batch as batch
 
         load = partial(opened.load, with_clock, allow_nonfinite=allow_nonfinite, kernels=kernels)
         facts = batch.score_lines(model, opened, batch.Files(input_file, output_file, force), load)
@@ -156,7 +156,7 @@ def convert(
 ) -> None:
     """Write a checkpoint of any format as a Hugging Face folder, its weights bit for bit the same."""
     from max_gpt2.checkpoint.convert import convert as run_conversion
-    from max_gpt2.cli.app import report_convert as report
+    from max_gpt2.cli import report_convert as report
     from max_gpt2.cli.console import byte_bar
 
     with byte_bar("Writing the weights") as progress:

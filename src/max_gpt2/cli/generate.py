@@ -72,7 +72,7 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, or with --input each line of a file; without a prompt on a terminal, ask for one."""
-    from max_gpt2.cli.app import report_generate as report
+    from max_gpt2.cli import report_generate as report
     from max_gpt2.cli.console import with_clock
     from max_gpt2.cli.standard_input import at_a_terminal, piped_text
     from max_gpt2.generation import Request, Sampling, check_request, open_model
@@ -101,7 +101,7 @@ def generate(
         raise RequestError("--n is for one prompt. Give a text or --prompt-ids, or leave --n out.")
     load = partial(opened.load, with_clock, allow_nonfinite=allow_nonfinite, kernels=kernels)
     if input_file:
-        from max_gpt2.cli.app import report_batch as batch
+        from max_gpt2.cli import report_batch as batch
 
         files = batch.Files(input_file, output_file, force)
         facts = batch.generate_lines(model, opened, options, files, load, batch_size)
@@ -149,7 +149,7 @@ def beams(
     as_json: AsJson = False,
 ) -> None:
     """Search for the most probable continuations of a prompt, as transformers' beam search does."""
-    from max_gpt2.cli.app import report_generate as report
+    from max_gpt2.cli import report_generate as report
     from max_gpt2.cli.console import with_clock
     from max_gpt2.cli.standard_input import piped_text
     from max_gpt2.generation import BeamSearch, Request, Sampling, check_request, open_model

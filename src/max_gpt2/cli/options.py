@@ -8,7 +8,7 @@ import typer
 from max_gpt2.errors import RequestError
 
 if TYPE_CHECKING:
-    from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+    from max_gpt2.tokenizer import GPT2Tokenizer
 
 Model = Annotated[str, typer.Option("--model", help='"demo", a hub id such as gpt2, a folder, or a file of weights.')]
 Tokenizer = Annotated[

@@ -7,7 +7,7 @@ from typing import Any
 
 from max_gpt2.cli.console import numeric, stderr, stdout, table
 from max_gpt2.generation import BeamText, Generation, Loaded, Request, Score
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 
 def generation_facts(model: str, loaded: Loaded, texts: Sequence[Generation]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from max_gpt2.generation.logits import History, Processor, log_softmax
 from max_gpt2.generation.outputs import FinishReason
 from max_gpt2.generation.params import Request
 from max_gpt2.model import Session
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 #: When the search ends: True as soon as there are enough texts, False when a better one seems unlikely, "never" when
 #: there can be none.

@@ -18,7 +18,7 @@ from max_gpt2.generation.params import Request, check_ids, check_prompt, check_r
 from max_gpt2.generation.scheduler import Writer, write_together
 from max_gpt2.model import CompiledModel, Kernels
 from max_gpt2.model.compile_cache import ready_model
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.tokenizer.detokenizer import TextStream
 
 #: How many texts are written at a time unless it is said: with more there are more tokens a second, and more memory.

@@ -10,7 +10,7 @@ from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError, listed
 from max_gpt2.model import cache_bytes
 from max_gpt2.system.machine import memory
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 
 def check_room(config: GPT2Config, slots: int, room: int) -> None:

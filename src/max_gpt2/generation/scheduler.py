@@ -10,7 +10,7 @@ from max_gpt2.generation.logits import History, make_sampler, token_logprob
 from max_gpt2.generation.outputs import FinishReason, Step
 from max_gpt2.generation.params import Request
 from max_gpt2.model import CompiledModel, Session
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.tokenizer.detokenizer import TextStream
 
 

@@ -14,7 +14,7 @@ from max_gpt2.checkpoint.destination import refused_by_name, write_synced, writt
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import DestinationError
 from max_gpt2.model.compile_cache import compiled_files
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 WEIGHTS = "model.safetensors"
 #: Another way to write the folders makes other folders.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from max_gpt2.errors import RequestError
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 _UNFINISHED = "\ufffd"  # what a character becomes of which some bytes are still missing
 

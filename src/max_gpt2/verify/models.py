@@ -16,7 +16,7 @@ from max_gpt2.errors import MissingExtraError
 from max_gpt2.model import CompiledModel, Kernels, state_names
 from max_gpt2.model.compile import TracedModel, trace_model
 from max_gpt2.model.compile_cache import ready_model
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel

@@ -15,7 +15,7 @@ from max_gpt2.checkpoint import Checkpoint, LoadPlan, inspect_checkpoint, load_w
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
 from max_gpt2.model import Kernels
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.verify.compare import compare, compare_logits
 from max_gpt2.verify.models import Answers, MaxSide, Prompt, Reference, Side, make_prompts
 from max_gpt2.verify.report import PromptResult, Report

@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType
 
 from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import MaxGPT2Error, TokenizerError
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.verify.models import Reference
 from tests.checkpoints import (
     TEXT,

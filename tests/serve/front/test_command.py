@@ -86,7 +86,7 @@ def test_a_template_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_without_the_server_it_says_what_to_install() -> None:
-    program = "import sys; sys.modules['starlette'] = None; from max_gpt2.cli.app import main; main()"
+    program = "import sys; sys.modules['starlette'] = None; from max_gpt2.cli import main; main()"
     command = [sys.executable, "-c", program, "serve", "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert (done.returncode, done.stdout) == (2, "")

@@ -18,7 +18,7 @@ from max_gpt2.checkpoint.formats.source import EXACT, Source, StoredTensor
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, ConfigError, TokenizerError, listed
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 _REMEDY = "Take another checkpoint."
 _FIELDS = {

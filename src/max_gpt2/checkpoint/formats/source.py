@@ -10,7 +10,7 @@ import numpy as np
 from max_gpt2.checkpoint.formats.detect import NAMES
 from max_gpt2.checkpoint.layout import canonical_name
 from max_gpt2.config import GPT2Config
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 #: The dtypes, by safetensors' names, that float32 holds exactly.
 EXACT = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}

@@ -15,7 +15,7 @@ from max_gpt2.errors import ConfigError
 from max_gpt2.serve.front.errors import RefusedError, bad_field
 from max_gpt2.serve.front.fields import Message
 from max_gpt2.serve.front.validate import check_unicode
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.tokenizer.legacy import END_OF_TEXT
 
 _LONGEST = 1 << 20

@@ -5,7 +5,7 @@ from time import time
 
 from max_gpt2.config import GPT2Config
 from max_gpt2.serve.front.token_text import TokenText
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 
 def _bytes_of_characters() -> dict[str, int]:

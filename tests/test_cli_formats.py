@@ -9,7 +9,7 @@ import torch
 from gguf import GGMLQuantizationType
 from safetensors.torch import load_file
 
-from max_gpt2.checkpoint import Checkpoint, load_checkpoint
+from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import MaxGPT2Error
 from max_gpt2.generation import engine
@@ -132,7 +132,7 @@ def verified(cli: Cli, monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint, 
 def test_verify_hands_over_what_was_allowed(
     cli: Cli, nanogpt: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = load_checkpoint(nanogpt, tokenizer=tiny_original, allow_pickle=True)
+    checkpoint = load_checkpoint(nanogpt, LoadOptions(tokenizer=tiny_original, allow_pickle=True))
     options = ["--model", nanogpt, "--tokenizer", tiny_original, "--allow-pickle"]
     facts = verified(cli, monkeypatch, checkpoint, *options)
     assert facts["passed"] is True

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from max_gpt2.errors import ConfigError, listed
 
+#: The implementation of the model's operations: the kernels of this package, or MAX's own operations.
+Kernels = Literal["mojo", "builtin"]
+
 #: "none" and the six functions there are, as `kernels/activations.mojo` names them:
 #: gelu_tanh is 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), gelu_erf x Phi(x) with the normal distribution's Phi,
 #: quick_gelu x sigmoid(1.702 x): Hendrycks and Gimpel 2016, section 2; silu is x sigmoid(x).

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, cast, overload
 
 from max_gpt2._progress import Runner, silently
-from max_gpt2.config import GPT2Config
+from max_gpt2.checkpoint import LoadOptions
+from max_gpt2.config import GPT2Config, Kernels
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import (
     BATCH_SIZE,
@@ -21,7 +22,6 @@ from max_gpt2.generation import (
     score,
 )
 from max_gpt2.generation.beam_search import EarlyStopping
-from max_gpt2.model import Kernels
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 Prompt = str | Sequence[int]
@@ -51,13 +51,13 @@ class GPT2:
         allow_nonfinite: bool = False,
         kernels: Kernels = "mojo",
     ) -> "GPT2":
-        """Load "demo", a hub id, a folder or a file, and compile; `run` may show what is going on.
+        """Load "demo", a hub id, a folder or a file of weights, and compile it.
 
-        The options are those of `max_gpt2.checkpoint.load_checkpoint`; `kernels` "builtin" computes with MAX's own
-        operations. Raises MaxGPT2Error when it is refused.
+        `run` may show the progress. The keyword options are described in `max_gpt2.checkpoint.LoadOptions`. Raises
+        MaxGPT2Error when the checkpoint cannot be loaded.
         """
-        opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
-        return cls(opened.load(run, allow_nonfinite=allow_nonfinite, kernels=kernels).engine)
+        options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels)
+        return cls(open_model(model, options).load(run).engine)
 
     @property
     def config(self) -> GPT2Config:

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 
-from max_gpt2.checkpoint import Checkpoint, inspect_checkpoint, load_checkpoint
+from max_gpt2.checkpoint import Checkpoint, LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import CheckpointError, MaxGPT2Error
 from tests.checkpoints import (
     Tensors,
@@ -194,7 +194,7 @@ def test_values_that_are_not_finite_are_refused(tiny: Path, value: float) -> Non
     assert "transformer.h.1.mlp.c_fc.bias has 1 value" in message
     assert "transformer.h.2.ln_2.weight has 3 values" in message
     assert "--allow-nonfinite" in message
-    weights = load_checkpoint(tiny, allow_nonfinite=True).state_dict
+    weights = load_checkpoint(tiny, LoadOptions(allow_nonfinite=True)).state_dict
     np.testing.assert_array_equal(weights["transformer.h.2.ln_2.weight"][:3], [value] * 3)
 
 

@@ -1,7 +1,7 @@
 """The same tiny model in every format that is read, and what transformers has to find in the converted folder."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from gguf import GGMLQuantizationType
 from safetensors.torch import load_file, save_file
 from transformers.pytorch_utils import Conv1D
 
+from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions
 from max_gpt2.config import GPT2Config
 from tests.checkpoints import (
     FLAGS,
@@ -38,7 +39,7 @@ class Made:
     path: Path
     config: dict[str, Any]
     state: State
-    options: dict[str, Any] = field(default_factory=dict)
+    options: LoadOptions = DEFAULT_OPTIONS
 
 
 def bits(state: State) -> dict[str, tuple[str, bytes]]:
@@ -148,7 +149,7 @@ def pickled(folder: Path, dtype: torch.dtype = torch.float32, **options: Any) ->
     state = {name: value.to(dtype) for name, value in made.state.items()}
     (made.path / "model.safetensors").unlink()
     torch.save(state | {HEAD: state[WTE]}, made.path / "pytorch_model.bin", **options)
-    return Made(made.path, made.config, state, {"allow_pickle": True})
+    return Made(made.path, made.config, state, LoadOptions(allow_pickle=True))
 
 
 def pickled_bfloat16(folder: Path) -> Made:
@@ -163,7 +164,7 @@ def pickled_shards(folder: Path) -> Made:
     made = hugging_face(folder)
     save_sharded_pickle(made.path, load_file(made.path / "model.safetensors"))
     (made.path / "model.safetensors").unlink()
-    return Made(made.path, made.config, made.state, {"allow_pickle": True})
+    return Made(made.path, made.config, made.state, LoadOptions(allow_pickle=True))
 
 
 def nanogpt(folder: Path, bias: bool = True, prefix: str = "") -> Made:
@@ -173,7 +174,7 @@ def nanogpt(folder: Path, bias: bool = True, prefix: str = "") -> Made:
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     zeros = {name: np.zeros_like(value.numpy()) for name, value in reference_model().state_dict().items()}
     config = UNEVEN | {"layer_norm_epsilon": EPSILON, "activation_function": "gelu"}
-    return Made(folder / "ckpt.pt", config, from_linear(zeros | weights), {"allow_pickle": True})
+    return Made(folder / "ckpt.pt", config, from_linear(zeros | weights), LoadOptions(allow_pickle=True))
 
 
 def nanogpt_without_biases(folder: Path) -> Made:

@@ -74,7 +74,7 @@ def test_what_is_true_is_kept(tiny: Path, tmp_path: Path, warned: list[str]) -> 
 @pytest.mark.parametrize("source", [all_flags, untied, half, bfloat16, mixed, nanogpt, llmc, gguf_quantised])
 def test_each_flag_and_the_dtype(tmp_path: Path, source: Any) -> None:
     made = source(tmp_path)
-    values = read(convert(made.path, tmp_path / "new", **made.options).folder / "config.json")
+    values = read(convert(made.path, tmp_path / "new", made.options).folder / "config.json")
     read_back = transformers.GPT2Config.from_pretrained(tmp_path / "new")
     for name, value in made.config.items():
         assert values[name] == value, name
@@ -130,13 +130,13 @@ def test_ids_that_the_model_does_not_have_are_null(
 @pytest.mark.parametrize("source", [nanogpt, llmc])
 def test_a_format_without_a_config_learns_the_end_of_a_text_from_its_tokenizer(tmp_path: Path, source: Any) -> None:
     made = source(tmp_path)
-    values = read(convert(made.path, tmp_path / "new", **made.options).folder / "config.json")
+    values = read(convert(made.path, tmp_path / "new", made.options).folder / "config.json")
     assert (values["bos_token_id"], values["eos_token_id"]) == (299, 299)
     for name in ("tokenizer.json", "vocab.json", "merges.txt"):
         (tmp_path / name).unlink()
     (tmp_path / "vocab.json").write_text('{"a": 0, "b": 1, "ab": 2}')
     (tmp_path / "merges.txt").write_text("a b\n")
-    values = read(convert(made.path, tmp_path / "other", **made.options).folder / "config.json")
+    values = read(convert(made.path, tmp_path / "other", made.options).folder / "config.json")
     assert (values["bos_token_id"], values["eos_token_id"]) == (None, None)
 
 

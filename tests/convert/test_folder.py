@@ -15,8 +15,8 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
+from max_gpt2.checkpoint import LoadOptions, load_checkpoint
 from max_gpt2.checkpoint import convert as run
-from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.checkpoint.convert import convert
 from max_gpt2.errors import CheckpointError, DestinationError, MaxGPT2Error
 from tests.checkpoints import Tensors, edit_config, edit_weights
@@ -308,8 +308,10 @@ class TestOverlap:
         for name in ("tokenizer.json", "vocab.json", "merges.txt"):
             (tmp_path / name).unlink()
         with pytest.raises(DestinationError, match="holds tiny, which is read"):
-            convert(source, tiny, tokenizer=tiny, force=True)
-        assert {path.name for path in convert(source, tiny / "new", tokenizer=tiny).folder.iterdir()} >= {"vocab.json"}
+            convert(source, tiny, LoadOptions(tokenizer=tiny), force=True)
+        assert {path.name for path in convert(source, tiny / "new", LoadOptions(tokenizer=tiny)).folder.iterdir()} >= {
+            "vocab.json"
+        }
 
 
 class TestPlace:

@@ -10,7 +10,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save, save_file
 
-from max_gpt2.checkpoint import load_checkpoint
+from max_gpt2.checkpoint import LoadOptions, load_checkpoint
 from max_gpt2.checkpoint.convert import convert
 from tests.checkpoints import TEXT, random_ids, reference_logits
 from tests.convert.sources import HEAD, SOURCES, WTE, Made, bits, contents, expected_model
@@ -27,12 +27,12 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
 
 
 def test_transformers_loads_it_and_computes_the_same(made: Made, tmp_path: Path, warned: list[str]) -> None:
-    folder = convert(made.path, tmp_path / "new", **made.options).folder
+    folder = convert(made.path, tmp_path / "new", made.options).folder
     load: Any = transformers.GPT2LMHeadModel.from_pretrained
     model, report = load(folder, dtype=torch.float32, output_loading_info=True)
     as_stored = load(folder)
     model.generate(torch.tensor([[3, 4]]), attention_mask=torch.ones(1, 2), max_new_tokens=2, pad_token_id=0)
-    ours = load_checkpoint(made.path, **made.options).tokenizer
+    ours = load_checkpoint(made.path, made.options).tokenizer
     for tokenizer_type in (transformers.AutoTokenizer, transformers.GPT2Tokenizer):
         theirs = tokenizer_type.from_pretrained(folder)
         for text in TEXTS:
@@ -48,7 +48,7 @@ def test_transformers_loads_it_and_computes_the_same(made: Made, tmp_path: Path,
 
 
 def test_every_bit_is_there_and_nothing_else(made: Made, tmp_path: Path) -> None:
-    folder = convert(made.path, tmp_path / "new", **made.options).folder
+    folder = convert(made.path, tmp_path / "new", made.options).folder
     assert bits(load_file(folder / "model.safetensors")) == bits(made.state)
     content = (folder / "model.safetensors").read_bytes()
     assert content == save(made.state, metadata={"format": "pt"})  # as safetensors itself orders and aligns it
@@ -56,8 +56,8 @@ def test_every_bit_is_there_and_nothing_else(made: Made, tmp_path: Path) -> None
 
 
 def test_a_second_convert_is_the_same(made: Made, tmp_path: Path) -> None:
-    first = convert(made.path, tmp_path / "first", **made.options)
-    convert(made.path, tmp_path / "second", **made.options)
+    first = convert(made.path, tmp_path / "first", made.options)
+    convert(made.path, tmp_path / "second", made.options)
     again = convert(tmp_path / "first", tmp_path / "again")
     assert contents(tmp_path / "first") == contents(tmp_path / "second") == contents(tmp_path / "again")
     assert first.files == again.files == {name: len(file) for name, file in contents(tmp_path / "again").items()}
@@ -65,8 +65,8 @@ def test_a_second_convert_is_the_same(made: Made, tmp_path: Path) -> None:
 
 
 def test_max_gpt2_reads_the_same(made: Made, tmp_path: Path) -> None:
-    before = load_checkpoint(made.path, **made.options)
-    after = load_checkpoint(convert(made.path, tmp_path / "new", **made.options).folder)
+    before = load_checkpoint(made.path, made.options)
+    after = load_checkpoint(convert(made.path, tmp_path / "new", made.options).folder)
     assert before.state_dict.keys() == after.state_dict.keys()
     for name, value in before.state_dict.items():
         assert value.tobytes() == after.state_dict[name].tobytes(), name
@@ -78,7 +78,7 @@ def test_max_gpt2_reads_the_same(made: Made, tmp_path: Path) -> None:
 
 def test_it_is_the_model_that_nanogpt_computes(tmp_path: Path) -> None:
     made = without_biases(tmp_path)
-    done = convert(made.path, tmp_path / "new", **made.options)
+    done = convert(made.path, tmp_path / "new", made.options)
     original = NanoGPT(bias=False)
     original.load_state_dict(torch.load(made.path)["model"])
     ids = random_ids(2, 67)
@@ -103,7 +103,7 @@ def test_a_nan_keeps_its_bits(tiny: Path, tmp_path: Path, pickled: bool, bits_of
         torch.save(state, tiny / "pytorch_model.bin")
     else:
         save_file(state, path)
-    loaded = load_checkpoint(tiny, allow_pickle=True, allow_nonfinite=True)  # without a warning of numpy's
+    loaded = load_checkpoint(tiny, LoadOptions(allow_pickle=True, allow_nonfinite=True))  # without a warning of numpy's
     assert np.isnan(loaded.state_dict[WTE][3, 4])
-    convert(tiny, tmp_path / "new", allow_pickle=True, allow_nonfinite=True)
+    convert(tiny, tmp_path / "new", LoadOptions(allow_pickle=True, allow_nonfinite=True))
     assert bits(load_file(tmp_path / "new" / "model.safetensors")) == bits(state)

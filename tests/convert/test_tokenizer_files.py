@@ -9,7 +9,7 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from max_gpt2.checkpoint import load_checkpoint
+from max_gpt2.checkpoint import LoadOptions, load_checkpoint
 from max_gpt2.checkpoint.convert import convert
 from max_gpt2.tokenizer import GPT2Tokenizer
 from tests.checkpoints import TEXT, edit_config, write_tokenizer
@@ -87,7 +87,7 @@ def test_another_folder_s_tokenizer(tmp_path: Path) -> None:
     other.mkdir()
     write_tokenizer(other, size=290)
     (other / "special_tokens_map.json").write_text("{}")
-    after = contents(convert(source, tmp_path / "new", tokenizer=other).folder)
+    after = contents(convert(source, tmp_path / "new", LoadOptions(tokenizer=other)).folder)
     assert {name: after[name] for name in contents(other)} == contents(other)
     assert b"not" not in after["tokenizer_config.json"]
     assert json.loads(after["config.json"])["eos_token_id"] == 289

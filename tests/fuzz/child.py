@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from max_gpt2.checkpoint import Checkpoint, load_checkpoint
+from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from max_gpt2.checkpoint.layout import canonical_shapes
 from max_gpt2.errors import MaxGPT2Error
 from tests.checkpoints import TEXT, Tensors
@@ -71,7 +71,7 @@ def _outcome(folder: Path, expected: Expected) -> str:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            checkpoint = load_checkpoint(folder, allow_pickle=True)
+            checkpoint = load_checkpoint(folder, LoadOptions(allow_pickle=True))
         except MaxGPT2Error as error:
             outcome = _fault_of_refusal(error, folder)
         except BaseException as error:

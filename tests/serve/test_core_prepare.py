@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from max_gpt2.checkpoint import load_checkpoint
+from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions, load_checkpoint
 from max_gpt2.checkpoint.locate import DEMO
 from max_gpt2.config import SIZES, GPT2Config
 from max_gpt2.errors import CheckpointError, DestinationError, TokenizerError
@@ -25,9 +25,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "served"
 
 
-def assert_serves(prepared: Prepared, source: Any, **options: Any) -> None:
+def assert_serves(prepared: Prepared, source: Any, options: LoadOptions = DEFAULT_OPTIONS) -> None:
     """The folder holds the very weights and the very tokenizer of the source."""
-    found, expected = load_checkpoint(prepared.folder), load_checkpoint(source, **options)
+    found, expected = load_checkpoint(prepared.folder), load_checkpoint(source, options)
     assert_same(found.state_dict, expected.state_dict, atol=0)
     assert found.tokenizer.json == expected.tokenizer.json == prepared.tokenizer.json
     assert prepared.weights == sorted(prepared.folder.glob("*.safetensors"))
@@ -36,8 +36,8 @@ def assert_serves(prepared: Prepared, source: Any, **options: Any) -> None:
 @pytest.mark.parametrize("make", [hugging_face, half, sharded, untied, published])
 def test_safetensors_are_linked(cache: Path, tmp_path: Path, make: Callable[[Path], Made]) -> None:
     made = make(tmp_path)
-    prepared = prepare(made.path, **made.options)
-    assert_serves(prepared, made.path, **made.options)
+    prepared = prepare(made.path, made.options)
+    assert_serves(prepared, made.path, made.options)
     assert prepared.folder.parent == cache
     assert all(path.is_symlink() for path in prepared.weights)
 
@@ -45,8 +45,8 @@ def test_safetensors_are_linked(cache: Path, tmp_path: Path, make: Callable[[Pat
 @pytest.mark.parametrize("make", [nanogpt, gguf_quantised])
 def test_other_formats_are_converted(cache: Path, tmp_path: Path, make: Callable[[Path], Made]) -> None:
     made = make(tmp_path)
-    prepared = prepare(made.path, **made.options)
-    assert_serves(prepared, made.path, **made.options)
+    prepared = prepare(made.path, made.options)
+    assert_serves(prepared, made.path, made.options)
     assert prepared.folder.parent == cache
     assert not any(path.is_symlink() for path in prepared.weights)
 
@@ -74,7 +74,7 @@ def test_weights_that_are_damaged_are_refused_before_anything_starts(cache: Path
     with pytest.raises(CheckpointError, match="NaN"):
         prepare(tiny)
     assert not cache.exists()
-    prepared = prepare(tiny, allow_nonfinite=True)
+    prepared = prepare(tiny, LoadOptions(allow_nonfinite=True))
     assert prepared.folder.is_dir()
 
 
@@ -86,7 +86,7 @@ def test_a_tokenizer_from_elsewhere(cache: Path, tiny: Path, tmp_path: Path) -> 
         (tiny / name).unlink()
     with pytest.raises(TokenizerError):
         prepare(tiny)
-    prepared = prepare(tiny, tokenizer=other)
+    prepared = prepare(tiny, LoadOptions(tokenizer=other))
     assert prepared.tokenizer.size == 280
     assert load_checkpoint(prepared.folder).tokenizer.json == prepared.tokenizer.json
 

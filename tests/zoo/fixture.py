@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from max_gpt2.checkpoint import Checkpoint, load_checkpoint
+from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from max_gpt2.checkpoint.plan import Head, LoadPlan
 from max_gpt2.errors import MaxGPT2Error
 from tests.checkpoints import random_ids, reference_model, write_tokenizer
@@ -71,7 +71,9 @@ class Fixture:
     def load(self, folder: Path) -> Checkpoint:
         """Load it as a user would."""
         tokenizer = None if self.tokenizer is None else folder / self.tokenizer
-        checkpoint = load_checkpoint(folder / self.file, tokenizer=tokenizer, allow_pickle=self.allow_pickle)
+        checkpoint = load_checkpoint(
+            folder / self.file, LoadOptions(tokenizer=tokenizer, allow_pickle=self.allow_pickle)
+        )
         if self.ask:
             self.ask(checkpoint)
         return checkpoint

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from max_gpt2.checkpoint import LoadPlan, inspect_checkpoint, read_tokenizer
+from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions, LoadPlan, inspect_checkpoint, read_tokenizer
 from max_gpt2.checkpoint.destination import check_apart, check_space, find_target, write_synced, written_whole
 from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import canonical_shapes
@@ -237,23 +237,21 @@ class Conversion:
 def convert(
     model: str | Path,
     folder: str | Path,
+    options: LoadOptions = DEFAULT_OPTIONS,
     *,
     force: bool = False,
-    tokenizer: str | Path | None = None,
-    allow_pickle: bool = False,
-    allow_nonfinite: bool = False,
     progress: Progress = lambda _done, _total: None,
 ) -> Conversion:
     """Write "demo", a hub id, a folder or a file as a new Hugging Face folder, or as nothing at all.
 
-    `force` replaces a folder that is empty or holds a GPT-2 checkpoint; `progress` is told the bytes that are written
-    and all there will be; the other options are those of `load_checkpoint`.
+    `force` replaces a folder that is empty or holds a GPT-2 checkpoint; `progress` is called with the number of bytes
+    written so far and the total.
 
     Raises DestinationError when the folder cannot be written, and MaxGPT2Error as `load_checkpoint` does.
     """
     target = find_target(folder, force)
-    _, config, plan = inspect_checkpoint(model, allow_pickle=allow_pickle)
-    words = read_tokenizer(plan, tokenizer)
+    _, config, plan = inspect_checkpoint(model, options)
+    words = read_tokenizer(plan, options.tokenizer)
     read = {tensor.file for tensor in plan.origin.tensors} | ({words.folder} if words.folder else set())
     check_apart(target, plan.origin.path, sorted(read))
     endings = ending_ids(plan, words)
@@ -262,7 +260,7 @@ def convert(
     sizes = {WEIGHTS: len(header(layout)) + size(layout)} | {name: len(content) for name, content in files.items()}
     check_space(target, sum(sizes.values()))
     with written_whole(target, force) as partial:
-        write_weights(plan, partial / WEIGHTS, progress, allow_nonfinite=allow_nonfinite)
+        write_weights(plan, partial / WEIGHTS, progress, allow_nonfinite=options.allow_nonfinite)
         for name, content in files.items():
             write_synced(partial / name, [content])
     return Conversion(target, plan, sizes)

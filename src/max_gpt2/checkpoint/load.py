@@ -13,6 +13,7 @@ from max_gpt2.checkpoint.formats import read_source
 from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes
 from max_gpt2.checkpoint.locate import locate
+from max_gpt2.checkpoint.options import DEFAULT_OPTIONS, LoadOptions
 from max_gpt2.checkpoint.plan import LoadPlan, make_plan
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, TokenizerError, listed
@@ -100,12 +101,12 @@ class Checkpoint:
     plan: LoadPlan
 
 
-def inspect_checkpoint(model: str | Path, *, allow_pickle: bool = False) -> tuple[Path, GPT2Config, LoadPlan]:
+def inspect_checkpoint(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> tuple[Path, GPT2Config, LoadPlan]:
     """Return folder, config and plan of "demo", a hub id, a folder or a file of weights, without loading the weights.
 
     Raises ModelNotFoundError, ConfigError or CheckpointError, and MissingExtraError for a pickle without PyTorch.
     """
-    origin = read_source(locate(model, allow_pickle), allow_pickle)
+    origin = read_source(locate(model, options.allow_pickle), options.allow_pickle)
     return origin.folder, origin.config, make_plan(origin)
 
 
@@ -125,21 +126,12 @@ def read_tokenizer(plan: LoadPlan, folder: str | Path | None = None) -> GPT2Toke
     return GPT2Tokenizer.from_folder(origin.folder, origin.config.vocab_size)
 
 
-def load_checkpoint(
-    model: str | Path,
-    *,
-    tokenizer: str | Path | None = None,
-    allow_pickle: bool = False,
-    allow_nonfinite: bool = False,
-) -> Checkpoint:
-    """Load "demo", a hub id, a folder or a file exactly, or refuse it: MaxGPT2Error that names every problem.
-
-    `tokenizer` is a folder for weights that come without one; `allow_pickle` permits formats that can run
-    code when they are read carelessly, `allow_nonfinite` weights that are NaN or infinite.
-    """
-    folder, config, plan = inspect_checkpoint(model, allow_pickle=allow_pickle)
-    text_to_ids = read_tokenizer(plan, tokenizer)
-    return Checkpoint(folder, config, load_weights(plan, allow_nonfinite=allow_nonfinite), text_to_ids, plan)
+def load_checkpoint(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> Checkpoint:
+    """Load "demo", a hub id, a folder or a file of weights exactly; raises MaxGPT2Error that names every problem."""
+    folder, config, plan = inspect_checkpoint(model, options)
+    tokenizer = read_tokenizer(plan, options.tokenizer)
+    weights = load_weights(plan, allow_nonfinite=options.allow_nonfinite)
+    return Checkpoint(folder, config, weights, tokenizer, plan)
 
 
 def load_weights(plan: LoadPlan, *, allow_nonfinite: bool = False) -> dict[str, np.ndarray]:

@@ -54,10 +54,10 @@ def options(
 @app.command()
 def info(model: Model = "demo", allow_pickle: AllowPickle = False, as_json: AsJson = False) -> None:
     """Show what a checkpoint is and what loading it would do, without loading the weights."""
-    from max_gpt2.checkpoint import inspect_checkpoint
+    from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint
     from max_gpt2.cli import report_info as report
 
-    facts = report.info_facts(model, *inspect_checkpoint(model, allow_pickle=allow_pickle))
+    facts = report.info_facts(model, *inspect_checkpoint(model, LoadOptions(allow_pickle=allow_pickle)))
     print_json(facts) if as_json else report.show_info(facts)
 
 
@@ -80,23 +80,24 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Show how likely the model finds each token of a text, and its perplexity; with --input of each line of a file."""
+    from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli import report_generate as report
     from max_gpt2.cli.console import with_clock
     from max_gpt2.generation import check_score, open_model
     from max_gpt2.generation import score as score_tokens
 
     check_files(text, prompt_ids, input_file, output_file, force)
-    opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
+    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels))
     if input_file:
         from max_gpt2.cli import report_batch as batch
 
-        load = partial(opened.load, with_clock, allow_nonfinite=allow_nonfinite, kernels=kernels)
+        load = partial(opened.load, with_clock)
         facts = batch.score_lines(model, opened, batch.Files(input_file, output_file, force), load)
         print_json(facts) if as_json else batch.show_scored(facts)
         raise typer.Exit(1 if facts["errors"] else 0)
     tokens = prompt_tokens(opened.tokenizer, text, prompt_ids)
     check_score(opened.config, tokens)
-    engine = opened.load(with_clock, allow_nonfinite=allow_nonfinite, kernels=kernels).engine
+    engine = opened.load(with_clock).engine
     scored = with_clock("Scoring", lambda: score_tokens(engine, tokens))
     print_json(report.score_facts(model, scored)) if as_json else report.show_score(scored, opened.tokenizer)
 
@@ -119,6 +120,7 @@ def verify(
 ) -> None:
     """Compare MAX with PyTorch, layer by layer; the exit code is 0 when they are equal and 1 when not."""
     from max_gpt2._files import check_writable, write_text
+    from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import with_clock
     from max_gpt2.cli.report_verify import show_verification
     from max_gpt2.verify import render
@@ -127,16 +129,8 @@ def verify(
     if report:
         check_writable(report)
     ours = _my_side(against) if mine else None
-    found = run_verification(
-        model,
-        with_clock,
-        against=against,
-        tokenizer=tokenizer,
-        allow_pickle=allow_pickle,
-        allow_nonfinite=allow_nonfinite,
-        kernels=kernels,
-        ours=ours,
-    )
+    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels)
+    found = run_verification(model, with_clock, options, against=against, ours=ours)
     facts = found.to_json()
     if report:
         write_text(report, render(facts))
@@ -155,20 +149,14 @@ def convert(
     as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint of any format as a Hugging Face folder, its weights bit for bit the same."""
+    from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.checkpoint.convert import convert as run_conversion
     from max_gpt2.cli import report_convert as report
     from max_gpt2.cli.console import byte_bar
 
+    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite)
     with byte_bar("Writing the weights") as progress:
-        done = run_conversion(
-            source,
-            target,
-            force=force,
-            tokenizer=tokenizer,
-            allow_pickle=allow_pickle,
-            allow_nonfinite=allow_nonfinite,
-            progress=progress,
-        )
+        done = run_conversion(source, target, options, force=force, progress=progress)
     facts = report.conversion_facts(source, done)
     print_json(facts) if as_json else report.show_conversion(facts)
 

@@ -72,6 +72,7 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, or with --input each line of a file; without a prompt on a terminal, ask for one."""
+    from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli import report_generate as report
     from max_gpt2.cli.console import with_clock
     from max_gpt2.cli.standard_input import at_a_terminal, piped_text
@@ -80,7 +81,7 @@ def generate(
     check_files(prompt, prompt_ids, input_file, output_file, force)
     if logprobs is not None and not as_json and not input_file:
         raise RequestError("--logprobs are part of the JSON. Add --json.")
-    opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
+    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels))
     sampling = Sampling(
         temperature=temperature,
         top_k=top_k,
@@ -99,7 +100,7 @@ def generate(
     at_a_prompt = prompt is None and prompt_ids is None and not input_file and not as_json and at_a_terminal()
     if n != 1 and (input_file or at_a_prompt):
         raise RequestError("--n is for one prompt. Give a text or --prompt-ids, or leave --n out.")
-    load = partial(opened.load, with_clock, allow_nonfinite=allow_nonfinite, kernels=kernels)
+    load = partial(opened.load, with_clock)
     if input_file:
         from max_gpt2.cli import report_batch as batch
 
@@ -149,13 +150,14 @@ def beams(
     as_json: AsJson = False,
 ) -> None:
     """Search for the most probable continuations of a prompt, as transformers' beam search does."""
+    from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli import report_generate as report
     from max_gpt2.cli.console import with_clock
     from max_gpt2.cli.standard_input import piped_text
     from max_gpt2.generation import BeamSearch, Request, Sampling, check_request, open_model
 
     how = BeamSearch(num_beams, length_penalty, early_stopping)
-    opened = open_model(model, tokenizer=tokenizer, allow_pickle=allow_pickle)
+    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels))
     sampling = Sampling(
         temperature=0,
         repetition_penalty=repetition_penalty,
@@ -167,6 +169,6 @@ def beams(
     text = piped_text() if prompt is None and prompt_ids is None else prompt
     request = Request(prompt_tokens(opened.tokenizer, text, prompt_ids), max_new_tokens, sampling)
     check_request(opened.config, opened.tokenizer, request)
-    engine = opened.load(with_clock, allow_nonfinite=allow_nonfinite, kernels=kernels).engine
+    engine = opened.load(with_clock).engine
     found = with_clock("Searching", lambda: engine.beam_search(request, how))
     print_json(report.beam_facts(model, request, found)) if as_json else report.show_beams(found)

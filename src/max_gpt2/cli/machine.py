@@ -28,18 +28,12 @@ def warm(
     as_json: AsJson = False,
 ) -> None:
     """Compile a model now, so that the next command that uses it starts in seconds."""
+    from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import with_clock
     from max_gpt2.cli.report_warm import show_warmed, warm_facts
     from max_gpt2.cli.warm import warm as warm_up
 
-    warmed = warm_up(
-        model,
-        with_clock,
-        verify=verify,
-        tokenizer=tokenizer,
-        allow_pickle=allow_pickle,
-        allow_nonfinite=allow_nonfinite,
-        kernels=kernels,
-    )
+    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels)
+    warmed = warm_up(model, with_clock, options, verify=verify)
     facts = warm_facts(model, warmed)
     print_json(facts) if as_json else show_warmed(facts)

@@ -59,15 +59,14 @@ def serve(
         from max_gpt2.serve.prepare import prepare
     except ModuleNotFoundError as error:
         raise MissingExtraError(_EXTRA.format(missing=f"there is no {error.name}")) from error
+    from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import stderr, with_clock
 
     check_door(host, api_key, insecure)
     with listen(host, port) as listening:
         door = Door(host, listening.getsockname()[1], api_key)
         name = served_model_name or model
-        prepared = prepare(
-            model, tokenizer=tokenizer, allow_pickle=allow_pickle, allow_nonfinite=allow_nonfinite, run=with_clock
-        )
+        prepared = prepare(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite), run=with_clock)
         found = find_template(chat_template, prepared.tokenizer.folder)
         template = ChatTemplate(found[0], prepared.tokenizer, found[1]) if found else None
 

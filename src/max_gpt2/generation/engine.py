@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from max_gpt2._progress import COMPILING, Runner, silently
-from max_gpt2.checkpoint import LoadPlan, inspect_checkpoint, load_weights, read_tokenizer
+from max_gpt2.checkpoint import (
+    DEFAULT_OPTIONS,
+    LoadOptions,
+    LoadPlan,
+    inspect_checkpoint,
+    load_weights,
+    read_tokenizer,
+)
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
 from max_gpt2.generation.beam_search import BeamSearch, BeamText, check_beams, search
@@ -16,7 +23,7 @@ from max_gpt2.generation.logits import log_softmax, make_processors, make_sample
 from max_gpt2.generation.outputs import Generation, Recording, Score, Step
 from max_gpt2.generation.params import Request, check_ids, check_prompt, check_room, fresh_seed
 from max_gpt2.generation.scheduler import Writer, write_together
-from max_gpt2.model import CompiledModel, Kernels
+from max_gpt2.model import CompiledModel
 from max_gpt2.model.compile_cache import ready_model
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.tokenizer.detokenizer import TextStream
@@ -146,22 +153,24 @@ class OpenedModel:
 
     plan: LoadPlan
     tokenizer: GPT2Tokenizer
+    options: LoadOptions = DEFAULT_OPTIONS
 
     @property
     def config(self) -> GPT2Config:
         """The model's config."""
         return self.plan.config
 
-    def load(self, run: Runner = silently, *, allow_nonfinite: bool = False, kernels: Kernels = "mojo") -> Loaded:
+    def load(self, run: Runner = silently) -> Loaded:
         """Load the weights and compile; raises CheckpointError when they are damaged."""
         started = time.perf_counter()
+        allow_nonfinite = self.options.allow_nonfinite
         weights = run("Loading the weights", lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
         loaded = time.perf_counter()
-        compiled = run(COMPILING, lambda: ready_model(self.config, weights, kernels))
+        compiled = run(COMPILING, lambda: ready_model(self.config, weights, self.options.kernels))
         return Loaded(Engine(compiled, self.tokenizer), loaded - started, time.perf_counter() - loaded)
 
 
-def open_model(model: str | Path, *, tokenizer: str | Path | None = None, allow_pickle: bool = False) -> OpenedModel:
-    """Look at "demo", a hub id, a folder or a file; the options and what is raised are those of `load_checkpoint`."""
-    plan = inspect_checkpoint(model, allow_pickle=allow_pickle)[2]
-    return OpenedModel(plan, read_tokenizer(plan, tokenizer))
+def open_model(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> OpenedModel:
+    """Inspect "demo", a hub id, a folder or a file of weights; raises MaxGPT2Error as `load_checkpoint` does."""
+    plan = inspect_checkpoint(model, options)[2]
+    return OpenedModel(plan, read_tokenizer(plan, options.tokenizer), options)

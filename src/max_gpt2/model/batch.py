@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from max.driver import CPU
@@ -10,6 +9,7 @@ from max.dtype import DType
 from max.graph import BufferType, DeviceRef, TensorType
 
 from max_gpt2.config import GPT2Config
+from max_gpt2.config import Kernels as Kernels
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,6 @@ def causal_mask(start: int, seq: int) -> np.ndarray:
     [seq, start + seq] of float32: 0 where a token may look, -inf where it may not.
     """
     return np.triu(np.full((seq, start + seq), -np.inf, dtype=np.float32), k=start + 1)
-
-
-#: "mojo" are our own kernels, "builtin" MAX's.
-Kernels = Literal["mojo", "builtin"]
 
 
 @dataclass(frozen=True)

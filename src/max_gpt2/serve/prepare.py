@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from max_gpt2._progress import Runner, silently
-from max_gpt2.checkpoint import LoadPlan, inspect_checkpoint, load_weights, read_tokenizer
+from max_gpt2.checkpoint import (
+    DEFAULT_OPTIONS,
+    LoadOptions,
+    LoadPlan,
+    inspect_checkpoint,
+    load_weights,
+    read_tokenizer,
+)
 from max_gpt2.checkpoint.convert import config_files, convert, ending_ids, tokenizer_files
 from max_gpt2.checkpoint.destination import refused_by_name, write_synced, written_whole
 from max_gpt2.config import GPT2Config
@@ -35,22 +42,15 @@ class Prepared:
     allow_nonfinite: bool = False
 
 
-def prepare(
-    model: str | Path,
-    *,
-    tokenizer: str | Path | None = None,
-    allow_pickle: bool = False,
-    allow_nonfinite: bool = False,
-    run: Runner = silently,
-) -> Prepared:
+def prepare(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS, *, run: Runner = silently) -> Prepared:
     """Make "demo", a hub id, a folder or a file ready to be served; the second time nothing is written.
 
     Hugging Face's safetensors stay where they are; any other format is converted into the folder of compiled models.
     Raises DestinationError when that cannot be written to, and MaxGPT2Error as `load_checkpoint` does.
     """
-    _, config, plan = inspect_checkpoint(model, allow_pickle=allow_pickle)
-    words = read_tokenizer(plan, tokenizer)
-    run("Checking the weights", lambda: load_weights(plan, allow_nonfinite=allow_nonfinite) and None)
+    _, config, plan = inspect_checkpoint(model, options)
+    words = read_tokenizer(plan, options.tokenizer)
+    run("Checking the weights", lambda: load_weights(plan, allow_nonfinite=options.allow_nonfinite) and None)
     endings = ending_ids(plan, words)
     files = tokenizer_files(words, config, endings) | config_files(plan, endings)
     source, key = _keys(plan, files)
@@ -64,17 +64,12 @@ def prepare(
             if plan.origin.format.startswith("Hugging Face safetensors"):
                 _link(plan, files, folder)
             else:
-                run(
-                    "Converting",
-                    lambda: convert(
-                        model, folder, tokenizer=tokenizer, allow_pickle=allow_pickle, allow_nonfinite=allow_nonfinite
-                    ),
-                )
+                run("Converting", lambda: convert(model, folder, options))
         except DestinationError:
             if not folder.is_dir():  # or another server was faster
                 raise
     weights = sorted(folder.glob("*.safetensors"))
-    return Prepared(folder, weights, config, words, allow_nonfinite)
+    return Prepared(folder, weights, config, words, options.allow_nonfinite)
 
 
 def served_folders() -> Path:

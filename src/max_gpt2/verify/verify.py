@@ -11,10 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from max_gpt2._progress import Runner, silently
-from max_gpt2.checkpoint import Checkpoint, LoadPlan, inspect_checkpoint, load_weights, read_tokenizer
+from max_gpt2.checkpoint import (
+    DEFAULT_OPTIONS,
+    Checkpoint,
+    LoadOptions,
+    LoadPlan,
+    inspect_checkpoint,
+    load_weights,
+    read_tokenizer,
+)
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
-from max_gpt2.model import Kernels
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.verify.compare import compare, compare_logits
 from max_gpt2.verify.models import Answers, MaxSide, Prompt, Reference, Side, make_prompts
@@ -72,12 +79,9 @@ OUR_READING = "transformers, with the weights as max-gpt2 read them"
 def verify(
     model: str | Path,
     run: Runner = silently,
+    options: LoadOptions = DEFAULT_OPTIONS,
     *,
     against: str | Path | None = None,
-    tokenizer: str | Path | None = None,
-    allow_pickle: bool = False,
-    allow_nonfinite: bool = False,
-    kernels: Kernels = "mojo",
     ours: MakeSide | None = None,
 ) -> Report:
     """Compare MAX with transformers on "demo", a hub id, a folder or a file, or with MAX on another one, `against`.
@@ -85,37 +89,37 @@ def verify(
     The reference computes first and is freed before the model loads, so that one copy of the weights is in memory at
     a time. transformers reads the folders of Hugging Face itself; of all else it is given the weights as max-gpt2 read
     them. Two checkpoints are compared without PyTorch; they need the same width and depth, and where one has more ids
-    or positions than the other, those that both have are compared. The options are those of `load_checkpoint`;
-    `kernels` are MAX's own operations, or ours. `ours` makes another model to be compared instead of this package's.
+    or positions than the other, those that both have are compared.
+    `ours` makes another model to be compared instead of this package's.
 
     Raises MaxGPT2Error when a checkpoint is refused, when PyTorch is missing, or when two have nothing to compare.
     """
-    plan = inspect_checkpoint(model, allow_pickle=allow_pickle)[2]
-    other = None if against is None else inspect_checkpoint(against, allow_pickle=allow_pickle)[2]
-    questions = make_questions(plan, other, read_tokenizer(plan, tokenizer))
-    max_side = partial(MaxSide.compile, kernels=kernels)
+    plan = inspect_checkpoint(model, options)[2]
+    other = None if against is None else inspect_checkpoint(against, options)[2]
+    questions = make_questions(plan, other, read_tokenizer(plan, options.tokenizer))
+    max_side = partial(MaxSide.compile, kernels=options.kernels)
     started = time.perf_counter()
     if other:
-        expected, _ = _ask_max(other, questions, run, allow_nonfinite, max_side)
+        expected, _ = _ask_max(other, questions, run, options, max_side)
         sides, reference = (str(model), str(against)), "MAX, as the first side"
     else:
-        expected = run("Computing with PyTorch", lambda: _ask_torch(plan, questions, allow_nonfinite))
+        expected = run("Computing with PyTorch", lambda: _ask_torch(plan, questions, options))
         sides, reference = (
             ("your model" if ours else "MAX", "PyTorch"),
             OWN_READING if plan.origin.transformers_reads_it else OUR_READING,
         )
     timing = {"reference_s": time.perf_counter() - started}
-    answers, timing_of_max = _ask_max(plan, questions, run, allow_nonfinite, ours or max_side)
+    answers, timing_of_max = _ask_max(plan, questions, run, options, ours or max_side)
     wte = compare(answers.wte[: questions.vocab], expected.wte[: questions.vocab])
     results = _results(questions, answers, expected)
     return Report(str(model), sides, reference, wte, results, timing | timing_of_max, _peak_memory())
 
 
 def _ask_max(
-    plan: LoadPlan, questions: Questions, run: Runner, allow_nonfinite: bool, make_side: MakeSide
+    plan: LoadPlan, questions: Questions, run: Runner, options: LoadOptions, make_side: MakeSide
 ) -> tuple[Answers, dict[str, float]]:
     stamps = [time.perf_counter()]
-    weights = run("Loading the weights for MAX", lambda: load_weights(plan, allow_nonfinite=allow_nonfinite))
+    weights = run("Loading the weights for MAX", lambda: load_weights(plan, allow_nonfinite=options.allow_nonfinite))
     stamps.append(time.perf_counter())
     side = make_side(plan.config, weights, run)
     stamps.append(time.perf_counter())
@@ -123,10 +127,10 @@ def _ask_max(
     return answers, {"load_s": stamps[1] - stamps[0], "compile_s": stamps[2] - stamps[1]}
 
 
-def _ask_torch(plan: LoadPlan, questions: Questions, allow_nonfinite: bool) -> Answers:
+def _ask_torch(plan: LoadPlan, questions: Questions, options: LoadOptions) -> Answers:
     if plan.origin.transformers_reads_it:
         return questions.ask(Reference(plan.origin.path))
-    weights = load_weights(plan, allow_nonfinite=allow_nonfinite)
+    weights = load_weights(plan, allow_nonfinite=options.allow_nonfinite)
     checkpoint = Checkpoint(plan.origin.folder, plan.config, weights, questions.tokenizer, plan)
     return questions.ask(Reference(checkpoint))
 

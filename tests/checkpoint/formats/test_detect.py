@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
+from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.checkpoint.formats import huggingface as safetensors_file
 from max_gpt2.errors import CheckpointError
 
 
-def refusal(path: Path, **options: bool) -> str:
+def refusal(path: Path, allow_pickle: bool = False) -> str:
     with pytest.raises(CheckpointError) as caught:
-        inspect_checkpoint(path, **options)
+        inspect_checkpoint(path, LoadOptions(allow_pickle=allow_pickle))
     return str(caught.value)
 
 

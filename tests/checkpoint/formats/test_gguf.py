@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
 
-from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
+from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import MaxGPT2Error, TokenizerError
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.verify.models import Reference
@@ -172,7 +172,7 @@ class TestTokenizer:
     def test_another_one_can_be_named(self, file: Path) -> None:
         (file.parent / "tokenizer-scratch" / "tokenizer.json").write_text("{}")
         with pytest.raises(TokenizerError, match="is not a tokenizer"):
-            load_checkpoint(file, tokenizer=file.parent / "tokenizer-scratch")
+            load_checkpoint(file, LoadOptions(tokenizer=file.parent / "tokenizer-scratch"))
 
     def test_a_file_without_one_takes_the_one_beside_it(
         self, tmp_path: Path, weights: Tensors, tiny_original: Path
@@ -180,7 +180,7 @@ class TestTokenizer:
         file = write_gguf(tmp_path / "gpt2.gguf", weights, tokenizer=False)
         with pytest.raises(TokenizerError, match=r"has no tokenizer.*--tokenizer FOLDER"):
             load_checkpoint(file)
-        assert load_checkpoint(file, tokenizer=tiny_original).tokenizer.size == 300
+        assert load_checkpoint(file, LoadOptions(tokenizer=tiny_original)).tokenizer.size == 300
         (tmp_path / "tokenizer.json").write_bytes((tiny_original / "tokenizer.json").read_bytes())
         assert load_checkpoint(file).tokenizer.size == 300
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
+from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import CheckpointError, MaxGPT2Error, TokenizerError
 from max_gpt2.verify.models import Reference
 from tests.checkpoints import (
@@ -141,4 +141,6 @@ def test_not_finite_values_are_named_as_llmc_names_them(file: Path, weights: Ten
     write_llmc(file, spoiled)
     with pytest.raises(CheckpointError, match=r"ln2b\[2\] has 24 values that are NaN or infinite"):
         load_checkpoint(file)
-    assert np.isinf(load_checkpoint(file, allow_nonfinite=True).state_dict["transformer.h.2.ln_2.bias"]).all()
+    assert np.isinf(
+        load_checkpoint(file, LoadOptions(allow_nonfinite=True)).state_dict["transformer.h.2.ln_2.bias"]
+    ).all()

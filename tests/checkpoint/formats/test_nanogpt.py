@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from max_gpt2.checkpoint import inspect_checkpoint, load_checkpoint
+from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import CheckpointError, MaxGPT2Error, TokenizerError
 from max_gpt2.verify.models import Reference
 from tests.checkpoints import as_linear, random_ids, write_tokenizer
@@ -33,7 +33,7 @@ def save(folder: Path, bias: bool = True, prefix: str = "", changes: dict[str, A
 @pytest.mark.parametrize("bias", [True, False])
 def test_it_is_the_model_that_nanogpt_computes(folder: Path, bias: bool, prefix: str) -> None:
     model = save(folder, bias, prefix)
-    checkpoint = load_checkpoint(folder, allow_pickle=True)
+    checkpoint = load_checkpoint(folder, LoadOptions(allow_pickle=True))
     state_dict = as_linear(checkpoint.state_dict)
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(state_dict[name], value.numpy(), err_msg=name)
@@ -51,12 +51,12 @@ def test_it_is_the_model_that_nanogpt_computes(folder: Path, bias: bool, prefix:
 def test_the_square_c_proj_is_transposed(folder: Path) -> None:
     stored = save(folder).state_dict()[SQUARE].numpy()
     assert not np.allclose(stored, stored.T)
-    np.testing.assert_array_equal(load_checkpoint(folder, allow_pickle=True).state_dict[SQUARE], stored.T)
+    np.testing.assert_array_equal(load_checkpoint(folder, LoadOptions(allow_pickle=True)).state_dict[SQUARE], stored.T)
 
 
 def test_biases_that_are_not_there_are_zeros_and_reported(folder: Path) -> None:
     save(folder, bias=False)
-    checkpoint = load_checkpoint(folder, allow_pickle=True)
+    checkpoint = load_checkpoint(folder, LoadOptions(allow_pickle=True))
     zeros = checkpoint.plan.zero_filled
     assert len(zeros) == 3 * 6 + 1
     assert set(zeros.values()) == {"model_args has bias=False"}
@@ -70,22 +70,22 @@ def test_a_checkpoint_of_before_there_was_a_bias_option(folder: Path) -> None:
     content = torch.load(folder / "ckpt.pt")
     del content["model_args"]["bias"]
     torch.save(content, folder / "ckpt.pt")
-    assert load_checkpoint(folder, allow_pickle=True).plan.zero_filled == {}
+    assert load_checkpoint(folder, LoadOptions(allow_pickle=True)).plan.zero_filled == {}
 
 
 def test_the_file_itself_can_be_given_and_its_name_says_nothing(folder: Path) -> None:
     save(folder)
     file = (folder / "ckpt.pt").rename(folder / "model.gguf")
-    assert load_checkpoint(file, allow_pickle=True).plan.format == "nanoGPT"
-    assert load_checkpoint(folder, allow_pickle=True).plan.format == "nanoGPT"
+    assert load_checkpoint(file, LoadOptions(allow_pickle=True)).plan.format == "nanoGPT"
+    assert load_checkpoint(folder, LoadOptions(allow_pickle=True)).plan.format == "nanoGPT"
 
 
 def test_two_checkpoints_in_a_folder_are_one_too_many(folder: Path) -> None:
     save(folder)
     (folder / "older.pt").write_bytes((folder / "ckpt.pt").read_bytes())
     with pytest.raises(CheckpointError, match=r"several files that could be the weights: ckpt\.pt, older\.pt\. Give"):
-        inspect_checkpoint(folder, allow_pickle=True)
-    inspect_checkpoint(folder / "older.pt", allow_pickle=True)
+        inspect_checkpoint(folder, LoadOptions(allow_pickle=True))
+    inspect_checkpoint(folder / "older.pt", LoadOptions(allow_pickle=True))
 
 
 def test_it_is_a_pickle(folder: Path) -> None:
@@ -98,10 +98,10 @@ def test_a_tokenizer_from_elsewhere(folder: Path, tmp_path_factory: pytest.TempP
     alone = tmp_path_factory.mktemp("alone")
     save(alone)
     with pytest.raises(TokenizerError, match=r"has no tokenizer.*--tokenizer FOLDER"):
-        load_checkpoint(alone, allow_pickle=True)
+        load_checkpoint(alone, LoadOptions(allow_pickle=True))
     with pytest.raises(TokenizerError, match=r"There is no folder .*nothing"):
-        load_checkpoint(alone, allow_pickle=True, tokenizer=alone / "nothing")
-    assert load_checkpoint(alone, allow_pickle=True, tokenizer=folder).tokenizer.size == 300
+        load_checkpoint(alone, LoadOptions(allow_pickle=True, tokenizer=alone / "nothing"))
+    assert load_checkpoint(alone, LoadOptions(allow_pickle=True, tokenizer=folder)).tokenizer.size == 300
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_tokenizer_from_elsewhere(folder: Path, tmp_path_factory: pytest.TempP
 def test_what_does_not_fit_is_named(folder: Path, changes: dict[str, Any], says: str) -> None:
     save(folder, changes=changes)
     with pytest.raises(MaxGPT2Error) as caught:
-        load_checkpoint(folder, allow_pickle=True)
+        load_checkpoint(folder, LoadOptions(allow_pickle=True))
     assert says in str(caught.value)
 
 
@@ -130,7 +130,7 @@ def test_missing_biases_are_no_zeros_unless_the_model_has_none(folder: Path) -> 
     content["model_args"]["bias"] = True
     torch.save(content, folder / "ckpt.pt")
     with pytest.raises(CheckpointError, match="19 problems"):
-        inspect_checkpoint(folder, allow_pickle=True)
+        inspect_checkpoint(folder, LoadOptions(allow_pickle=True))
 
 
 @pytest.mark.parametrize(
@@ -144,5 +144,5 @@ def test_missing_biases_are_no_zeros_unless_the_model_has_none(folder: Path) -> 
 def test_what_is_only_half_a_checkpoint(folder: Path, content: dict[str, Any], says: str) -> None:
     torch.save(content, folder / "ckpt.pt")
     with pytest.raises(MaxGPT2Error) as caught:
-        inspect_checkpoint(folder, allow_pickle=True)
+        inspect_checkpoint(folder, LoadOptions(allow_pickle=True))
     assert says in str(caught.value)

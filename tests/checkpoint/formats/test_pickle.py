@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from max_gpt2.checkpoint import Checkpoint, inspect_checkpoint, load_checkpoint
+from max_gpt2.checkpoint import Checkpoint, LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import CheckpointError, MaxGPT2Error, MissingExtraError
 from tests.checkpoints import assert_same, conv1d_weights, reference_model, save_sharded_pickle
 
@@ -34,7 +34,7 @@ def state(tiny: Path) -> State:
 
 def refusal(path: Path, **options: Any) -> str:
     with pytest.raises(MaxGPT2Error) as caught:
-        load_checkpoint(path, **({"allow_pickle": True} | options))
+        load_checkpoint(path, LoadOptions(**({"allow_pickle": True} | options)))
     return str(caught.value)
 
 
@@ -58,7 +58,7 @@ def test_it_is_what_transformers_computes(
     tiny: Path, state: State, tiny_checkpoint: Checkpoint, save: Callable[[Path, State], None], name: str
 ) -> None:
     save(tiny, state)
-    checkpoint = load_checkpoint(tiny, allow_pickle=True)
+    checkpoint = load_checkpoint(tiny, LoadOptions(allow_pickle=True))
     assert_same(checkpoint.state_dict, tiny_checkpoint.state_dict, atol=0)
     assert_same(checkpoint.state_dict, conv1d_weights(reference_model()))
     assert checkpoint.plan.format == name
@@ -76,7 +76,7 @@ def test_its_name_says_nothing(
 ) -> None:
     save(tiny, state)
     (tiny / "pytorch_model.bin").rename(tiny / name)
-    checkpoint = load_checkpoint(tiny, allow_pickle=True)
+    checkpoint = load_checkpoint(tiny, LoadOptions(allow_pickle=True))
     assert checkpoint.plan.format == "Hugging Face pickle"
     assert_same(checkpoint.state_dict, tiny_checkpoint.state_dict, atol=0)
     assert "is a pickle" in refusal(tiny, allow_pickle=False)
@@ -84,7 +84,7 @@ def test_its_name_says_nothing(
 
 def test_the_file_can_be_replaced(tiny: Path, state: State) -> None:
     save_new(tiny, state)
-    checkpoint = load_checkpoint(tiny, allow_pickle=True)
+    checkpoint = load_checkpoint(tiny, LoadOptions(allow_pickle=True))
     file = tiny / "pytorch_model.bin"
     size = file.stat().st_size
     file.unlink()
@@ -97,7 +97,7 @@ def test_the_file_can_be_replaced(tiny: Path, state: State) -> None:
 def test_half_precision_and_buffers(tiny: Path, state: State, dtype: torch.dtype) -> None:
     halves = {name: value.to(dtype) for name, value in state.items()}
     save_new(tiny, halves | {"transformer.h.0.attn.bias": torch.ones(1, 1, 67, 67, dtype=torch.uint8)})
-    checkpoint = load_checkpoint(tiny, allow_pickle=True)
+    checkpoint = load_checkpoint(tiny, LoadOptions(allow_pickle=True))
     np.testing.assert_array_equal(checkpoint.state_dict[WTE], halves[WTE].float().numpy())
     assert set(checkpoint.plan.upcast) == set(halves)
     assert checkpoint.plan.skipped == {"transformer.h.0.attn.bias": "mask buffer"}
@@ -108,14 +108,14 @@ def test_a_tied_head_and_a_transposed_view(tiny: Path, state: State, tiny_checkp
     view = state[name].T.contiguous().T
     assert not view.is_contiguous()
     save_new(tiny, state | {"lm_head.weight": state[WTE], name: view})
-    checkpoint = load_checkpoint(tiny, allow_pickle=True)
+    checkpoint = load_checkpoint(tiny, LoadOptions(allow_pickle=True))
     assert checkpoint.plan.skipped == {"lm_head.weight": "equal to wte"}
     assert_same(checkpoint.state_dict, tiny_checkpoint.state_dict, atol=0)
 
 
 def test_parameters_are_tensors(tiny: Path, state: State, tiny_checkpoint: Checkpoint) -> None:
     torch.save({name: torch.nn.Parameter(value) for name, value in state.items()}, tiny / "pytorch_model.bin")
-    assert_same(load_checkpoint(tiny, allow_pickle=True).state_dict, tiny_checkpoint.state_dict, atol=0)
+    assert_same(load_checkpoint(tiny, LoadOptions(allow_pickle=True)).state_dict, tiny_checkpoint.state_dict, atol=0)
 
 
 class Hostile:
@@ -208,7 +208,7 @@ def test_pytorch_warns_of_nothing(tiny: Path, state: State) -> None:
     (tiny / "pytorch_model.bin").write_bytes(content)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        load_checkpoint(tiny, allow_pickle=True)
+        load_checkpoint(tiny, LoadOptions(allow_pickle=True))
     assert not caught
 
 
@@ -247,14 +247,14 @@ def test_without_pytorch_it_says_what_to_install(tiny: Path, state: State, monke
     save_new(tiny, state)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'max-gpt2\[compare\]'"):
-        inspect_checkpoint(tiny, allow_pickle=True)
+        inspect_checkpoint(tiny, LoadOptions(allow_pickle=True))
 
 
 def test_a_pytorch_that_is_not_safe_is_not_used(tiny: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     save_new(tiny, state)
     monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
     with pytest.raises(MissingExtraError, match=r"2\.9\.1\+cpu is too old"):
-        inspect_checkpoint(tiny, allow_pickle=True)
+        inspect_checkpoint(tiny, LoadOptions(allow_pickle=True))
 
 
 class TestShards:
@@ -275,7 +275,7 @@ class TestShards:
     def test_a_shard_of_another_format(self, sharded: Path) -> None:
         (sharded / "pytorch_model-00002-of-00002.bin").write_bytes(b"GGUF and so on")
         with pytest.raises(CheckpointError, match=r"The shard .* is a file of GGUF"):
-            load_checkpoint(sharded, allow_pickle=True)
+            load_checkpoint(sharded, LoadOptions(allow_pickle=True))
 
     def test_a_shard_that_is_safetensors_is_one_whatever_its_name(
         self, sharded: Path, tiny_original: Path, tiny_checkpoint: Checkpoint

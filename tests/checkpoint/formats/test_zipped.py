@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from max_gpt2.checkpoint import Checkpoint, load_checkpoint
+from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from max_gpt2.errors import CheckpointError
 from tests.checkpoints import assert_same
 
@@ -24,7 +24,7 @@ def pickled(tiny: Path) -> Path:
 
 def refusal(folder: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(folder, allow_pickle=True)
+        load_checkpoint(folder, LoadOptions(allow_pickle=True))
     assert WHOLE in str(caught.value)
     return str(caught.value)
 
@@ -67,7 +67,7 @@ def test_compressed_entries_are_refused_before_they_fill_the_memory(pickled: Pat
 def test_a_file_that_another_program_wrote_is_read(pickled: Path, tiny_checkpoint: Checkpoint) -> None:
     rewrite(pickled / WHOLE, zipfile.ZIP_STORED)
     (pickled / "pytorch_model.original").unlink()
-    assert_same(load_checkpoint(pickled, allow_pickle=True).state_dict, tiny_checkpoint.state_dict, atol=0)
+    assert_same(load_checkpoint(pickled, LoadOptions(allow_pickle=True)).state_dict, tiny_checkpoint.state_dict, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -1,107 +1,110 @@
-# Each target sets up .venv when it has to. `make PYTHON=python3.12 demo` uses another Python (3.11 or newer).
+# Every target sets up .venv if necessary. `make PYTHON=python3.12 demo` uses another Python (3.11 or newer).
 PYTHON ?= python3
 MODEL ?= gpt2
 CASES ?= 100000
 PORT ?= 8000
 BIN := .venv/bin
 READY := .venv/ready
-# The theme would say at each start that it has a successor.
+# Silence the theme's announcement of its successor.
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: demo huggingface serve serve-hostile serve-soak test fuzz lint format verify-sizes zoo bench bench-peers \
-  bench-load bench-serve train-demo steps check hint solution reset progress watch figures notebook docs docs-build book book-build \
-  lock clean
+.PHONY: help demo huggingface serve serve-hostile serve-soak test fuzz lint format verify-sizes zoo bench bench-peers \
+  bench-load bench-serve train-demo steps check hint solution reset progress watch docs docs-build book book-build \
+  figures notebook lock clean
 
-demo: $(READY)  ## load the checkpoint that ships into MAX and PyTorch, compare, and let both write
+demo: $(READY)  ## compare MAX with PyTorch on the demo checkpoint and generate with both
 	$(BIN)/python main.py
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 huggingface: $(READY)  ## the same with MODEL=gpt2, gpt2-medium, any hub id or any folder
 	$(BIN)/python main.py --model $(MODEL)
 
-serve: $(READY)  ## serve MODEL=gpt2 to OpenAI's clients on PORT=8000, on this machine only
+serve: $(READY)  ## serve MODEL=gpt2 through OpenAI's API on 127.0.0.1, PORT=8000
 	$(BIN)/max-gpt2 serve --model $(MODEL) --port $(PORT)
 
-serve-hostile: $(READY)  ## 2,000 requests that nobody should send, against a server of the checkpoint that ships (some minutes)
+serve-hostile: $(READY)  ## send 2,000 hostile requests to a server of the demo checkpoint (several minutes)
 	$(BIN)/python -m tests.serve.front.hostile --requests 2000
 
-serve-soak: $(READY)  ## ten minutes of load on it, its worker killed five times
+serve-soak: $(READY)  ## load a server for ten minutes and kill its worker five times
 	$(BIN)/python -m tests.serve.front.soak --minutes 10 --kills 5
 
-test: lint docs-build  ## lint, types, the book, and all tests but the slow ones
+test: lint docs-build  ## lint, types, docs, and all tests except the slow ones
 	$(BIN)/pytest
 
-fuzz: $(READY)  ## load CASES=100000 damaged checkpoints, others each time (a quarter of an hour)
+fuzz: $(READY)  ## load CASES=100000 damaged checkpoints with a new seed (a quarter of an hour)
 	$(BIN)/python -m tests.fuzz --cases $(CASES)
 
-lint: $(READY)
+lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-format: $(READY)
+format: $(READY)  ## fix and format with ruff
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-verify-sizes: $(READY)  ## verify random checkpoints of all four sizes and write docs/sizes.md (a quarter of an hour, 10 GiB of memory)
+verify-sizes: $(READY)  ## verify random checkpoints of the four sizes; write docs/sizes.md (a quarter of an hour, 10 GiB of memory)
 	$(BIN)/python -m tools.verify_sizes
 
-zoo: $(READY)  ## compare MAX and PyTorch on a checkpoint of every kind and write docs/zoo.md (a quarter of an hour)
+zoo: $(READY)  ## compare MAX with PyTorch on a checkpoint of every kind; write docs/zoo.md (a quarter of an hour)
 	$(BIN)/python -m tools.zoo
 
-bench: $(READY)  ## read and write beside transformers and write docs/performance.md (ten minutes)
+bench: $(READY)  ## benchmark max-gpt2 and transformers; update docs/performance.md (ten minutes)
 	$(BIN)/python -m bench.speed
 
-bench-peers: $(READY)  ## the same with CTranslate2, OpenVINO, ONNX Runtime and llama.cpp, each in a venv under .peers (an hour, 15 GB)
+bench-peers: $(READY)  ## the same with CTranslate2, OpenVINO, ONNX Runtime and llama.cpp, installed into .peers (an hour, 15 GB)
 	$(BIN)/python -m bench.speed --peers .peers
 
-bench-load: $(READY)  ## load gpt2-large and gpt2-xl beside transformers and write docs/loading.md (ten minutes, 10 GB of disk)
+bench-load: $(READY)  ## benchmark loading; write docs/log/loading.md (ten minutes, 10 GB of disk)
 	$(BIN)/python -m bench.load
 
-bench-serve: $(READY)  ## load `max-gpt2 serve` and write docs/serving.json and docs/serving.png (a quarter of an hour)
+bench-serve: $(READY)  ## benchmark the server; write docs/log/serving.json and serving.png (a quarter of an hour)
 	$(BIN)/python -m bench.serve
 
-train-demo: $(READY)  ## train the checkpoint that ships anew (Debian or Ubuntu, one to two hours on two cores)
+train-demo: $(READY)  ## train the demo checkpoint again (Debian or Ubuntu, one to two hours on two cores)
 	$(BIN)/pip install -qq --editable '.[train]'
 	$(BIN)/python -m tools.train_demo
 
-steps: $(READY)  ## make the tutorial's skeletons anew from solutions/; work in them is left alone
+steps: $(READY)  ## regenerate steps/ from solutions/, without touching edited files
 	$(BIN)/python -m tutorial steps
 
-check: $(READY)  ## check steps/step_04.py with STEP=4, or the next one to do
+check: $(READY)  ## check steps/step_04.py with STEP=4, or the next step
 	@$(BIN)/python -m tutorial check $(STEP)
 
-hint: $(READY)  ## a hint for STEP=4; asked again, the next one
+hint: $(READY)  ## print a hint for STEP=4, or the next one when repeated
 	@$(BIN)/python -m tutorial hint $(STEP)
 
-solution: $(READY)  ## the solution of STEP=4, once you are sure
+solution: $(READY)  ## print the solution of STEP=4 after a confirmation
 	@$(BIN)/python -m tutorial solution $(STEP)
 
-reset: $(READY)  ## start STEP=4 anew; a copy of your file is kept
+reset: $(READY)  ## reset STEP=4 to its skeleton; your file is backed up
 	@$(BIN)/python -m tutorial reset $(STEP)
 
-progress: $(READY)  ## what is done, and what is next
+progress: $(READY)  ## show which steps are done
 	@$(BIN)/python -m tutorial progress
 
-watch: $(READY)  ## check every step that you save, until Ctrl-C
+watch: $(READY)  ## check each step when you save it, until Ctrl-C
 	@$(BIN)/python -m tutorial watch
 
-docs: $(READY)  ## serve the docs and the book on http://127.0.0.1:8000 (or PORT) and rebuild on change, until Ctrl-C
+docs: $(READY)  ## serve the docs and the book on http://127.0.0.1:8000 (or PORT) with live reload, until Ctrl-C
 	$(MKDOCS) serve --dev-addr 127.0.0.1:$(PORT)
 
 docs-build: $(READY)  ## build the docs and the book into build/site; warnings are errors
 	$(MKDOCS) build --strict --quiet
 
-book: docs
+book: docs  ## alias of docs
 
-book-build: docs-build
+book-build: docs-build  ## alias of docs-build
 
-figures: $(READY)  ## draw the figures of the book anew, from the checkpoint that ships
+figures: $(READY)  ## redraw the figures of the book from the demo checkpoint
 	$(BIN)/python -m tools.draw_figures
 
-notebook: $(READY)  ## make notebooks/tutorial.ipynb anew from solutions/ and the book
+notebook: $(READY)  ## regenerate notebooks/tutorial.ipynb from solutions/ and the book
 	$(BIN)/python -m tools.make_notebook
 
-lock:  ## refresh requirements.lock: the newest versions that pyproject.toml allows
+lock:  ## update requirements.lock to the newest versions that pyproject.toml allows
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/pip install -qq --upgrade 'pip==26.3'
 	.lock/bin/pip install -qq 'torch==2.13.0' && .lock/bin/pip install -qq '.[dev]'
@@ -109,7 +112,7 @@ lock:  ## refresh requirements.lock: the newest versions that pyproject.toml all
 	  .lock/bin/pip freeze --exclude max-gpt2 | sed 's/+cpu$$//') > requirements.lock
 	rm -rf .lock
 
-clean:
+clean:  ## remove .venv, caches and build output
 	rm -rf .venv .lock .peers build .mypy_cache .pytest_cache .ruff_cache
 
 $(READY): requirements.lock pyproject.toml

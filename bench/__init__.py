@@ -1,1 +1,1 @@
-"""What is measured, always as a ratio to transformers in the same run; run as `python -m bench.NAME`."""
+"""Benchmarks, each as a ratio to transformers in the same run: `python -m bench.NAME`."""

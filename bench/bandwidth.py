@@ -1,4 +1,4 @@
-"""How fast the memory is: no model that reads all its weights for each token writes faster than that."""
+"""Memory bandwidth, which bounds decoding: every token reads all weights."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ from max_gpt2.config import GPT2Config
 
 
 def bandwidth(runs: int = 9) -> float:
-    """Return bytes per second: the median of summing 1 GiB of float32 with two threads of PyTorch."""
+    """Measure the memory bandwidth in bytes/s: the median of summing 1 GiB of float32 with two PyTorch threads."""
     import torch
 
     torch.set_num_threads(2)
@@ -21,8 +21,8 @@ def bandwidth(runs: int = 9) -> float:
     return 4 * 2**28 / statistics.median(seconds[1:])
 
 
-def bytes_a_token(config: GPT2Config) -> int:
-    """Return how many bytes of weights a token needs: all of them but the tables' other rows; `wte` is the head."""
+def bytes_per_token(config: GPT2Config) -> int:
+    """Return the bytes of weights read per token: all but the position embeddings; `wte` counts as the head."""
     shapes = {name: shape for name, shape in canonical_shapes(config).items() if name != LM_HEAD}
     del shapes["transformer.wpe.weight"]
     sizes = [shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes.values()]

@@ -1,4 +1,4 @@
-"""A GGUF file of a random checkpoint, for llama.cpp."""
+"""Write a GGUF file of a random checkpoint, for llama.cpp."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ _NAMES = {
 
 
 def write_gguf(folder: Path, target: Path) -> None:
-    """Write the weights in float32, with made-up tokens: the ids go in and out as they are."""
+    """Write the weights in float32 with a placeholder vocabulary; the benchmark passes token ids only."""
     plan = inspect_checkpoint(folder)[2]
     config = plan.config
     writer = gguf.GGUFWriter(target, "gpt2")

@@ -1,4 +1,4 @@
-"""Load a random checkpoint with max-gpt2 and with transformers, in turn, and write docs/loading.md."""
+"""Load a random checkpoint with max-gpt2 and with transformers, in turn, and write docs/log/loading.md."""
 
 import argparse
 import datetime
@@ -15,16 +15,21 @@ from pathlib import Path
 from max_gpt2.config import SIZES
 from tools.make_checkpoint import write_checkpoint
 
-PAGE = Path(__file__).parent.parent / "docs" / "loading.md"
-SIDES = ("max-gpt2", "transformers")
+PAGE = Path(__file__).parent.parent / "docs" / "log" / "loading.md"
+NAMES = ("max-gpt2", "transformers")
 INTRODUCTION = """# Loading
 
-`make bench-load` writes a random checkpoint of a published size, and loads it {runs} times with max-gpt2 and with
-transformers, in turn, each time in a new process, after the file has been read once. *Load* is the time from the call
-to the weights, imports not included. *With first use* adds one sum over every weight: transformers maps the file and
-reads it when the weights are used, and so does max-gpt2, which besides looks for NaN and infinity in every number
-while it loads. *Peak* is what the process takes at most beyond its imports, mapped pages of the file included. All
-figures are medians, with the smallest and the largest in brackets.
+`make bench-load` writes a random checkpoint of a published size and loads it {runs} times with
+max-gpt2 and with transformers, in turn, each time in a new process and with the file in the page
+cache.
+
+- *Load*: time to load the weights, without imports. max-gpt2 also checks every value for NaN and
+  infinity.
+- *With first use*: the same plus one sum over all weights. Both memory-map the file, so weights
+  are read when they are first used.
+- *Peak memory*: peak of the process above its imports, including mapped pages.
+
+Medians, with the minimum and maximum in brackets.
 
 <!-- measured -->
 
@@ -33,9 +38,9 @@ figures are medians, with the smallest and the largest in brackets.
 """
 
 
-def measure(side: str, folder: str) -> dict[str, float]:
-    """Load in this process; return the seconds and the bytes."""
-    if side == SIDES[0]:
+def measure(name: str, folder: str) -> dict[str, float]:
+    """Load in this process; return times in seconds and peak memory in bytes."""
+    if name == NAMES[0]:
         from max_gpt2.checkpoint import inspect_checkpoint, load_weights
     else:
         import torch
@@ -45,10 +50,10 @@ def measure(side: str, folder: str) -> dict[str, float]:
         transformers.utils.logging.disable_progress_bar()
     before = peak_memory()
     started = time.perf_counter()
-    if side == SIDES[0]:
+    if name == NAMES[0]:
         weights = load_weights(inspect_checkpoint(folder)[2])
         loaded = time.perf_counter()
-        weights.pop("lm_head.weight")  # it is wte once more
+        weights.pop("lm_head.weight")  # the same array as wte
         total = sum(float(values.sum()) for values in weights.values())
     else:
         model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32)
@@ -59,27 +64,27 @@ def measure(side: str, folder: str) -> dict[str, float]:
 
 
 def peak_memory() -> int:
-    """Return the most bytes that this process has taken; `getrusage` would count what its parent took before it."""
+    """Return the peak resident memory in bytes; `getrusage` would include the parent's before exec."""
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return 1024 * int(line.split()[1])
 
 
 def rows(size: str, runs: int) -> list[str]:
-    """Measure one size; return its lines of the table."""
+    """Measure one size; return its rows of the table."""
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoint(SIZES[size], Path(folder))
-        found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-        for _ in range(runs + 1):  # the first reads the file from the disk, and is not counted
-            for side in SIDES:
-                command = [sys.executable, "-m", "bench.load", "--measure", side, folder]
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in NAMES}
+        for _ in range(runs + 1):  # the first fills the page cache and is discarded
+            for name in NAMES:
+                command = [sys.executable, "-m", "bench.load", "--measure", name, folder]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=dict(os.environ))
-                found[side].append(json.loads(done.stdout))
+                found[name].append(json.loads(done.stdout))
         masks = SIZES[size].n_layer * 4 * SIZES[size].n_positions ** 2
         weights = (Path(folder) / "model.safetensors").stat().st_size - masks
-    ours, theirs = (found[side][1:] for side in SIDES)
+    ours, theirs = (found[name][1:] for name in NAMES)
     lines = [
-        [size, f"{weights / 2**30:.2f} GiB", side, *(_seconds(one, key) for key in ("load_s", "used_s")), _gib(one)]
-        for side, one in zip(SIDES, (ours, theirs), strict=True)
+        [size, f"{weights / 2**30:.2f} GiB", name, *(_seconds(one, key) for key in ("load_s", "used_s")), _gib(one)]
+        for name, one in zip(NAMES, (ours, theirs), strict=True)
     ]
     ratios = [_median(ours, key) / _median(theirs, key) for key in ("load_s", "used_s")]
     peak = _median(ours, "peak_bytes") / weights
@@ -101,12 +106,12 @@ def _gib(found: list[dict[str, float]]) -> str:
 
 
 def main() -> None:
-    """Measure the sizes that are asked for, print the table, and write the page when these are the usual ones."""
-    usual = ["gpt2-large", "gpt2-xl"]
+    """Measure the given sizes, print the rows, and write the page if they are the default sizes."""
+    default = ["gpt2-large", "gpt2-xl"]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sizes", nargs="*", default=usual)
+    parser.add_argument("sizes", nargs="*", default=default)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--measure", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(measure(*arguments.measure)))
@@ -115,7 +120,7 @@ def main() -> None:
     for size in arguments.sizes:
         lines += rows(size, arguments.runs)
         print("\n".join(lines[-3:]), flush=True)
-    if arguments.sizes == usual:
+    if arguments.sizes == default:
         machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
         measured = f"\nMeasured on {datetime.datetime.now(tz=datetime.UTC).date()}: {machine}, PyTorch 2.13.0.\n"
         page = INTRODUCTION.format(runs=arguments.runs) + "\n".join(lines) + "\n" + measured

@@ -1,21 +1,22 @@
-"""What is measured of each side, and how."""
+"""Measures taken of each implementation."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from bench.side import Process, Side
+from bench.implementation import Implementation, Process
 
-WRITTEN = 64
+NEW_TOKENS = 64
 _SEEDS = itertools.count()
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure: what it is called, in what unit, and whether more of it is better."""
+    """A measure: its name, its unit, whether more is better, and a function that takes it."""
 
     name: str
     unit: str
@@ -23,35 +24,38 @@ class Measure:
     take: Callable[[Process], float]
 
     def ratio(self, ours: float, reference: float) -> float:
-        """Return how many times better than the reference a figure is."""
+        """Return how many times better than the reference a value is."""
         return ours / reference if self.more_is_better else reference / ours
 
     def text(self, figure: float) -> str:
-        """Write a figure with its unit."""
+        """Format a value with its unit."""
         return f"{figure:.{1 if figure < 100 else 0}f} {self.unit}"
 
 
 def prompts(batch: int, length: int) -> list[list[int]]:
-    """Return prompts, others each time, since some remember what they have read; all vocabularies have 256 ids."""
+    """Return new random prompts `[batch, length]` on every call, since some implementations cache prefixes.
+
+    Ids are below 256, which every vocabulary has.
+    """
     rows: list[list[int]] = np.random.default_rng(next(_SEEDS)).integers(0, 256, (batch, length)).tolist()
     return rows
 
 
 def prefill(length: int) -> Measure:
-    """Return the time from the call to the first token after a prompt."""
+    """Measure the time from the call to the first token, in ms, for one prompt of `length` tokens."""
 
-    def take(side: Process) -> float:
-        return 1000 * float(side.ask(prompts(1, length), 1)["seconds"])
+    def take(process: Process) -> float:
+        return 1000 * float(process.generate(prompts(1, length), 1)["seconds"])
 
     return Measure(f"prefill, {length} tokens", "ms", False, take)
 
 
 def decode(batch: int, length: int, name: str) -> Measure:
-    """Return the tokens per second of all that come after the first, after prompts of `length` tokens."""
+    """Measure the tokens per second after the first token, for `batch` prompts of `length` tokens."""
 
-    def take(side: Process) -> float:
-        first, all_ = (float(side.ask(prompts(batch, length), new)["seconds"]) for new in (1, 1 + WRITTEN))
-        return batch * WRITTEN / (all_ - first)
+    def take(process: Process) -> float:
+        first, total = (float(process.generate(prompts(batch, length), new)["seconds"]) for new in (1, 1 + NEW_TOKENS))
+        return batch * NEW_TOKENS / (total - first)
 
     return Measure(name, "tokens/s", True, take)
 
@@ -62,16 +66,18 @@ MEASURES = [
     decode(1, 936, "decode, 1,000 tokens of context"),
     *(prefill(length) for length in (16, 64, 256, 1000)),
 ]
-#: Enough to see that another size keeps the ratios.
+#: A subset for the larger size.
 FEW = [MEASURES[0], MEASURES[1], prefill(64), prefill(256)]
-START = "process start to first token"
-MEMORY = "peak memory, 128 tokens"
+#: Taken by `start`, which needs a process of its own.
+START = Measure("process start to first token", "s", False, lambda _: math.nan)
+MEMORY = Measure("peak memory, 128 tokens", "MiB", False, lambda _: math.nan)
+ALL = [*MEASURES, START, MEMORY]
 
 
-def start(side: Side) -> tuple[float, float]:
-    """Start a process; return the seconds to its first token after 32, and its peak memory in MiB after 128 more."""
-    with side.start() as process:
-        process.ask(prompts(1, 32), 1)
+def start(implementation: Implementation) -> tuple[float, float]:
+    """Start a process; return the seconds to its first token and its peak memory in MiB after 128 tokens."""
+    with implementation.start() as process:
+        process.generate(prompts(1, 32), 1)
         seconds = time.perf_counter() - process.started
-        peak = process.ask(prompts(1, 32), 128)["peak_bytes"]
+        peak = process.generate(prompts(1, 32), 128)["peak_bytes"]
     return seconds, peak / 2**20

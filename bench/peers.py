@@ -1,11 +1,11 @@
-"""The other ways to run GPT-2 on a CPU: each is installed into a venv of its own, or left out by name."""
+"""Other implementations of GPT-2 on a CPU, each in its own virtual environment, or skipped with a reason."""
 
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.side import Side
+from bench.implementation import Implementation
 
 ROOT = Path(__file__).parent.parent
 _LLAMA_CPP = {
@@ -16,10 +16,10 @@ _LLAMA_CPP = {
 
 @dataclass(frozen=True)
 class Peer:
-    """One of them: its file in `bench.sides`, and what pip installs to run it and to convert the checkpoint for it.
+    """Describe a peer: its module in `bench.implementations`, and the packages that run it and convert the checkpoint.
 
-    Without `converts_with` the conversion runs where the model runs, with `converts_here` in this environment. What is
-    in `without` comes along and does not go with this PyTorch.
+    The conversion runs in the environment of `converts_with`, with `converts_here` in the current one, else in that of
+    `packages`. `without` lists dependencies to uninstall, since they are incompatible with this PyTorch.
     """
 
     name: str
@@ -46,43 +46,44 @@ PEERS = [
 ]
 
 
-def peers(home: Path, folder: Path) -> tuple[list[Side], dict[str, str]]:
-    """Install and convert; return the sides that work on a folder, and of the others why they do not."""
-    sides, skipped = [], dict[str, str]()
+def peers(home: Path, folder: Path) -> tuple[list[Implementation], dict[str, str]]:
+    """Install and convert; return the implementations that work on `folder`, and the reason for each one skipped."""
+    found, skipped = [], dict[str, str]()
     for peer in PEERS:
         print(f"{peer.name}: installing and converting", flush=True)
         try:
-            side = Side(peer.name, peer.module, folder, _venv(peer, home / peer.module, peer.packages, home))
-            _convert(peer, home, side)
-            with side.start() as process:
-                process.ask([[1, 2, 3], [4, 5, 6]], 2)
+            python = _venv(peer, home / peer.module, peer.packages, home)
+            implementation = Implementation(peer.name, peer.module, folder, python)
+            _convert(peer, home, implementation)
+            with implementation.start() as process:
+                process.generate([[1, 2, 3], [4, 5, 6]], 2)
         except (subprocess.CalledProcessError, RuntimeError) as error:
             failed = (
-                "it cannot be installed or converted" if isinstance(error, subprocess.CalledProcessError) else error
+                "it could not be installed or converted" if isinstance(error, subprocess.CalledProcessError) else error
             )
-            skipped[peer.name] = f"{failed}; {peer.module}.log in the folder of the peers has what was printed."
-            print(f"{peer.name} is left out: {skipped[peer.name]}", flush=True)
+            skipped[peer.name] = f"{failed}; see {peer.module}.log in the peers folder."
+            print(f"{peer.name} skipped: {skipped[peer.name]}", flush=True)
         else:
-            sides.append(side)
-    return sides, skipped
+            found.append(implementation)
+    return found, skipped
 
 
-def _convert(peer: Peer, home: Path, side: Side) -> None:
-    python = side.python
+def _convert(peer: Peer, home: Path, implementation: Implementation) -> None:
+    python = implementation.python
     if peer.converts_here:
         python = Path(sys.executable)
     elif peer.converts_with:
         python = _venv(peer, home / f"{peer.module}export", peer.converts_with, home)
-    # The file is loaded by its path: the exporting environment has no more of this project than that.
+    # Load the module by its path: the exporting environment does not have this project installed.
     code = (
         "import importlib.util, pathlib, sys\n"
-        "spec = importlib.util.spec_from_file_location('side', sys.argv[1])\n"
-        "side = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(side)\n"
-        "side.convert(sys.argv[2], pathlib.Path(sys.argv[2]))\n"
+        "spec = importlib.util.spec_from_file_location('implementation', sys.argv[1])\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "module.convert(sys.argv[2], pathlib.Path(sys.argv[2]))\n"
     )
-    path = ROOT / "bench" / "sides" / f"{peer.module}.py"
-    _run([str(python), "-c", code, str(path), str(side.folder)], peer, home)
+    path = ROOT / "bench" / "implementations" / f"{peer.module}.py"
+    _run([str(python), "-c", code, str(path), str(implementation.folder)], peer, home)
 
 
 def _venv(peer: Peer, place: Path, packages: tuple[str, ...], home: Path) -> Path:

@@ -1,6 +1,7 @@
-"""Let max-gpt2 and transformers, and with --peers others, read and write in turn on random checkpoints.
+"""Benchmark max-gpt2 and transformers, and with --peers others, in turn on random checkpoints.
 
-`make bench` writes docs/performance.md, `make bench-peers` docs/peers.md, each with a JSON and a PNG beside it.
+`make bench` writes docs/log/performance.md, `make bench-peers` docs/log/peers.md, each with a JSON file, and updates
+docs/performance.md.
 """
 
 import argparse
@@ -8,89 +9,91 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+from bench import summary
 from bench.bandwidth import bandwidth
+from bench.implementation import Implementation
 from bench.measures import FEW, MEASURES, MEMORY, START, Measure, start
-from bench.page import OURS, REFERENCE, Row, figures, plot, updated, write_json
-from bench.side import Side
+from bench.page import OURS, REFERENCE, Row, machine, plot, results, updated, write_json
 from max_gpt2.config import SIZES
 from tools.make_checkpoint import write_checkpoint
 
-DOCS = Path(__file__).parent.parent / "docs"
-_START = Measure(START, "s", False, lambda _: 0.0)
-_PEAK = Measure(MEMORY, "MiB", False, lambda _: 0.0)
+LOG = Path(__file__).parent.parent / "docs" / "log"
 
 
-def sides_of(folder: Path) -> list[Side]:
-    """Return the two sides that need nothing but what the tests need."""
-    return [Side(OURS, "ours", folder), Side(REFERENCE, "reference", folder)]
+def implementations(folder: Path) -> list[Implementation]:
+    """Return the two implementations that the development environment can run."""
+    return [Implementation(OURS, "ours", folder), Implementation(REFERENCE, "reference", folder)]
 
 
-def compare(size: str, sides: Sequence[Side], measures: Sequence[Measure], runs: int) -> list[Row]:
-    """Take each measure of each side in turn: once to warm up, and then so many times."""
-    rows = [Row(size, measure, {side.name: [] for side in sides}) for measure in measures]
+def compare(size: str, compared: Sequence[Implementation], measures: Sequence[Measure], runs: int) -> list[Row]:
+    """Take every measure of every implementation in turn: one warm-up and then `runs` times."""
+    rows = [Row(size, measure, {one.name: [] for one in compared}) for measure in measures]
     with ExitStack() as running:
-        processes = {side.name: running.enter_context(side.start()) for side in sides}
+        processes = {one.name: running.enter_context(one.start()) for one in compared}
         for row in rows:
-            for turn in range(runs + 1):
+            for repeat in range(runs + 1):
                 for name, process in processes.items():
-                    figure = row.measure.take(process)
-                    if turn:
-                        row.figures[name].append(figure)
+                    value = row.measure.take(process)
+                    if repeat:
+                        row.figures[name].append(value)
             print(row.line(list(row.figures)), flush=True)
     return rows
 
 
-def starts(size: str, sides: Sequence[Side], runs: int) -> list[Row]:
-    """Start each side in turn: once so that its files are in memory and its model is compiled, then so many times."""
-    rows = [Row(size, measure, {side.name: [] for side in sides}) for measure in (_START, _PEAK)]
-    for turn in range(runs + 1):
-        for side in sides:
-            for row, figure in zip(rows, start(side), strict=True):
-                if turn:
-                    row.figures[side.name].append(figure)
+def starts(size: str, compared: Sequence[Implementation], runs: int) -> list[Row]:
+    """Start every implementation in turn: once to compile and to fill the page cache, then `runs` times."""
+    rows = [Row(size, measure, {one.name: [] for one in compared}) for measure in (START, MEMORY)]
+    for repeat in range(runs + 1):
+        for one in compared:
+            for row, value in zip(rows, start(one), strict=True):
+                if repeat:
+                    row.figures[one.name].append(value)
     for row in rows:
         print(row.line(list(row.figures)), flush=True)
     return rows
 
 
 def first_compile(folder: Path) -> float:
-    """Return the seconds from the start of a process to its first token when nothing is compiled yet."""
+    """Return the seconds from process start to the first token with an empty compile cache."""
     with tempfile.TemporaryDirectory() as empty:
-        return start(Side(OURS, "ours", folder, environment={"MODULAR_MAX_CACHE_DIR": empty}))[0]
+        return start(Implementation(OURS, "ours", folder, environment={"MODULAR_MAX_CACHE_DIR": empty}))[0]
 
 
 def main() -> None:
-    """Measure, print the table, and write the page."""
+    """Run the benchmark, print the rows, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="Measure others, too, installed into this folder.")
+    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="Also benchmark peers, installed here.")
     arguments = parser.parse_args()
     runs: int = arguments.runs
     rows: list[Row] = []
     skipped: dict[str, str] = {}
     sizes = ["gpt2"] if arguments.peers else ["gpt2", "gpt2-medium"]
-    notes: dict[str, float] = {"runs": runs, "bandwidth_bytes_per_s": bandwidth()}
+    notes: dict[str, Any] = {"measured": machine(), "runs": runs, "bandwidth_bytes_per_s": bandwidth()}
     with tempfile.TemporaryDirectory() as temporary:
         for size in sizes:
             folder = Path(temporary) / size
             write_checkpoint(SIZES[size], folder)
-            sides = sides_of(folder)
+            compared = implementations(folder)
             if arguments.peers:
                 from bench.peers import peers
 
                 found, skipped = peers(arguments.peers, folder)
-                sides += found
-            rows += compare(size, sides, MEASURES if size == "gpt2" else FEW, runs)
+                compared += found
+            rows += compare(size, compared, MEASURES if size == "gpt2" else FEW, runs)
             if size == "gpt2":
-                rows += starts(size, sides, max(3, runs // 2))
+                rows += starts(size, compared, max(3, runs // 2))
         if not arguments.peers:
             notes["first_compile_s"] = first_compile(Path(temporary) / "gpt2")
     name = "peers" if arguments.peers else "performance"
-    write_json(DOCS / f"{name}.json", rows, notes)
-    plot(DOCS / f"{name}.png", rows)
-    page = DOCS / f"{name}.md"
-    page.write_text(updated(page.read_text(), figures(rows, notes, skipped)))
+    write_json(LOG / f"{name}.json", rows, notes)
+    if arguments.peers:
+        plot(LOG / "peers.png", rows)
+    page = LOG / f"{name}.md"
+    page.write_text(updated(page.read_text(), results(rows, notes, skipped)))
+    summary.main()
 
 
 if __name__ == "__main__":

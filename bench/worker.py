@@ -1,7 +1,7 @@
-"""A side in a process of its own: `python bench/worker.py SIDE FOLDER`, with only what that side needs installed.
+"""Run one implementation: `python bench/worker.py IMPLEMENTATION FOLDER`, in an environment with its packages only.
 
-Each line on standard input is a request, {"prompts": [[id, ...], ...], "new": N}: continue all prompts, which are of
-one length, by N ids, the likeliest each time, whatever they are. Each line on standard output is the answer.
+Each line on standard input is a request, {"prompts": [[id, ...], ...], "new": N}: generate N tokens greedily for every
+prompt, ignoring end-of-text. All prompts have the same length. Each line on standard output is an answer.
 """
 
 import importlib
@@ -13,11 +13,11 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Load, say so, and answer until the input ends."""
+    """Load the model and answer requests until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is not an answer
-    side, folder = sys.argv[1:]
-    generate = importlib.import_module(f"sides.{side}").load(folder)
+    os.dup2(2, 1)  # keep output of libraries out of the answers
+    implementation, folder = sys.argv[1:]
+    generate = importlib.import_module(f"implementations.{implementation}").load(folder)
     for line in sys.stdin:
         request = json.loads(line)
         started = time.perf_counter()
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def _peak() -> int:
-    """Return the most bytes that this process has taken; `getrusage` would count what its parent took before it."""
+    """Return the peak resident memory in bytes; `getrusage` would include the parent's before exec."""
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return 1024 * int(line.split()[1])
 

@@ -40,7 +40,7 @@ def mistake(number: int, key: str) -> str:
 
 
 def measured(name: str) -> str:
-    """Return the tables of a page of docs/."""
+    """Return the measured tables of a page of docs/: `log/performance`."""
     return between(f"docs/{name}.md", "<!-- measured -->", "<!-- /measured -->")
 
 

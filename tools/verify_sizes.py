@@ -17,11 +17,10 @@ from tools.make_checkpoint import write_checkpoint
 PAGE = Path(__file__).parent.parent / "docs" / "sizes.md"
 INTRODUCTION = """# The four sizes
 
-`make verify-sizes` writes a random checkpoint of each published size, in the published layout, and runs
-`max-gpt2 verify` on it: the logits of four prompts, the longest of 1,024 tokens, in MAX and in PyTorch
-(transformers), both in float32. PyTorch computes first and is freed before MAX loads. The times are those of one run
-that starts with an empty compile cache; the memory is the peak of the whole process, PyTorch included. No size is part
-of `make test`: each takes more than a minute, most of it MAX's compiler.
+`make verify-sizes` writes a random checkpoint of each published size, in the published layout,
+and runs [`max-gpt2 verify`](verification.md) on it. PyTorch runs first and is freed before MAX
+loads. The times are those of one run with an empty compile cache; the memory is the peak of the
+whole process, PyTorch included. `make test` does not include these sizes.
 
 <!-- measured -->
 

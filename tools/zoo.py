@@ -15,14 +15,18 @@ from tests.zoo import ZOO, Fixture, Group
 from tests.zoo.fixture import LAST, answer, question
 
 PAGE = Path(__file__).parent.parent / "docs" / "zoo.md"
-INTRODUCTION = """# The zoo
+INTRODUCTION = """# The checkpoint zoo
 
-`make zoo` makes a tiny checkpoint of every kind that is known to occur, with transformers, PyTorch and gguf themselves
-(`tests/zoo/`), loads it, and compares the logits that MAX computes with those of the PyTorch model that it was made
-from: transformers' GPT-2, or a model of nanoGPT's and llm.c's own definition. *Equal* comes with the largest difference
-of all logits after the last tokens, a hundred at most, of a text that fills the context. What has to be refused is
-refused with this text, in which FOLDER stands for the checkpoint's. `make test` does the same with PyTorch in the place
-of MAX, which would compile for a minute for each kind of config; and there each weight is compared bit for bit.
+`make zoo` creates a tiny checkpoint of every kind that is known to occur, using transformers,
+PyTorch and gguf, loads it, and compares the logits of MAX with those of the original PyTorch
+model: transformers' GPT-2, or the model definitions of nanoGPT and llm.c.
+
+- *equal*: the largest difference between the logits of up to 100 last tokens of a sequence that
+  fills the context.
+- *refused*: the error message, with FOLDER for the checkpoint's folder.
+
+`make test` loads the same checkpoints, compares every weight bitwise, and computes the logits in
+PyTorch instead of MAX, which would compile for a minute for each kind of config.
 """
 
 

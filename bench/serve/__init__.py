@@ -1,1 +1,1 @@
-"""Load for servers that speak OpenAI's completions, and what they make of it."""
+"""Load test for servers with OpenAI's completions API."""

@@ -1,4 +1,4 @@
-"""One request to a server, over a connection of its own, with as little work as can be: it shares the machine."""
+"""A minimal client, one connection per request: it shares the machine with the server."""
 
 import asyncio
 import json
@@ -9,9 +9,9 @@ from typing import Any
 
 @dataclass
 class Answer:
-    """When a request was sent, when its tokens came, in seconds, and how many tokens the server says there were.
+    """The times of a request and of its tokens, in seconds, and the number of tokens that the server reports.
 
-    Without streaming all of them come at the end.
+    Without streaming there is a single time, that of the whole response.
     """
 
     sent: float
@@ -20,22 +20,22 @@ class Answer:
 
     @property
     def first(self) -> float:
-        """The seconds to the first token."""
+        """Return the seconds to the first token."""
         return self.times[0] - self.sent
 
     @property
     def whole(self) -> float:
-        """The seconds to the last one."""
+        """Return the seconds to the last token."""
         return self.times[-1] - self.sent
 
     @property
     def between(self) -> list[float]:
-        """The seconds between tokens."""
+        """Return the seconds between successive tokens."""
         return [later - earlier for earlier, later in zip(self.times, self.times[1:], strict=False)]
 
 
 async def complete(port: int, body: dict[str, Any], *, stream: bool) -> Answer:
-    """Send a completion to a server on this machine; raises RuntimeError for any answer but a 200."""
+    """Send a completion to a server on this machine; raises RuntimeError unless the status is 200."""
     content = json.dumps(
         body | ({"stream": True, "stream_options": {"include_usage": True}} if stream else {})
     ).encode()
@@ -64,7 +64,7 @@ async def complete(port: int, body: dict[str, Any], *, stream: bool) -> Answer:
 
 
 async def _read_stream(reader: asyncio.StreamReader, answer: Answer) -> None:
-    """Read events; the lines between them, which say how long the next part is, are no events."""
+    """Read server-sent events; other lines are the sizes of HTTP chunks."""
     while line := await reader.readline():
         if not line.startswith(b"data: {"):
             continue

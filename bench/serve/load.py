@@ -1,4 +1,4 @@
-"""Load: so many clients, each with the next request when the last is answered, or requests that come at random."""
+"""Load generators: closed (a fixed number of clients) and open (requests at random times)."""
 
 import asyncio
 import random
@@ -13,9 +13,9 @@ from bench.serve.client import Answer, complete
 
 @dataclass(frozen=True)
 class Shape:
-    """What a request looks like: its prompt's length, how many tokens are written, and how many share a prompt's start.
+    """The shape of a request: prompt length, new tokens, and length of the prefix that all prompts share.
 
-    Every vocabulary that is measured has the ids below 256, so that all servers can be asked for the same.
+    Prompts use ids below 256, which every vocabulary has.
     """
 
     prompt: int
@@ -25,37 +25,37 @@ class Shape:
 
 @dataclass(frozen=True)
 class Load:
-    """What a server made of some load: its answers, and how many seconds it took."""
+    """The answers of a server to a load, and the total seconds."""
 
     answers: list[Answer]
     seconds: float
 
     @property
     def throughput(self) -> float:
-        """Tokens per second, of all texts together."""
+        """Return the tokens per second over all sequences."""
         return sum(answer.tokens for answer in self.answers) / self.seconds
 
     def quantile(self, values: list[float], part: float) -> float:
-        """Return a value that `part` of them do not exceed."""
+        """Return the quantile `part` of the values."""
         return sorted(values)[min(len(values) - 1, int(part * len(values)))] if values else float("nan")
 
     @property
     def middle(self) -> float:
-        """The median of the seconds to a whole answer."""
+        """Return the median seconds to a complete answer."""
         return median(answer.whole for answer in self.answers)
 
 
 def bodies(model: str, shape: Shape, seed: int) -> Iterator[dict[str, Any]]:
-    """Yield requests, each with another prompt."""
-    dice = random.Random(seed)
-    start = [dice.randrange(256) for _ in range(shape.shared)]
+    """Yield request bodies, each with a new random prompt."""
+    rng = random.Random(seed)
+    start = [rng.randrange(256) for _ in range(shape.shared)]
     while True:
-        prompt = start + [dice.randrange(256) for _ in range(shape.prompt - shape.shared)]
+        prompt = start + [rng.randrange(256) for _ in range(shape.prompt - shape.shared)]
         yield {"model": model, "prompt": prompt, "max_tokens": shape.new, "temperature": 0, "ignore_eos": True}
 
 
 async def closed(port: int, model: str, shape: Shape, clients: int, requests: int, seed: int = 0) -> Load:
-    """Let some clients send requests one after another, without streaming."""
+    """Run `clients` clients that send one request after another, without streaming."""
     waiting = bodies(model, shape, seed)
     left = iter(range(requests))
     answers: list[Answer] = []
@@ -70,12 +70,12 @@ async def closed(port: int, model: str, shape: Shape, clients: int, requests: in
 
 
 async def opened(port: int, model: str, shape: Shape, rate: float, seconds: float, seed: int = 0) -> Load:
-    """Send requests at random times, `rate` a second on average, whether or not the server keeps up; with streaming."""
-    dice, waiting = random.Random(seed), bodies(model, shape, seed)
+    """Send streaming requests as a Poisson process of `rate` per second, whether or not the server keeps up."""
+    rng, waiting = random.Random(seed), bodies(model, shape, seed)
     running: list[asyncio.Task[Answer]] = []
     started = time.perf_counter()
     while time.perf_counter() - started < seconds:
         running.append(asyncio.create_task(complete(port, next(waiting), stream=True)))
-        await asyncio.sleep(dice.expovariate(rate))
+        await asyncio.sleep(rng.expovariate(rate))
     answers = await asyncio.gather(*running)
     return Load(list(answers), time.perf_counter() - started)

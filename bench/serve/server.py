@@ -1,4 +1,4 @@
-"""`max-gpt2 serve` as a process, and what it takes."""
+"""Start servers as child processes and measure their memory."""
 
 import json
 import os
@@ -15,26 +15,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAME = "measured"
-_PATIENCE_S = 900
+_READY_TIMEOUT_S = 900
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that is ready: where it listens, and how many seconds it took to be ready."""
+    """A ready server: its port, its process id, and the seconds it took to become ready."""
 
     port: int
     pid: int
     ready_s: float
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return the most memory that each of its processes has had in use, the largest first."""
+        """Return the peak resident bytes of each of its processes, largest first."""
         sizes = {pid: _peak(pid) for pid in _tree(self.pid)}
         return {str(pid): size for pid, size in sorted(sizes.items(), key=lambda item: -item[1])}
 
 
 @contextmanager
 def serving(folder: Path, batch: int, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Serve a folder and stop afterwards; raises RuntimeError when the server does not become ready."""
+    """Run `max-gpt2 serve` until the block ends; raises RuntimeError if it does not become ready."""
     port = _free_port()
     command = [sys.executable, "-m", "max_gpt2", "serve", "--model", str(folder), "--port", str(port)]
     command += ["--served-model-name", NAME, "--max-batch-size", str(batch)]
@@ -44,7 +44,7 @@ def serving(folder: Path, batch: int, environment: Mapping[str, str] | None = No
 
 @contextmanager
 def serving_llama_cpp(program: Path, file: Path, batch: int, context: int) -> Iterator[Server]:
-    """Do the same with llama.cpp's `llama-server`: a GGUF file, and room for `context` tokens in each text."""
+    """Run llama.cpp's `llama-server` on a GGUF file, with a context of `context` tokens per sequence."""
     port = _free_port()
     command = [str(program), "--model", str(file), "--port", str(port), "--threads", "2", "--no-webui"]
     command += ["--parallel", str(batch), "--ctx-size", str(batch * context)]
@@ -58,7 +58,7 @@ def _running(command: list[str], port: int, environment: Mapping[str, str]) -> I
     process = subprocess.Popen(command, env=os.environ | dict(environment), stdout=subprocess.DEVNULL)
     try:
         while not _is_ready(port):
-            if process.poll() is not None or time.perf_counter() - started > _PATIENCE_S:
+            if process.poll() is not None or time.perf_counter() - started > _READY_TIMEOUT_S:
                 raise RuntimeError(f"{command[0]}: the server did not become ready")
             time.sleep(0.05)
         yield Server(port, process.pid, time.perf_counter() - started)
@@ -69,9 +69,9 @@ def _running(command: list[str], port: int, environment: Mapping[str, str]) -> I
 
 def _is_ready(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-            json.load(answer)
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as response:
+            json.load(response)
+            return bool(response.status == 200)
     except (OSError, ValueError, urllib.error.URLError):
         return False
 
@@ -83,7 +83,7 @@ def _free_port() -> int:
 
 
 def _tree(pid: int) -> Iterator[int]:
-    """Yield a process and all that it started."""
+    """Yield a process id and those of all its descendants."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():

@@ -1,4 +1,4 @@
-"""That the benchmarks do the same work on all sides and write down what they found; how fast it is, is no test."""
+"""The benchmarks give every implementation the same work and report it correctly; no test depends on speed."""
 
 import json
 from pathlib import Path
@@ -6,54 +6,54 @@ from typing import Any, cast
 
 import pytest
 
-from bench import measures, page
-from bench.bandwidth import bytes_a_token
+from bench import measures, page, summary
+from bench.bandwidth import bytes_per_token
+from bench.implementation import Implementation, Process
 from bench.load import measure
 from bench.measures import Measure, decode, prefill, start
 from bench.page import Row
-from bench.side import Process, Side
-from bench.speed import compare, sides_of
+from bench.speed import compare, implementations
 from max_gpt2.config import SIZES
 from max_gpt2.model import CompiledModel
 
 
 class Clock:
-    """A side that takes so many seconds for each id that it writes, and one for each prompt."""
+    """A fake process: one second per prompt, and `seconds` per token after the first."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self.asked = seconds, list[tuple[int, int, int]]()
+        self.seconds, self.calls = seconds, list[tuple[int, int, int]]()
 
-    def ask(self, prompts: list[list[int]], new: int) -> dict[str, Any]:
-        self.asked.append((len(prompts), len(prompts[0]), new))
+    def generate(self, prompts: list[list[int]], new: int) -> dict[str, Any]:
+        self.calls.append((len(prompts), len(prompts[0]), new))
         return {"seconds": len(prompts) + self.seconds * (new - 1)}
 
 
-def test_what_is_measured() -> None:
+def test_measures_count_tokens_after_the_first() -> None:
     clock = Clock(0.5)
     assert decode(8, 16, "d").take(cast(Process, clock)) == pytest.approx(16)
     assert prefill(64).take(cast(Process, clock)) == pytest.approx(1000)
-    assert clock.asked == [(8, 16, 1), (8, 16, 65), (1, 64, 1)]
+    assert clock.calls == [(8, 16, 1), (8, 16, 65), (1, 64, 1)]
     assert decode(1, 16, "d").ratio(30, 20) == prefill(9).ratio(20, 30) == 1.5
     first, second = measures.prompts(3, 5), measures.prompts(3, 5)
     assert first != second
     assert [len(row) for row in first + second] == [5] * 6
 
 
-def test_all_sides_read_and_write_the_same(tiny: Path, tiny_model: CompiledModel) -> None:
+def test_implementations_generate_the_same_tokens(tiny: Path, tiny_model: CompiledModel) -> None:
     del tiny_model
     answers = []
-    for side in sides_of(tiny):
-        with side.start() as process:
-            answers.append([process.ask([[5, 6, 7], [9, 8, 7]], new) for new in (1, 9)])
+    for implementation in implementations(tiny):
+        with implementation.start() as process:
+            answers.append([process.generate([[5, 6, 7], [9, 8, 7]], new) for new in (1, 9)])
     for ours, theirs in zip(*answers, strict=True):
         assert ours["tokens"] == theirs["tokens"]
         assert ours["seconds"] > 0
         assert ours["peak_bytes"] > 2**26
 
 
-def test_the_sides_take_turns_and_the_first_round_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_implementations_alternate_and_the_warmup_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
     turns: list[str] = []
-    figures = {"a": iter([100.0, 3.0, 1.0, 2.0]), "b": iter([0.0, 5.0, 6.0, 9.0])}
+    values = {"a": iter([100.0, 3.0, 1.0, 2.0]), "b": iter([0.0, 5.0, 6.0, 9.0])}
 
     class Running:
         def __init__(self, name: str) -> None:
@@ -65,59 +65,91 @@ def test_the_sides_take_turns_and_the_first_round_does_not_count(monkeypatch: py
         def __exit__(self, *_: object) -> None:
             turns.append(f"end of {self.name}")
 
-    def take(side: Any) -> float:
-        turns.append(side.name)
-        return next(figures[side.name])
+    def take(process: Any) -> float:
+        turns.append(process.name)
+        return next(values[process.name])
 
-    monkeypatch.setattr(Side, "start", lambda self: Running(self.name))
-    sides = [Side("a", "", Path()), Side("b", "", Path())]
-    (row,) = compare("gpt2", sides, [Measure("m", "s", False, take)], 3)
+    monkeypatch.setattr(Implementation, "start", lambda self: Running(self.name))
+    compared = [Implementation("a", "", Path()), Implementation("b", "", Path())]
+    (row,) = compare("gpt2", compared, [Measure("m", "s", False, take)], 3)
     assert turns == ["a", "b"] * 4 + ["end of b", "end of a"]
     assert (row.median("a"), row.median("b")) == (2.0, 6.0)
 
 
-def test_a_side_that_ends_is_named(tmp_path: Path) -> None:
-    with Side("nobody", "no_such_side", tmp_path).start() as process, pytest.raises(RuntimeError, match="nobody ended"):
-        process.ask([[1]], 1)
+def test_process_that_exits_is_named(tmp_path: Path) -> None:
+    missing = Implementation("nobody", "no_such_module", tmp_path)
+    with missing.start() as process, pytest.raises(RuntimeError, match="nobody exited"):
+        process.generate([[1]], 1)
 
 
-def test_the_page_the_json_and_the_plot(tmp_path: Path) -> None:
+def test_page_json_and_plot(tmp_path: Path) -> None:
     fast, slow = decode(1, 16, measures.MEASURES[0].name), prefill(64)
     rows = [
         Row("gpt2", fast, {"max-gpt2": [40, 30, 50], "transformers": [20, 20, 25], "other": [10, 10]}),
         Row("gpt2", slow, {"max-gpt2": [40], "transformers": [60]}),
     ]
-    notes = {"runs": 3.0, "bandwidth_bytes_per_s": 40.0 * bytes_a_token(SIZES["gpt2"]), "first_compile_s": 21.0}
-    found = page.figures(rows, notes, {"llama.cpp": "it does not build"})
+    notes = {
+        "measured": "M",
+        "runs": 3.0,
+        "bandwidth_bytes_per_s": 40.0 * bytes_per_token(SIZES["gpt2"]),
+        "first_compile_s": 21.0,
+    }
+    found = page.results(rows, notes, {"llama.cpp": "it does not build"})
     assert "| | max-gpt2 | transformers | other |\n" in found
     assert "| gpt2: decode, batch 1 | 40.0 tokens/s (2.00) | 20.0 tokens/s | 10.0 tokens/s (0.50) |\n" in found
     assert "| gpt2: prefill, 64 tokens | 40.0 ms (1.50) | 60.0 ms |  |\n" in found
-    assert "max-gpt2 writes gpt2 (batch 1) with 100 %" in found
-    assert "after 21.0 s" in found
-    assert found.endswith("llama.cpp was left out: it does not build")
+    assert "- gpt2, max-gpt2: 100 %" in found
+    assert "max-gpt2: 21.0 s." in found
+    assert found.endswith("llama.cpp was skipped: it does not build")
     once = page.updated("before\n<!-- measured -->\nold\n<!-- /measured -->\nafter\n", found)
     assert once == page.updated(once, found)
     assert (once.startswith("before\n"), once.endswith("\nafter\n"), "old" in once) == (True, True, False)
     page.write_json(tmp_path / "a.json", rows, notes)
     written = json.loads((tmp_path / "a.json").read_text())
     assert written["rows"][0]["ratios"] == {"max-gpt2": 2.0, "transformers": 1.0, "other": 0.5}
+    again, read_notes = page.read_json(tmp_path / "a.json")
+    assert page.results(again, read_notes, {}) == page.results(rows, notes, {})
     page.plot(tmp_path / "a.png", rows)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_weights_that_a_token_needs() -> None:
+def test_bytes_per_token_excludes_position_embeddings() -> None:
     config = SIZES["gpt2"]
-    assert bytes_a_token(config) == 4 * (124_439_808 - config.n_positions * config.n_embd)
+    assert bytes_per_token(config) == 4 * (124_439_808 - config.n_positions * config.n_embd)
 
 
-def test_a_start_is_measured_in_a_process_of_its_own(tiny_original: Path, tiny_model: CompiledModel) -> None:
+def test_start_measures_a_new_process(tiny_original: Path, tiny_model: CompiledModel) -> None:
     del tiny_model
-    seconds, peak = start(Side("max-gpt2", "ours", tiny_original))
+    seconds, peak = start(Implementation("max-gpt2", "ours", tiny_original))
     assert 0.2 < seconds < 60
     assert 64 < peak < 4096
 
 
-def test_both_sides_load_the_same_weights(tiny_original: Path) -> None:
-    ours, theirs = (measure(side, str(tiny_original)) for side in ("max-gpt2", "transformers"))
+def test_load_benchmark_reads_the_same_weights(tiny_original: Path) -> None:
+    ours, theirs = (measure(name, str(tiny_original)) for name in ("max-gpt2", "transformers"))
     assert ours["sum"] == pytest.approx(theirs["sum"], rel=1e-4)
     assert 0 < ours["load_s"] <= ours["used_s"]
+
+
+def test_pages_match_the_stored_measurements() -> None:
+    for name in ("performance", "peers"):
+        assert (
+            page.results(*page.read_json(summary.LOG / f"{name}.json"), {}) in (summary.LOG / f"{name}.md").read_text()
+        )
+    both = [*page.read_json(summary.LOG / "performance.json"), *page.read_json(summary.LOG / "peers.json")]
+    assert summary.summary(*both) in (summary.DOCS / "performance.md").read_text()
+
+
+def test_summary_names_the_best_peer() -> None:
+    fast, slow = measures.MEASURES[0], measures.MEASURES[3]
+    notes = {"measured": "2026-01-02: 2 cores of X, Python 3.11.7, MAX 26.7.0"}
+    rows = [
+        Row("gpt2", fast, {"max-gpt2": [40], "transformers": [20], "a": [50], "b": [80]}),
+        Row("gpt2", slow, {"max-gpt2": [40], "transformers": [60], "a": [50], "b": [80]}),
+        Row("gpt2-medium", fast, {"max-gpt2": [40], "transformers": [10]}),
+    ]
+    lines = summary.summary(rows, notes, rows, notes).splitlines()
+    assert "| hardware | 2 cores of X | same run | 2 cores of X |" in lines
+    assert f"| {fast.name} | 40.0 tokens/s | 2.00 | 0.50 (b) |" in lines
+    assert f"| {slow.name} | 40.0 ms | 1.50 | 1.25 (a) |" in lines
+    assert not any("gpt2-medium" in line for line in lines)

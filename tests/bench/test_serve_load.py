@@ -1,4 +1,4 @@
-"""The load for servers, against a server that answers at once: what was asked, and what is counted."""
+"""The load generators against a fake server that answers immediately."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from bench.serve.load import Shape, closed, opened
 
 @asynccontextmanager
 async def answering(seen: list[dict[str, Any]], status: str = "200 OK") -> AsyncIterator[int]:
-    """Answer every request with four tokens; a stream has an event for each, and then one for the usage."""
+    """Answer every request with four tokens; a stream has one event per token and one for the usage."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -36,7 +36,7 @@ async def answering(seen: list[dict[str, Any]], status: str = "200 OK") -> Async
         yield int(server.sockets[0].getsockname()[1])
 
 
-def test_clients_that_wait_for_their_answers() -> None:
+def test_closed_load_sends_distinct_prompts_with_a_shared_prefix() -> None:
     seen: list[dict[str, Any]] = []
 
     async def run() -> Any:
@@ -53,7 +53,7 @@ def test_clients_that_wait_for_their_answers() -> None:
     assert all((body["max_tokens"], body["temperature"], body["ignore_eos"]) == (4, 0, True) for body in seen)
 
 
-def test_requests_that_come_at_random() -> None:
+def test_open_load_streams_at_random_times() -> None:
     seen: list[dict[str, Any]] = []
 
     async def run() -> Any:
@@ -69,7 +69,7 @@ def test_requests_that_come_at_random() -> None:
     assert load.quantile([3.0, 1.0, 2.0], 0.99) == 3.0
 
 
-def test_an_error_is_not_measured() -> None:
+def test_error_response_raises() -> None:
     async def run() -> None:
         async with answering([], "429 Too Many Requests") as port:
             await complete(port, {"prompt": [1]}, stream=False)

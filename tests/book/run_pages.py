@@ -1,6 +1,6 @@
 """Run the python blocks of pages, each page in a namespace of its own, all in one process: it imports MAX once.
 
-`python -m tests.book.run_pages steps/step_02.md ...` prints what each block printed, or how it failed, as JSON.
+`python -m tests.book.run_pages book/steps/step_02.md ...` prints what each block printed, or how it failed, as JSON.
 """
 
 import contextlib
@@ -9,14 +9,14 @@ import json
 import sys
 import traceback
 
-from tests.book.pages import PAGES, blocks
+from tests.book.pages import DOCS, blocks
 
 
 def run_page(name: str) -> list[dict[str, str]]:
     """Run the blocks of a page in order, up to the first that fails: its line, what it printed, and the error."""
     names: dict[str, object] = {"__name__": "__main__"}
     results = []
-    for block in blocks((PAGES / name).read_text()):
+    for block in blocks((DOCS / name).read_text()):
         if block.language != "python":
             continue
         out, error = io.StringIO(), ""

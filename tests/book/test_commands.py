@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.book.pages import PAGES, ROOT, commands, names
+from tests.book.pages import DOCS, ROOT, commands, site_names
 from tests.book.typed import ENDLESS, Reader, UnknownCommandError
 from tests.command_line import Cli
 from tests.endless import until_said
 
-TYPED = {name: found for name in names() if (found := commands((PAGES / name).read_text()))}
+TYPED = {name: found for name in site_names() if (found := commands((DOCS / name).read_text()))}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -40,7 +40,7 @@ def test_the_commands_of_a_page_run(name: str, reader: Reader, run_before: set[s
 
 def test_every_step_has_its_commands() -> None:
     for number in range(1, 15):
-        found = TYPED[f"steps/step_{number:02}.md"]
+        found = TYPED[f"book/steps/step_{number:02}.md"]
         assert {f"make check STEP={number}", f"make hint STEP={number}"} <= set(found)
 
 
@@ -59,7 +59,7 @@ def test_what_goes_on_until_it_is_ended_starts(command: str, reader: Reader) -> 
 
 
 def test_what_is_said_of_commands_in_passing(cli: Cli) -> None:
-    text = "\n".join((PAGES / name).read_text() for name in names())
+    text = "\n".join((DOCS / name).read_text() for name in site_names())
     assert {*re.findall(r"`make ([a-z]+(?:-[a-z]+)*)", text)} <= TARGETS
     tasks = tomllib.loads((ROOT / "pixi.toml").read_text())["tasks"]
     assert {*re.findall(r"`pixi run ([a-z0-9-]+)", text)} <= set(tasks)

@@ -67,7 +67,7 @@ def test_a_sentence_shows_the_characters_that_it_has() -> None:
 
 
 def test_measurements_and_transcripts_are_those_of_the_project() -> None:
-    for name in ("performance", "sizes", "loading", "peers"):
+    for name in ("log/performance", "sizes", "log/loading", "log/peers"):
         shown = measured(name)
         assert "<!--" not in shown
         assert shown in (ROOT / "docs" / f"{name}.md").read_text()
@@ -114,7 +114,7 @@ def test_formulas_become_mathml() -> None:
         (lambda: code("README.md", "x"), "README.md is neither Python nor Mojo"),
         (lambda: hints(15), "There is no step 15."),
         (lambda: mistake(4, "no such"), "Step 4 knows no mistake 'no such'. It knows 'erf'"),
-        (lambda: measured("guide"), "docs/guide.md has <!-- measured --> 0 times"),
+        (lambda: measured("cli"), "docs/cli.md has <!-- measured --> 0 times"),
         (lambda: between("docs/sizes.md", "| size", "no such"), "docs/sizes.md has no such 0 times"),
         (lambda: transcript("x"), "There is no transcript 'x'. There is 'demo'."),
         (lambda: text_block("README.md", "no such"), "README.md has 0 text blocks that begin with 'no such'"),

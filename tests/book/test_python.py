@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.book.pages import PAGES, ROOT, Block, blocks, names
+from tests.book.pages import DOCS, ROOT, Block, blocks, site_names
 
-CODED = {name: [one for one in blocks((PAGES / name).read_text()) if one.language == "python"] for name in names()}
+CODED = {name: [one for one in blocks((DOCS / name).read_text()) if one.language == "python"] for name in site_names()}
 CODED = {name: found for name, found in CODED.items() if found}
 Results = dict[str, list[dict[str, str]]]
 

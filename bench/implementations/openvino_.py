@@ -7,7 +7,7 @@ CONVERTED = "openvino"
 
 
 def convert(folder: str, target: Path) -> None:
-    """Export the model, its weights as they are."""
+    """Export the model, with float32 weights."""
     from optimum.exporters.openvino import main_export
     from optimum.intel import OVConfig
 
@@ -22,7 +22,7 @@ def convert(folder: str, target: Path) -> None:
 
 
 def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
-    """Load what was exported."""
+    """Load the exported model."""
     import numpy as np
     import openvino
     import openvino_genai
@@ -31,12 +31,12 @@ def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
     model = openvino_genai.LLMPipeline(f"{folder}/{CONVERTED}", "CPU", **options)
 
     def generate(prompts: list[list[int]], new: int) -> list[list[int]]:
-        how = openvino_genai.GenerationConfig()
-        how.max_new_tokens = how.min_new_tokens = new
-        how.ignore_eos, how.do_sample, how.apply_chat_template = True, False, False
-        how.eos_token_id = 0  # it wants one
+        settings = openvino_genai.GenerationConfig()
+        settings.max_new_tokens = settings.min_new_tokens = new
+        settings.ignore_eos, settings.do_sample, settings.apply_chat_template = True, False, False
+        settings.eos_token_id = 0  # must be set
         ids = np.array(prompts, np.int64)
         inputs = openvino_genai.TokenizedInputs(openvino.Tensor(ids), openvino.Tensor(np.ones_like(ids)))
-        return [list(row) for row in model.generate(inputs, how).tokens]
+        return [list(row) for row in model.generate(inputs, settings).tokens]
 
     return generate

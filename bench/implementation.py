@@ -1,4 +1,4 @@
-"""A side as the benchmark sees it: a process that answers requests."""
+"""An implementation under benchmark: a process that answers requests."""
 
 import json
 import os
@@ -15,8 +15,8 @@ WORKER = Path(__file__).parent / "worker.py"
 
 
 @dataclass(frozen=True)
-class Side:
-    """What is measured: its name in the tables, its file in `bench.sides`, the Python and the folder to run it with."""
+class Implementation:
+    """Describe an implementation: its name in tables, its module in `bench.implementations`, checkpoint and Python."""
 
     name: str
     module: str
@@ -25,18 +25,18 @@ class Side:
     environment: Mapping[str, str] | None = None
 
     def start(self) -> "Process":
-        """Start it; its first answer takes as long as it needs to load."""
+        """Start the process; its first answer includes the time to load."""
         return Process(self)
 
 
 class Process:
-    """A side that runs, until the `with` block ends."""
+    """A running implementation; leaving the `with` block ends it."""
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, implementation: Implementation) -> None:
         """Start the process."""
-        self.started, self._side = time.perf_counter(), side
-        command = [str(side.python), str(WORKER), side.module, str(side.folder)]
-        environment = dict(os.environ) | dict(side.environment or {})
+        self.started, self._implementation = time.perf_counter(), implementation
+        command = [str(implementation.python), str(WORKER), implementation.module, str(implementation.folder)]
+        environment = dict(os.environ) | dict(implementation.environment or {})
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -46,14 +46,17 @@ class Process:
             env=environment,
         )
 
-    def ask(self, prompts: list[list[int]], new: int) -> dict[str, Any]:
-        """Return the seconds, the tokens and the peak memory; raises RuntimeError when the process has ended."""
+    def generate(self, prompts: list[list[int]], new: int) -> dict[str, Any]:
+        """Generate `new` tokens for each prompt; return `seconds`, `tokens` and `peak_bytes`.
+
+        Raises RuntimeError if the process has exited.
+        """
         assert self._process.stdin
         assert self._process.stdout
         print(json.dumps({"prompts": prompts, "new": new}), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"{self._side.name} ended with exit code {self._process.wait()}")
+            raise RuntimeError(f"{self._implementation.name} exited with code {self._process.wait()}")
         found: dict[str, Any] = json.loads(answer)
         return found
 
@@ -63,5 +66,5 @@ class Process:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._process:  # which closes the pipes, so that it ends, and waits for it
+        with self._process:  # closes the pipes, which ends the worker, and waits for it
             pass

@@ -17,7 +17,7 @@ def convert(folder: str, target: Path) -> None:
 
 
 def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
-    """Load what was exported."""
+    """Load the exported graph."""
     import numpy as np
     import onnxruntime
 

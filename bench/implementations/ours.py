@@ -1,4 +1,4 @@
-"""max-gpt2, through its API."""
+"""max-gpt2, through its Python API."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +14,7 @@ def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
     gpt2 = GPT2(Engine(endless, engine.tokenizer))
 
     def generate(prompts: list[list[int]], new: int) -> list[list[int]]:
-        texts = gpt2.generate(prompts, batch_size=len(prompts), max_new_tokens=new, temperature=0)
-        return [one.tokens for one in texts]
+        outputs = gpt2.generate(prompts, batch_size=len(prompts), max_new_tokens=new, temperature=0)
+        return [one.tokens for one in outputs]
 
     return generate

@@ -7,14 +7,14 @@ CONVERTED = "ctranslate2"
 
 
 def tokens(folder: str) -> list[str]:
-    """Return a name for each id: the ids go in and out as names, which ones does not matter."""
+    """Return a placeholder name for each token id; CTranslate2 takes tokens by name."""
     from transformers import AutoConfig
 
     return [f"t{id_}" for id_ in range(AutoConfig.from_pretrained(folder).vocab_size)]
 
 
 def convert(folder: str, target: Path) -> None:
-    """Write the model in CTranslate2's own format."""
+    """Convert the model to CTranslate2's format."""
     from ctranslate2.converters import TransformersConverter
 
     names = tokens(folder)
@@ -33,7 +33,7 @@ def convert(folder: str, target: Path) -> None:
 
 
 def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
-    """Load what was converted."""
+    """Load the converted model."""
     import ctranslate2
 
     model = ctranslate2.Generator(

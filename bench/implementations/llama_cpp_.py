@@ -1,4 +1,4 @@
-"""llama.cpp, through the C functions that llama-cpp-python binds, weights in float32, its usual cache in float16."""
+"""llama.cpp, through the C API bound by llama-cpp-python: float32 weights, KV cache in float16 (its default)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +8,14 @@ CONVERTED = "gpt2.gguf"
 
 
 def convert(folder: str, target: Path) -> None:
-    """Write a GGUF file; it runs in the environment of max-gpt2."""
+    """Write a GGUF file; runs in the environment of max-gpt2."""
     from bench.gguf_file import write_gguf
 
     write_gguf(Path(folder), target / CONVERTED)
 
 
 def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
-    """Load what was converted."""
+    """Load the GGUF file."""
     import llama_cpp
     import numpy as np
 
@@ -35,14 +35,14 @@ def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
         return contexts[batch]
 
     def generate(prompts: list[list[int]], new: int) -> list[list[int]]:
-        ctx, written = context(len(prompts)), [list[int]() for _ in prompts]
+        ctx, outputs = context(len(prompts)), [list[int]() for _ in prompts]
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(ctx), False)
         batch = llama_cpp.llama_batch_init(len(prompts) * len(prompts[0]), 0, 1)
-        fresh, length = prompts, 0
+        inputs, length = prompts, 0
         for _ in range(new):
             last = []
             batch.n_tokens = 0
-            for sequence, ids in enumerate(fresh):
+            for sequence, ids in enumerate(inputs):
                 for offset, id_ in enumerate(ids):
                     at = batch.n_tokens
                     batch.token[at], batch.pos[at] = id_, length + offset
@@ -52,12 +52,12 @@ def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
                 last.append(batch.n_tokens - 1)
             if llama_cpp.llama_decode(ctx, batch):
                 raise RuntimeError("llama_decode failed")
-            length += len(fresh[0])
-            for row, at in zip(written, last, strict=True):
+            length += len(inputs[0])
+            for row, at in zip(outputs, last, strict=True):
                 logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(ctx, at), (vocab,))
                 row.append(int(logits.argmax()))
-            fresh = [row[-1:] for row in written]
+            inputs = [row[-1:] for row in outputs]
         llama_cpp.llama_batch_free(batch)
-        return written
+        return outputs
 
     return generate

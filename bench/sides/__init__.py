@@ -1,1 +1,0 @@
-"""What is measured: each file has `load(folder)`, which returns what continues prompts. `bench.worker` runs them."""

@@ -1,0 +1,59 @@
+"""The table and the chart of docs/performance.md: max-gpt2 beside transformers and beside the best peer.
+
+`python -m bench.summary` rebuilds both from docs/log/performance.json and docs/log/peers.json.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.page import OURS, REFERENCE, Row, plot, read_json, updated
+
+DOCS = Path(__file__).parent.parent / "docs"
+LOG = DOCS / "log"
+_MEASURED = re.compile(r"(?P<date>[\d-]+): (?P<hardware>[^,]+), (?P<versions>.+)")
+
+
+def summary(
+    rows: Sequence[Row], notes: Mapping[str, Any], peer_rows: Sequence[Row], peer_notes: Mapping[str, Any]
+) -> str:
+    """Return the Markdown table: ratios to transformers from one run, ratios to the best peer from another."""
+    runs = [_MEASURED.fullmatch(one["measured"]) for one in (notes, peer_notes)]
+    assert all(runs), "notes without the machine"
+    lines = ["| | max-gpt2 | ratio to transformers | ratio to the best peer |", "|---|---|---|---|"]
+    for part in ("date", "hardware", "versions"):
+        first, second = (run[part] for run in runs if run)
+        lines.append(
+            f"| {part} | {first} | same run | {'same' if part == 'versions' and first == second else second} |"
+        )
+    best = {(row.size, row.measure.name): _best_peer(row) for row in peer_rows}
+    for row in rows:
+        if row.size != "gpt2":  # the log has the larger sizes
+            continue
+        peer = best.get((row.size, row.measure.name), "")
+        value = row.measure.text(row.median(OURS))
+        lines.append(f"| {row.measure.name} | {value} | {row.ratio(OURS):.2f} | {peer} |")
+    return "\n".join(lines)
+
+
+def _best_peer(row: Row) -> str:
+    """Return the ratio of max-gpt2 to the best other implementation, with its name; empty if there is none."""
+    peers = [name for name in row.figures if name not in (OURS, REFERENCE)]
+    if not peers:
+        return ""
+    best = max(peers, key=lambda name: row.ratio(name, OURS))
+    return f"{row.ratio(OURS, best):.2f} ({best})"
+
+
+def main() -> None:
+    """Update the table and the chart."""
+    rows, notes = read_json(LOG / "performance.json")
+    peer_rows, peer_notes = read_json(LOG / "peers.json")
+    page = DOCS / "performance.md"
+    page.write_text(updated(page.read_text(), summary(rows, notes, peer_rows, peer_notes)))
+    plot(DOCS / "performance.png", rows)
+
+
+if __name__ == "__main__":
+    main()

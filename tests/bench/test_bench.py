@@ -136,8 +136,9 @@ def test_pages_match_the_stored_measurements() -> None:
         assert (
             page.results(*page.read_json(summary.LOG / f"{name}.json"), {}) in (summary.LOG / f"{name}.md").read_text()
         )
-    both = [*page.read_json(summary.LOG / "performance.json"), *page.read_json(summary.LOG / "peers.json")]
-    assert summary.summary(*both) in (summary.DOCS / "performance.md").read_text()
+    rows, notes = page.read_json(summary.LOG / "performance.json")
+    peer_rows, peer_notes = page.read_json(summary.LOG / "peers.json")
+    assert summary.summary(rows, notes, peer_rows, peer_notes) in (summary.DOCS / "performance.md").read_text()
 
 
 def test_summary_names_the_best_peer() -> None:

@@ -211,14 +211,12 @@ def test_verify_exits_with_1_when_they_are_not_equal(
     assert "MAX and PyTorch are NOT equal" in outcome.out
 
 
-def test_verify_against_another_checkpoint_shows_where_they_part(
-    cli: Cli, tiny: Path, tiny_original: Path, tmp_path: Path
-) -> None:
+def test_verify_against_shows_the_first_divergence(cli: Cli, tiny: Path, tiny_original: Path, tmp_path: Path) -> None:
     bias, page = "transformer.h.2.attn.c_proj.bias", tmp_path / "out.html"
     edit_weights(tiny, lambda tensors: np.add.at(tensors[bias], 3, 0.5))
     outcome = cli("verify", "--model", tiny, "--against", tiny_original, "--report", page)
     assert outcome.code == 1
-    assert "The first place where they part: h.2.attn, by 5.0e-01 (relative" in outcome.out
+    assert "First divergence: h.2.attn, by 5.0e-01 (relative" in outcome.out
     assert re.search(r"h\.2 +│ 0\.0e\+00 │ 5\.0e-01\* │", outcome.out)
     assert re.search(r"h\.1 +│( +0\.0e\+00 │){6}", outcome.out)
     assert '<strong class="bad">h.2.attn</strong>' in page.read_text()
@@ -230,9 +228,9 @@ def test_a_difference_that_the_logits_do_not_show(cli: Cli, tiny: Path, tiny_ori
     edit_weights(tiny, lambda tensors: tensors.update({bias: tensors[bias] + np.float32(0.5)}))
     outcome = cli("verify", "--model", tiny, "--against", tiny_original)
     assert outcome.code == 1
-    assert "are NOT equal inside: their logits differ by at most" in outcome.out
+    assert "have different hidden states: their logits differ by at most" in outcome.out
     assert "(max_abs_diff < 1e-04)" in outcome.out
-    assert "The first place where they part: h.2.attn" in outcome.out
+    assert "First divergence: h.2.attn" in outcome.out
 
 
 def test_where_a_report_cannot_be_written_nothing_is_computed(cli: Cli, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import MaxGPT2Error
 from max_gpt2.generation import engine
-from max_gpt2.verify.models import MaxSide, Reference
+from max_gpt2.verify.models import MaxImplementation, TorchImplementation
 from tests.checkpoints import Tensors, edit_weights, write_tokenizer
 from tests.command_line import Cli, Outcome
 from tests.other_formats import NanoGPT, linear_state, nanogpt_content, write_gguf, write_llmc
@@ -123,7 +123,7 @@ def test_generate_hands_over_what_was_allowed(
 
 def verified(cli: Cli, monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint, *options: object) -> dict[str, object]:
     """Verify with PyTorch on both sides: it computes with the weights that MAX would have been given."""
-    monkeypatch.setattr(MaxSide, "compile", lambda *_, **__: Reference(checkpoint))
+    monkeypatch.setattr(MaxImplementation, "compile", lambda *_, **__: TorchImplementation(checkpoint))
     outcome = cli("verify", "--json", *options)
     assert outcome.code == 0, outcome.err
     return json.loads(outcome.out)
@@ -138,7 +138,7 @@ def test_verify_hands_over_what_was_allowed(
     assert facts["passed"] is True
     assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
     shown = cli("verify", *options).out
-    assert "PyTorch's side: transformers, with the weights as max-gpt2 read them." in shown
+    assert "PyTorch: transformers, with the weights loaded by max-gpt2." in shown
     assert "MAX and PyTorch are equal" in shown
     content = torch.load(nanogpt)
     content["model"]["transformer.ln_f.weight"][3] = torch.inf
@@ -150,7 +150,7 @@ def test_transformers_reads_the_folders_of_hugging_face_itself(
     cli: Cli, tiny: Path, tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny)
-    assert facts["reference"] == "transformers, which read the checkpoint itself"
+    assert facts["reference"] == "transformers, which loaded the checkpoint itself"
     torch.save(load_file(tiny / "model.safetensors"), tiny / "pytorch_model.bin")
     # A file is not a folder, which transformers would look through for better weights.
     facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny / "pytorch_model.bin", "--allow-pickle")
@@ -164,7 +164,7 @@ def test_transformers_reads_the_folders_of_hugging_face_itself(
     assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
     (tiny / "other.bin").rename(tiny / "pytorch_model.bin")
     facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny, "--allow-pickle")
-    assert facts["reference"] == "transformers, which read the checkpoint itself"
+    assert facts["reference"] == "transformers, which loaded the checkpoint itself"
 
 
 def test_the_example_reads_hugging_face_alone(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from max_gpt2.checkpoint import Checkpoint
-from max_gpt2.verify.models import Reference
+from max_gpt2.verify.models import TorchImplementation
 from tests.checkpoints import as_linear, reference_logits, reference_model
 from tests.other_formats import linear_layout
 from tests.zoo import ZOO, Fixture, broken
@@ -43,9 +43,9 @@ def check_loaded(checkpoint: Checkpoint, model: nn.Module, loads: Loads) -> None
     ids = question(checkpoint)
     expected = answer(model, ids)
     assert np.abs(expected).max() > 1
-    np.testing.assert_allclose(Reference(checkpoint).logits(ids)[:, -LAST:], expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(TorchImplementation(checkpoint).logits(ids)[:, -LAST:], expected, rtol=0, atol=1e-5)
     if loads.by_transformers:
-        np.testing.assert_array_equal(Reference(checkpoint.folder).logits(ids)[:, -LAST:], expected)
+        np.testing.assert_array_equal(TorchImplementation(checkpoint.folder).logits(ids)[:, -LAST:], expected)
 
 
 def test_the_page_has_every_row_and_no_other() -> None:

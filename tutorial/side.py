@@ -8,7 +8,7 @@ import numpy as np
 from max_gpt2._progress import COMPILING, Runner
 from max_gpt2.config import GPT2Config
 from max_gpt2.example import check_published
-from max_gpt2.verify import Answer
+from max_gpt2.verify import ModelOutputs
 from tutorial.mine import Parts
 
 CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
@@ -38,8 +38,8 @@ class MySide:
         """Return the table that was loaded: [vocab, n_embd]."""
         return self.table
 
-    def answer(self, tokens: list[int], max_new_tokens: int) -> Answer:
+    def compute(self, tokens: list[int], max_new_tokens: int) -> ModelOutputs:
         """Compute the logits of a prompt, and continue it greedily with the learner's own loop."""
         ids = np.array([tokens])
         written = self.generate_tokens(self.compiled, ids, max_new_tokens, do_sample=False)
-        return Answer({}, self.compiled(ids), written[0, len(tokens) :].tolist())
+        return ModelOutputs({}, self.compiled(ids), written[0, len(tokens) :].tolist())

@@ -61,10 +61,10 @@ def test_a_model_that_is_partly_the_learners(learner: Learner, tiny_original: Pa
     assert done.code == 0, done.err
     assert "Yours: step 1. From solutions/, for they have not passed yet: steps 2 to 14." in " ".join(done.err.split())
     facts = json.loads(done.out)
-    assert facts["sides"] == ["your model", "PyTorch"]
+    assert facts["implementations"] == ["your model", "PyTorch"]
     assert facts["passed"]
     assert facts["greedy_match"]
-    assert [place["place"] for place in facts["places"]] == ["wte", "logits"]
+    assert [probe["probe"] for probe in facts["probes"]] == ["wte", "logits"]
     assert "your model" in page.read_text()
     changed = learner.tutorial("progress")
     assert "changed since it passed" in changed.out

@@ -1,4 +1,4 @@
-"""Ten faults as they are really made, each planted in PyTorch's model, and the place where it has to be found."""
+"""Ten typical implementation faults to plant in PyTorch's model, each with the probe that must diverge first."""
 
 from collections.abc import Callable
 from typing import Any

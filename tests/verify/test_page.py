@@ -6,7 +6,7 @@ import pytest
 
 from max_gpt2.verify.compare import Difference, LogitsDifference
 from max_gpt2.verify.html import render
-from max_gpt2.verify.models import Prompt
+from max_gpt2.verify.prompts import Prompt
 from max_gpt2.verify.report import PromptResult, Report
 from tests.browser import look_at
 
@@ -25,7 +25,7 @@ def report(block: Difference = NEAR, logits: float = 1e-5) -> Report:
         greedy_tokens=2,
         greedy_match=False,
         text="Is 1 < 2 & so?",
-        texts=("Yes <script>alert(1)</script>", "No & <i>no</i>"),
+        continuations=("Yes <script>alert(1)</script>", "No & <i>no</i>"),
     )
     return Report("mine/<gpt2>", ("MAX", "PyTorch"), "transformers", NEAR, [result], {}, 1)
 
@@ -34,16 +34,16 @@ def page_of(one: Report) -> str:
     return render(one.to_json())
 
 
-def test_the_verdict_and_the_first_place() -> None:
+def test_page_shows_the_verdict_and_the_first_divergence() -> None:
     equal, apart = page_of(report()), page_of(report(FAR, logits=0.3))
     assert "MAX and PyTorch are equal." in equal
-    assert "first place" not in equal
+    assert "First divergence" not in equal
     assert "MAX and PyTorch are NOT equal." in apart
     assert '<strong class="bad">h.1.attn</strong>, by 5.0e-01' in apart
     assert apart.count("NOT equal</span>") == 3  # h.1.attn, and the logits in both tables
 
 
-def test_nothing_of_a_checkpoint_becomes_html() -> None:
+def test_page_escapes_text_from_checkpoints() -> None:
     page = page_of(report())
     assert "<script" not in page
     assert "<gpt2>" not in page
@@ -57,12 +57,12 @@ def test_nothing_of_a_checkpoint_becomes_html() -> None:
         assert text in page
 
 
-def test_the_page_needs_nothing_but_itself() -> None:
+def test_page_is_self_contained() -> None:
     assert not re.findall(r"https?:|//|\bsrc=|\bhref=|@import|url\(", page_of(report()))
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-30, 1e30, float("inf")])
-def test_any_difference_can_be_drawn(value: float) -> None:
+def test_plot_clamps_extreme_differences(value: float) -> None:
     page = page_of(report(Difference(value, value, 1.0)))
     spots = re.findall(r'c[xy]="(-?[\d.]+|\w+)"', page)
     assert len(spots) == 2 * 2 * 14  # x and y, of two differences, at wte, embeddings, 2 x 5 states, ln_f and logits
@@ -71,12 +71,13 @@ def test_any_difference_can_be_drawn(value: float) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1200])
-def test_a_browser_shows_it(width: int, tmp_path: Path) -> None:
+def test_page_fits_the_browser_window(width: int, tmp_path: Path) -> None:
     found: dict[str, Any] = look_at(
         page_of(report(FAR, logits=0.3)),
         width,
         """{heading: document.querySelector("h1").textContent, circles: document.querySelectorAll("circle").length,
-            red: document.querySelectorAll("circle.apart").length, rows: document.querySelectorAll("tbody tr").length,
+            red: document.querySelectorAll("circle.diverged").length,
+            rows: document.querySelectorAll("tbody tr").length,
             plot: document.querySelector("svg").getBoundingClientRect().height,
             needed: document.documentElement.scrollWidth, given: window.innerWidth,
             verdict: getComputedStyle(document.querySelector(".verdict")).color}""",

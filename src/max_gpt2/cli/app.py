@@ -30,7 +30,7 @@ from max_gpt2.cli.options import (
 from max_gpt2.errors import RequestError
 
 if TYPE_CHECKING:
-    from max_gpt2.verify.verify import MakeSide
+    from max_gpt2.verify.verify import MakeImplementation
 
 app = typer.Typer(
     help="GPT-2 on MAX: loads any pretrained checkpoint, proves it against PyTorch, and writes text.",
@@ -166,7 +166,7 @@ app.command()(cli_machine.warm)
 app.command()(cli_serve.serve)
 
 
-def _my_side(against: str | None) -> "MakeSide":
+def _my_side(against: str | None) -> "MakeImplementation":
     """Return what loads a checkpoint into the learner's model, and say on standard error which steps are theirs."""
     from max_gpt2.cli.console import stderr
     from max_gpt2.course import course

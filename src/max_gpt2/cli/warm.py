@@ -48,12 +48,12 @@ def warm(
     load_s, compile_s, verify_s = loaded.load_s, loaded.compile_s, None
     del loaded  # one copy of the weights at a time
     if verify:
-        from max_gpt2.verify.models import MaxSide
+        from max_gpt2.verify.models import MaxImplementation
 
         weights = run(
             "Loading the weights for verify", lambda: load_weights(opened.plan, allow_nonfinite=options.allow_nonfinite)
         )
         started = time.perf_counter()
-        MaxSide.compile(opened.config, weights, run, options.kernels)
+        MaxImplementation.compile(opened.config, weights, run, options.kernels)
         verify_s = time.perf_counter() - started
     return Warmed(load_s, compile_s, verify_s, folder, size_of(folder) - before if folder else 0)

@@ -1,16 +1,17 @@
-"""Prove that MAX computes what PyTorch computes, and show where two models part."""
+"""Check that MAX and PyTorch compute the same numbers, and locate the first divergence of two models."""
 
 from max_gpt2.verify.compare import Difference, LogitsDifference, compare, compare_logits, worst
 from max_gpt2.verify.html import render
-from max_gpt2.verify.models import Answer, make_prompts, quiet_transformers
-from max_gpt2.verify.report import Place, PromptResult, Report
+from max_gpt2.verify.models import ModelOutputs, quiet_transformers
+from max_gpt2.verify.prompts import make_prompts
+from max_gpt2.verify.report import Probe, PromptResult, Report
 from max_gpt2.verify.verify import verify
 
 __all__ = [
-    "Answer",
     "Difference",
     "LogitsDifference",
-    "Place",
+    "ModelOutputs",
+    "Probe",
     "PromptResult",
     "Report",
     "compare",

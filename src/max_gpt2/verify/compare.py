@@ -1,19 +1,19 @@
-"""How far two arrays of numbers are apart, and when that is equal."""
+"""Measure the difference of two arrays, and decide whether it is within tolerance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-#: Two float32 implementations that add up in another order differ by a few units in the last place: where numbers are
-#: about 10 that is 1e-5. Arrays with larger numbers are held to the same number of digits instead.
+#: Two float32 implementations that sum in different orders differ by a few units in the last place, about 1e-5 for
+#: values near 10. Arrays with larger values are compared relative to their largest value instead.
 ABSOLUTE = 1e-4
 RELATIVE = 1e-5
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of two arrays: the largest one, also as a part of the reference's largest absolute value."""
+    """The largest difference of two arrays, absolute and relative to the reference's largest absolute value."""
 
     max_abs_diff: float
     max_rel_diff: float
@@ -21,12 +21,12 @@ class Difference:
 
     @property
     def equal(self) -> bool:
-        """Whether the difference is rounding."""
+        """Whether the difference is within tolerance."""
         return self.max_abs_diff < ABSOLUTE or self.max_rel_diff < RELATIVE
 
     @property
     def criterion(self) -> str:
-        """The bound that the difference keeps, or the two that it breaks."""
+        """The tolerance that holds, or both when neither holds."""
         if self.max_abs_diff < ABSOLUTE:
             return f"max_abs_diff < {ABSOLUTE:.0e}"
         if self.max_rel_diff < RELATIVE:
@@ -38,7 +38,7 @@ class Difference:
 class LogitsDifference(Difference):
     """The difference of two arrays of logits, over all positions and tokens.
 
-    `argmax_agreement` is the share of positions, 0 to 1, at which both find the same token likeliest.
+    `argmax_agreement` is the fraction of positions (0 to 1) at which both have the same argmax.
     """
 
     positions: int
@@ -46,12 +46,12 @@ class LogitsDifference(Difference):
 
 
 def compare(ours: np.ndarray, reference: np.ndarray) -> Difference:
-    """Compare arrays of one shape; anything that is not finite on one side counts as infinitely far apart."""
-    with np.errstate(invalid="ignore"):  # inf - inf is nan, which is dealt with below
+    """Compare two arrays of the same shape; a NaN or infinite value in either makes the difference infinite."""
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, handled below
         difference = np.abs(ours - reference)
     largest = float(np.abs(reference).max())
-    apart = float(difference.max()) if np.isfinite(difference).all() else float("inf")
-    return Difference(apart, apart / largest if largest > 0 else apart, largest)
+    max_abs = float(difference.max()) if np.isfinite(difference).all() else float("inf")
+    return Difference(max_abs, max_abs / largest if largest > 0 else max_abs, largest)
 
 
 def compare_logits(ours: np.ndarray, reference: np.ndarray) -> LogitsDifference:
@@ -67,10 +67,10 @@ def compare_logits(ours: np.ndarray, reference: np.ndarray) -> LogitsDifference:
 
 
 def worst(differences: Sequence[Difference]) -> Difference:
-    """Return the difference that came closest to failing, or failed by the most."""
+    """Return the largest failing difference, or the largest one when none fails."""
     return max(differences, key=lambda one: (not one.equal, one.max_abs_diff))
 
 
 def agreement(differences: Sequence[LogitsDifference]) -> float:
-    """Return `argmax_agreement` over the positions of all."""
+    """Return `argmax_agreement` over the positions of all prompts."""
     return sum(one.argmax_agreement * one.positions for one in differences) / sum(one.positions for one in differences)

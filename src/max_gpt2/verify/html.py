@@ -1,4 +1,4 @@
-"""A verification as one HTML page that needs nothing but itself."""
+"""Render a verification report as one self-contained HTML page."""
 
 import math
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from max_gpt2.verify.compare import ABSOLUTE, RELATIVE
 
 _WIDTH, _HEIGHT = 960, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 12, 40
-_SMALLEST, _LARGEST = -10, 4  # powers of ten; what is beyond is drawn at the edge
+_SMALLEST, _LARGEST = -10, 4  # powers of ten; values outside are clamped to the edge
 _MOST_LABELS = 12
 
 
 @dataclass(frozen=True)
 class Point:
-    """One place: its name, its two differences, and whether they are within tolerance."""
+    """A probe in the plot: its name, its differences, and whether they are within tolerance."""
 
     name: str
     absolute: float
@@ -25,7 +25,7 @@ class Point:
 
 
 def draw(points: Sequence[Point], tolerance: float) -> str:
-    """Return the SVG: both differences over the places, on a logarithmic scale, with a line at `tolerance`."""
+    """Return an SVG of both differences per probe, on a logarithmic scale, with a line at `tolerance`."""
     values = [value for point in points for value in (point.absolute, point.relative)]
     low, high = _range([*values, tolerance])
     parts = [_grid(low, high), _labels(points), _tolerance(tolerance, low, high)]
@@ -33,13 +33,13 @@ def draw(points: Sequence[Point], tolerance: float) -> str:
         spots = [(_x(at, len(points)), _y(getattr(point, kind), low, high)) for at, point in enumerate(points)]
         parts.append(f'<polyline class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in spots)}"/>')
         parts += [_spot(kind, point, x, y) for point, (x, y) in zip(points, spots, strict=True)]
-    label = "The difference at each place of the model, in the order of computation"
+    label = "The difference at each probe, in the order of computation"
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
 def _spot(kind: str, point: Point, x: float, y: float) -> str:
     about = f"{escape(point.name)}: {kind} difference {getattr(point, kind):.1e}"
-    mark = "" if point.equal else " apart"
+    mark = "" if point.equal else " diverged"
     return f'<circle class="{kind}{mark}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{about}</title></circle>'
 
 
@@ -69,7 +69,7 @@ def _grid(low: int, high: int) -> str:
 
 
 def _labels(points: Sequence[Point]) -> str:
-    """Name the first place, some of the blocks, and the last."""
+    """Label the first probe, some of the blocks, and the last probe."""
     blocks = [at for at, point in enumerate(points) if point.name.startswith("h.") and point.name.count(".") == 1]
     step = max(1, math.ceil(len(blocks) / _MOST_LABELS))
     shown = [0, *blocks[step - 1 :: step], len(points) - 1]
@@ -109,7 +109,7 @@ svg text { fill: var(--soft); } svg .grid { stroke: var(--line); } svg polyline 
 svg .tolerance { stroke: var(--bad); stroke-dasharray: 5 4; } svg text.tolerance { stroke: none; fill: var(--bad); }
 polyline.absolute { stroke: var(--first); } polyline.relative { stroke: var(--second); }
 circle.absolute, .key.absolute { fill: var(--first); color: var(--first); }
-circle.relative, .key.relative { fill: var(--second); color: var(--second); } circle.apart { fill: var(--bad); }
+circle.relative, .key.relative { fill: var(--second); color: var(--second); } circle.diverged { fill: var(--bad); }
 .texts { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: .75rem; margin-top: .5rem; }
 .texts > div { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem; }
 .written { white-space: pre-wrap; }
@@ -117,13 +117,13 @@ circle.relative, .key.relative { fill: var(--second); color: var(--second); } ci
 _SHOWN = 400  # characters of a prompt
 
 
-def render(facts: dict[str, Any]) -> str:
-    """Return the page for what `Report.to_json` gives: verdict, plot, tables, and both texts."""
-    ours, theirs = (escape(side) for side in facts["sides"])
-    title = f"{escape(facts['model'])}: {ours} and {theirs}"
+def render(report: dict[str, Any]) -> str:
+    """Return the page for the dictionary of `Report.to_json`: verdict, plot, tables, and both continuations."""
+    ours, theirs = (escape(name) for name in report["implementations"])
+    title = f"{escape(report['model'])}: {ours} and {theirs}"
     points = [
-        Point(place["place"], place["max_abs_diff"], place["max_rel_diff"], place["passed"])
-        for place in facts["places"]
+        Point(probe["probe"], probe["max_abs_diff"], probe["max_rel_diff"], probe["passed"])
+        for probe in report["probes"]
     ]
     return "\n".join(
         [
@@ -131,53 +131,53 @@ def render(facts: dict[str, Any]) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
             f"<h1>{title}</h1>",
-            *_verdict(facts),
-            "<h2>Difference over the layers</h2>",
+            *_verdict(report),
+            "<h2>Difference by layer</h2>",
             f'<div class="wide">{draw(points, ABSOLUTE)}</div>',
             '<p class="soft"><span class="key absolute">●</span> largest absolute difference '
-            '<span class="key relative">●</span> the same as a part of the largest value. Equal is an absolute '
+            '<span class="key relative">●</span> relative to the largest value. Equal means an absolute '
             f"difference below {ABSOLUTE:.0e}, or a relative one below {RELATIVE:.0e}.</p>",
-            "<h2>Prompts: the logits</h2>",
-            _prompts(facts["prompts"]),
-            "<h2>What both write after each prompt, greedily</h2>",
-            *(_texts(prompt, (ours, theirs)) for prompt in facts["prompts"]),
-            "<h2>Every hidden state, on the prompt where it is the worst</h2>",
-            _places(facts["places"]),
+            "<h2>Logits by prompt</h2>",
+            _prompts(report["prompts"]),
+            "<h2>Greedy continuations</h2>",
+            *(_continuations(prompt, (ours, theirs)) for prompt in report["prompts"]),
+            "<h2>Hidden states (worst prompt for each)</h2>",
+            _probes(report["probes"]),
             "</body>\n</html>\n",
         ]
     )
 
 
-def _verdict(facts: dict[str, Any]) -> list[str]:
-    ours, theirs = (escape(side) for side in facts["sides"])
-    largest = f"Their logits differ by at most {_number(facts['max_abs_diff'])} ({escape(facts['criterion'])})."
+def _verdict(report: dict[str, Any]) -> list[str]:
+    ours, theirs = (escape(name) for name in report["implementations"])
+    largest = f"Their logits differ by at most {_number(report['max_abs_diff'])} ({escape(report['criterion'])})."
     lines = [
         f'<p class="verdict good">{ours} and {theirs} are equal.</p>'
-        if facts["passed"]
+        if report["passed"]
         else f'<p class="verdict bad">{ours} and {theirs} are NOT equal.</p>',
-        f"<p>{largest} They find the same token likeliest at {facts['argmax_agreement']:.2%} of the positions.</p>",
+        f"<p>{largest} They have the same argmax at {report['argmax_agreement']:.2%} of the positions.</p>",
     ]
-    if first := facts["first_difference"]:
+    if first := report["first_divergence"]:
         lines.append(
-            f'<p>The first place where they part: <strong class="bad">{escape(first["place"])}</strong>, by '
+            f'<p>First divergence: <strong class="bad">{escape(first["probe"])}</strong>, by '
             f"{_number(first['max_abs_diff'])}, on the prompt “{escape(first['prompt'])}”.</p>"
         )
-    return [*lines, f'<p class="soft">{theirs}: {escape(facts["reference"])}.</p>']
+    return [*lines, f'<p class="soft">{theirs}: {escape(report["reference"])}.</p>']
 
 
-def _places(places: Sequence[dict[str, Any]]) -> str:
+def _probes(probes: Sequence[dict[str, Any]]) -> str:
     rows = [
         [
-            place["place"],
-            _number(place["max_abs_diff"]),
-            _number(place["max_rel_diff"]),
-            f"{place['largest']:.4g}",
-            place["prompt"],
-            _word(place["passed"]),
+            probe["probe"],
+            _number(probe["max_abs_diff"]),
+            _number(probe["max_rel_diff"]),
+            f"{probe['largest']:.4g}",
+            probe["prompt"],
+            _word(probe["passed"]),
         ]
-        for place in places
+        for probe in probes
     ]
-    return _table(["place", "largest difference", "relative", "largest value", "prompt", ""], rows)
+    return _table(["probe", "largest difference", "relative", "largest value", "prompt", ""], rows)
 
 
 def _prompts(prompts: Sequence[dict[str, Any]]) -> str:
@@ -195,14 +195,14 @@ def _prompts(prompts: Sequence[dict[str, Any]]) -> str:
     return _table(["prompt", "tokens", "largest difference", "relative", "same argmax", ""], rows)
 
 
-def _texts(prompt: dict[str, Any], sides: tuple[str, str]) -> str:
+def _continuations(prompt: dict[str, Any], names: tuple[str, str]) -> str:
     shown = prompt["text"][:_SHOWN] + ("…" if len(prompt["text"]) > _SHOWN else "")
     name = f"<strong>{escape(prompt['name'])}</strong>"
     if not prompt["greedy_tokens"]:
-        return f'<p>{name}: <span class="soft">it leaves no room to write.</span></p>'
+        return f'<p>{name}: <span class="soft">the prompt fills the context, so there is no continuation.</span></p>'
     cells = [
-        f'<div><div class="soft">{side}</div><div class="written">{escape(text)}</div></div>'
-        for side, text in zip(sides, prompt["texts"], strict=True)
+        f'<div><div class="soft">{implementation}</div><div class="written">{escape(text)}</div></div>'
+        for implementation, text in zip(names, prompt["continuations"], strict=True)
     ]
     return (
         f"<p>{name} ({_word(prompt['greedy_match'], 'the same', 'not the same')}): "
@@ -212,7 +212,7 @@ def _texts(prompt: dict[str, Any], sides: tuple[str, str]) -> str:
 
 def _table(names: list[str], rows: list[list[str]]) -> str:
     head = "".join(f"<th>{name}</th>" for name in names)
-    # The cells of the last column are made here; all others are text.
+    # The last column contains HTML that this module generated; every other cell is escaped.
     body = "".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row[:-1])}<td>{row[-1]}</td></tr>" for row in rows
     )

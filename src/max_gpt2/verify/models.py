@@ -1,4 +1,4 @@
-"""PyTorch's side: `GPT2LMHeadModel` of transformers, in float32 on the CPU."""
+"""The implementations that are compared: this package's graph in MAX, and transformers' model in PyTorch."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,18 +16,20 @@ from max_gpt2.errors import MissingExtraError
 from max_gpt2.model import CompiledModel, Kernels, state_names
 from max_gpt2.model.compile import TracedModel, trace_model
 from max_gpt2.model.compile_cache import ready_model
-from max_gpt2.tokenizer import GPT2Tokenizer
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one side computes for a prompt of seq tokens.
+class ModelOutputs:
+    """The outputs of one implementation for a prompt of seq tokens.
 
-    `states` are the hidden states by the names of `max_gpt2.model.state_names`, each [1, seq, n_embd]; `logits` are
-    [1, seq, vocab]; `continuation` is what it writes greedily after the prompt.
+    Attributes:
+        states: The hidden states, each [1, seq, n_embd], by the names of `max_gpt2.model.state_names`.
+        logits: [1, seq, vocab].
+        continuation: The token ids generated greedily after the prompt.
+
     """
 
     states: dict[str, np.ndarray]
@@ -36,59 +38,31 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What one side computes: its rows of `wte` [vocab, n_embd], and an answer to each prompt."""
+class PromptSetOutputs:
+    """The outputs of one implementation: its token embeddings `wte` [vocab, n_embd], and one entry per prompt."""
 
     wte: np.ndarray
-    prompts: list[Answer]
+    prompts: list[ModelOutputs]
 
 
-class Side(Protocol):
-    """A model that can be asked."""
+class Implementation(Protocol):
+    """A model to compare: it returns its embeddings, and its outputs for a prompt."""
 
     def wte(self) -> np.ndarray:
-        """Return what is looked up for every id: [vocab, n_embd]."""
+        """Return the token embedding of every id: [vocab, n_embd]."""
         ...
 
-    def answer(self, tokens: list[int], max_new_tokens: int) -> Answer:
-        """Compute everything for a prompt and continue it greedily by `max_new_tokens`."""
+    def compute(self, tokens: list[int], max_new_tokens: int) -> ModelOutputs:
+        """Compute hidden states and logits for a prompt, and continue it greedily by `max_new_tokens`."""
         ...
 
 
-SENTENCE = "It was the best of times, it was the worst of times, and nobody could tell which."
-EMOJI = "Good morning 🌍! Ça va? 你好, мир… 🙂🙃"
+COMPILING_STATES = "Compiling a second graph, with the hidden states as outputs (takes as long again)"
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """A prompt and its ids, at most `n_positions` of them."""
-
-    name: str
-    tokens: list[int]
-
-
-def make_prompts(tokenizer: GPT2Tokenizer, n_positions: int, vocab_size: int) -> list[Prompt]:
-    """Return four prompts: one token, a sentence, one with emoji, and one that fills the context.
-
-    The last goes on with ids from everywhere in the vocabulary, so that it looks at many rows of `wte`.
-    """
-    sentence, emoji = tokenizer.encode(SENTENCE), tokenizer.encode(EMOJI)
-    everywhere = [vocab_size * step // n_positions for step in range(n_positions)]
-    everything = {
-        "one token": sentence[:1],
-        "a sentence": sentence,
-        "with emoji": emoji,
-        "the full context": sentence + emoji + everywhere,
-    }
-    return [Prompt(name, ids[:n_positions]) for name, ids in everything.items()]
-
-
-LOOKING_INSIDE = "Compiling once more, with the hidden states as outputs (as long again)"
-
-
-@dataclass(frozen=True)
-class MaxSide:
-    """A checkpoint in MAX. The logits are those of the very graph that writes texts."""
+class MaxImplementation:
+    """A checkpoint in MAX. Its logits come from the same graph that generates text."""
 
     compiled: CompiledModel
     traced: TracedModel
@@ -96,44 +70,44 @@ class MaxSide:
     @classmethod
     def compile(
         cls, config: GPT2Config, state_dict: Mapping[str, np.ndarray], run: Runner, kernels: Kernels = "mojo"
-    ) -> "MaxSide":
-        """Compile both."""
+    ) -> "MaxImplementation":
+        """Compile the generation graph and the graph with hidden states."""
         compiled = run(COMPILING, lambda: ready_model(config, state_dict, kernels))
-        return cls(compiled, run(LOOKING_INSIDE, lambda: trace_model(config, state_dict, kernels)))
+        return cls(compiled, run(COMPILING_STATES, lambda: trace_model(config, state_dict, kernels)))
 
     def wte(self) -> np.ndarray:
-        """Return what is looked up for every id: [vocab, n_embd]."""
+        """Return the token embedding of every id: [vocab, n_embd]."""
         return self.traced.wte()
 
-    def answer(self, tokens: list[int], max_new_tokens: int) -> Answer:
-        """Compute everything for a prompt and continue it greedily."""
+    def compute(self, tokens: list[int], max_new_tokens: int) -> ModelOutputs:
+        """Compute hidden states and logits for a prompt, and continue it greedily."""
         states = {name: state[np.newaxis] for name, state in self.traced.states(tokens).items()}
-        return Answer(states, self.compiled.logits(np.array([tokens])), self._greedy(tokens, max_new_tokens))
+        return ModelOutputs(states, self.compiled.logits(np.array([tokens])), self._greedy(tokens, max_new_tokens))
 
     def _greedy(self, tokens: list[int], max_new_tokens: int) -> list[int]:
         session = self.compiled.session(1, len(tokens) + max_new_tokens)
-        written: list[int] = []
+        generated: list[int] = []
         new = tokens
-        while len(written) < max_new_tokens:
+        while len(generated) < max_new_tokens:
             (logits,) = session.extend({0: new})
             new = [int(logits[-1].argmax())]
-            written += new
-        return written
+            generated += new
+        return generated
 
 
 def quiet_transformers() -> None:
-    """Keep transformers from drawing progress bars and from giving advice: what is wrong, max-gpt2 says itself."""
+    """Silence the progress bars and the advice of transformers; max-gpt2 reports problems itself."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
 
-class Reference:
-    """A checkpoint in transformers' model."""
+class TorchImplementation:
+    """A checkpoint in transformers' `GPT2LMHeadModel`, in float32 on the CPU: the reference."""
 
     def __init__(self, checkpoint: Path | Checkpoint) -> None:
-        """Let transformers load a folder in its own way, or hand it the weights of a format that it does not read.
+        """Let transformers load a folder by itself, or pass it the weights of a format that it cannot read.
 
         Raises MissingExtraError without PyTorch and transformers.
         """
@@ -149,7 +123,7 @@ class Reference:
             self._model = transformers.GPT2LMHeadModel.from_pretrained(checkpoint, dtype=torch.float32).eval()
         else:
             self._model = _model_with(checkpoint)
-        # A checkpoint's own settings, such as a repetition penalty, would go on acting where ours are silent.
+        # Generation defaults stored in a checkpoint, such as a repetition penalty, would change the greedy output.
         self._model.generation_config = transformers.GenerationConfig()
 
     def logits(self, input_ids: np.ndarray) -> np.ndarray:
@@ -160,46 +134,46 @@ class Reference:
             return self._model(torch.from_numpy(input_ids)).logits.numpy()
 
     def wte(self) -> np.ndarray:
-        """Return what is looked up for every id: [vocab, n_embd]."""
+        """Return the token embedding of every id: [vocab, n_embd]."""
         import torch
 
         with torch.no_grad():
             return self._model.transformer.wte(torch.arange(self._model.config.vocab_size)).numpy()
 
-    def answer(self, tokens: list[int], max_new_tokens: int) -> Answer:
-        """Compute everything for a prompt, and continue it as transformers' `generate` does; nothing ends it early."""
+    def compute(self, tokens: list[int], max_new_tokens: int) -> ModelOutputs:
+        """Compute hidden states and logits, and continue with transformers' `generate`, ignoring stop tokens."""
         states: dict[str, np.ndarray] = {}
-        with self._recording(states):
+        with self._record_states(states):
             logits = self.logits(np.array([tokens]))
-        return Answer(states, logits, self._greedy(tokens, max_new_tokens) if max_new_tokens else [])
+        return ModelOutputs(states, logits, self._greedy(tokens, max_new_tokens) if max_new_tokens else [])
 
     @contextmanager
-    def _recording(self, states: dict[str, np.ndarray]) -> Iterator[None]:
-        """Keep what each part of the model puts out, by our names of the hidden states."""
+    def _record_states(self, states: dict[str, np.ndarray]) -> Iterator[None]:
+        """Record the output of each submodule under this package's name for that hidden state."""
         transformer = self._model.transformer
 
-        def keep(name: str, _module: object, _inputs: object, output: Any) -> None:
+        def record(name: str, _module: object, _inputs: object, output: Any) -> None:
             states[name] = (output[0] if isinstance(output, tuple) else output).numpy()
 
         with ExitStack() as hooks:
             for name in state_names(self._model.config.n_layer):
                 # Dropout does nothing in eval mode; its output is the sum of the two embeddings.
                 module = transformer.get_submodule("drop" if name == "embeddings" else name)
-                hooks.callback(module.register_forward_hook(partial(keep, name)).remove)
+                hooks.callback(module.register_forward_hook(partial(record, name)).remove)
             yield
 
     def _greedy(self, tokens: list[int], max_new_tokens: int) -> list[int]:
         import torch
         from transformers import GenerationConfig
 
-        greedily = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=None, pad_token_id=0)
+        greedy = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=None, pad_token_id=0)
         ids = torch.tensor([tokens])
-        rows = self._model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=greedily)
+        rows = self._model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=greedy)
         return rows[0, len(tokens) :].tolist()
 
 
 def _model_with(checkpoint: Checkpoint) -> "GPT2LMHeadModel":
-    """Return transformers' model with the weights that max-gpt2 read."""
+    """Return transformers' model with the weights that max-gpt2 loaded."""
     import torch
     import transformers
 

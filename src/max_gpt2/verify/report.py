@@ -1,18 +1,18 @@
-"""What a verification found."""
+"""The result of a verification."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from max_gpt2.verify.compare import Difference, LogitsDifference, agreement, worst
-from max_gpt2.verify.models import Prompt
+from max_gpt2.verify.prompts import Prompt
 
 WTE, LOGITS = "wte", "logits"
 
 
 @dataclass(frozen=True)
 class PromptResult:
-    """One prompt: the differences of its hidden states, by name, and of its logits, and what both wrote after it."""
+    """The result for one prompt: differences of hidden states by name and of logits, and both continuations."""
 
     prompt: Prompt
     states: dict[str, Difference]
@@ -20,12 +20,12 @@ class PromptResult:
     greedy_tokens: int
     greedy_match: bool
     text: str
-    texts: tuple[str, str]
+    continuations: tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Place:
-    """A hidden state, or the logits: the difference of the prompt on which it is the worst."""
+class Probe:
+    """A compared tensor (`wte`, a hidden state or the logits), with its worst difference and the prompt it is from."""
 
     name: str
     prompt: str
@@ -34,14 +34,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Report:
-    """What a verification found. Times are in seconds; the memory is the peak of this process.
+    """The result of a verification. Times are in seconds; the memory is the peak of this process.
 
-    `sides` are the names of the two that were compared, such as MAX and PyTorch; `reference` says what the second is.
-    `wte` is the difference of all rows of the token embeddings, most of which no prompt looks up.
+    `implementations` names the two that were compared, such as MAX and PyTorch; `reference` describes the second one.
+    `wte` is the difference over all rows of the token embeddings, most of which no prompt uses.
     """
 
     model: str
-    sides: tuple[str, str]
+    implementations: tuple[str, str]
     reference: str
     wte: Difference
     results: Sequence[PromptResult]
@@ -50,35 +50,35 @@ class Report:
 
     @property
     def logits(self) -> list[LogitsDifference]:
-        """The difference of each prompt's logits."""
+        """The logits difference of each prompt."""
         return [result.logits for result in self.results]
 
     @property
-    def places(self) -> list[Place]:
+    def probes(self) -> list[Probe]:
         """`wte`, all hidden states in the order in which they are computed, and the logits."""
         rows = [{**result.states, LOGITS: result.logits} for result in self.results]
-        return [Place(WTE, "every id", self.wte), *(self._place(name, [row[name] for row in rows]) for name in rows[0])]
+        return [Probe(WTE, "every id", self.wte), *(self._probe(name, [row[name] for row in rows]) for name in rows[0])]
 
-    def _place(self, name: str, differences: list[Difference]) -> Place:
+    def _probe(self, name: str, differences: list[Difference]) -> Probe:
         most = worst(differences)
-        return Place(name, self.results[differences.index(most)].prompt.name, most)
+        return Probe(name, self.results[differences.index(most)].prompt.name, most)
 
     @property
-    def first_difference(self) -> Place | None:
-        """The first place at which the two sides part by more than rounding."""
-        return next((place for place in self.places if not place.difference.equal), None)
+    def first_divergence(self) -> Probe | None:
+        """The first probe, in order of computation, whose difference is beyond tolerance; None if all are equal."""
+        return next((probe for probe in self.probes if not probe.difference.equal), None)
 
     @property
     def passed(self) -> bool:
-        """Whether the two are equal everywhere on every prompt."""
-        return self.first_difference is None
+        """Whether every probe is equal within tolerance on every prompt."""
+        return self.first_divergence is None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        first = self.first_difference
+        first = self.first_divergence
         return {
             "model": self.model,
-            "sides": list(self.sides),
+            "implementations": list(self.implementations),
             "reference": self.reference,
             "passed": self.passed,
             "criterion": worst(self.logits).criterion,
@@ -86,18 +86,18 @@ class Report:
             "max_rel_diff": max(one.max_rel_diff for one in self.logits),
             "argmax_agreement": agreement(self.logits),
             "greedy_match": all(result.greedy_match for result in self.results),
-            "first_difference": first and _place_facts(first),
-            "places": [_place_facts(place) for place in self.places],
+            "first_divergence": first and _probe_json(first),
+            "probes": [_probe_json(probe) for probe in self.probes],
             "prompts": [
                 {
                     "name": result.prompt.name,
                     "tokens": len(result.prompt.tokens),
-                    **_facts(result.logits),
+                    **_difference_json(result.logits),
                     "greedy_tokens": result.greedy_tokens,
                     "greedy_match": result.greedy_match,
                     "text": result.text,
-                    "texts": list(result.texts),
-                    "places": [{"place": name, **_facts(one)} for name, one in result.states.items()],
+                    "continuations": list(result.continuations),
+                    "probes": [{"probe": name, **_difference_json(one)} for name, one in result.states.items()],
                 }
                 for result in self.results
             ],
@@ -106,9 +106,9 @@ class Report:
         }
 
 
-def _place_facts(place: Place) -> dict[str, Any]:
-    return {"place": place.name, "prompt": place.prompt, **_facts(place.difference)}
+def _probe_json(probe: Probe) -> dict[str, Any]:
+    return {"probe": probe.name, "prompt": probe.prompt, **_difference_json(probe.difference)}
 
 
-def _facts(difference: Difference) -> dict[str, Any]:
+def _difference_json(difference: Difference) -> dict[str, Any]:
     return {**asdict(difference), "passed": difference.equal, "criterion": difference.criterion}

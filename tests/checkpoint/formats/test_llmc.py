@@ -7,7 +7,7 @@ import torch
 
 from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import CheckpointError, MaxGPT2Error, TokenizerError
-from max_gpt2.verify.models import Reference
+from max_gpt2.verify.models import TorchImplementation
 from tests.checkpoints import (
     Tensors,
     as_linear,
@@ -47,7 +47,9 @@ def test_it_is_what_transformers_computes(file: Path, weights: Tensors) -> None:
     assert_same(as_linear(checkpoint.state_dict), weights, atol=0)
     assert_same(checkpoint.state_dict, conv1d_weights(model))
     ids = random_ids(2, 67)
-    np.testing.assert_allclose(Reference(checkpoint).logits(ids), reference_logits(model, ids), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        TorchImplementation(checkpoint).logits(ids), reference_logits(model, ids), rtol=0, atol=1e-5
+    )
     plan = checkpoint.plan
     assert (plan.format, plan.head, plan.upcast) == ("llm.c", "tied", [])
     assert len(plan.transposed) == 12

@@ -7,7 +7,7 @@ import torch
 
 from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import CheckpointError, MaxGPT2Error, TokenizerError
-from max_gpt2.verify.models import Reference
+from max_gpt2.verify.models import TorchImplementation
 from tests.checkpoints import as_linear, random_ids, write_tokenizer
 from tests.other_formats import NanoGPT, nanogpt_content
 
@@ -40,7 +40,7 @@ def test_it_is_the_model_that_nanogpt_computes(folder: Path, bias: bool, prefix:
     ids = random_ids(2, 67)
     with torch.no_grad():
         expected = model(torch.from_numpy(ids)).numpy()
-    np.testing.assert_allclose(Reference(checkpoint).logits(ids), expected, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(TorchImplementation(checkpoint).logits(ids), expected, rtol=0, atol=2e-5)
     assert np.abs(expected).max() > 1
     assert checkpoint.plan.format == "nanoGPT"
     assert len(checkpoint.plan.transposed) == 12

@@ -115,7 +115,7 @@ def test_generate_hands_over_what_was_allowed(
     def stop(_config: GPT2Config, weights: Tensors, _kernels: str) -> None:
         raise ReachedError(f"{np.isnan(weights['transformer.ln_f.weight']).sum()} of {len(weights)}")
 
-    monkeypatch.setattr(engine, "ready_model", stop)
+    monkeypatch.setattr(engine, "load_or_compile", stop)
     options = ["The dog", "--max-new-tokens", 3, "--model", nanogpt, "--tokenizer", tiny_original, "--allow-pickle"]
     assert "1 values that are NaN" in refused(cli("generate", *options))
     assert "error: 1 of 41" in refused(cli("generate", *options, "--allow-nonfinite"))

@@ -59,9 +59,9 @@ def calls(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Calls:
 
         return compile_
 
-    monkeypatch.setattr(engine, "ready_model", compiler("generate"))
-    monkeypatch.setattr(models, "ready_model", compiler("verify"))
-    monkeypatch.setattr(models, "trace_model", compiler("look inside"))
+    monkeypatch.setattr(engine, "load_or_compile", compiler("generate"))
+    monkeypatch.setattr(models, "load_or_compile", compiler("verify"))
+    monkeypatch.setattr(models, "compile_hidden_states", compiler("look inside"))
     return made
 
 
@@ -111,6 +111,6 @@ def test_an_error_of_the_compiler_is_not_swallowed(
     def fail(*_arguments: object) -> None:
         raise MaxGPT2Error("enough")
 
-    monkeypatch.setattr(engine, "ready_model", fail)
+    monkeypatch.setattr(engine, "load_or_compile", fail)
     assert refused(cli("warm", "--model", tiny_original)).endswith("error: enough\n")
     assert list(cache.iterdir()) == []

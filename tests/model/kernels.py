@@ -10,10 +10,10 @@ from max.experimental.nn import Module
 from max.experimental.tensor import Tensor
 from max.graph import BufferType, DeviceRef, TensorType
 
-from max_gpt2.config import Activation, GPT2Config
-from max_gpt2.model.batch import Kernels, cache_types, ids_type
-from max_gpt2.model.compile import compile_for_cpu
-from max_gpt2.model.ops import Operations, operations
+from max_gpt2.config import Activation, GPT2Config, Kernels
+from max_gpt2.model.batch import cache_types, int64_type
+from max_gpt2.model.compile import compile_for_cpu, make_ops
+from max_gpt2.model.ops import Ops
 from max_gpt2.model.transformer import Block
 
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
@@ -22,7 +22,7 @@ ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 class Layers(Module[..., tuple[Tensor, ...]]):
     """Every operation but the attention, each on inputs of its own."""
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Ops) -> None:
         self.operations = operations
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
@@ -54,7 +54,7 @@ class CompiledLayers:
         floats = [["tokens", "in"], ["in", "out"], ["out"]]
         types = [TensorType(DType.float32, shape, device=CPU()) for shape in floats]
         types += [TensorType(DType.int64, ["ids"], device=CPU())] * 2
-        chosen = operations(kernels)
+        chosen = make_ops(kernels)
         self.run = compile_for_cpu(lambda: Layers(chosen), types, {}, chosen)
 
     def __call__(self, *inputs: np.ndarray) -> Found:
@@ -65,9 +65,9 @@ class CompiledLayers:
 class Attention(Module[..., Tensor]):
     """Our own attention; that of MAX goes with the whole model only."""
 
-    def forward(self, qkv: Tensor, layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
+    def forward(self, qkv: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor) -> Tensor:
         """[tokens, 3 * n_embd] -> [tokens, n_embd]."""
-        return operations("mojo").attention(qkv, layer, scale, *texts)
+        return make_ops("mojo").attention(qkv, layer, scale, *cache)
 
 
 class CompiledAttention:
@@ -84,7 +84,7 @@ class CompiledAttention:
             TensorType(DType.int64, [], device=CPU()),
             TensorType(DType.float32, [], device=CPU()),
         ]
-        self.run = compile_for_cpu(Attention, [*first, *numbers, *buffers], {}, operations("mojo"))
+        self.run = compile_for_cpu(Attention, [*first, *numbers, *buffers], {}, make_ops("mojo"))
 
     def __call__(self, *inputs: np.ndarray) -> np.ndarray:
         return self.run.execute_raw(*map(Buffer.from_numpy, inputs))[0].to_numpy()
@@ -94,11 +94,11 @@ class TwoWays(Module[..., tuple[Tensor, ...]]):
     """A block in one go, as texts are written, and the same part by part, as `verify` looks at it."""
 
     def __init__(self, config: GPT2Config) -> None:
-        self.block = Block(config, operations("mojo"))
+        self.block = Block(config, make_ops("mojo"))
 
-    def forward(self, x: Tensor, kept: Tensor, *attending: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, indices: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor) -> tuple[Tensor, ...]:
         """[tokens, n_embd], [kept] of int64, and what `Attention` wants -> [kept, n_embd], [tokens, n_embd]."""
-        return self.block(x, kept, *attending), self.block.states(x, *attending)[-1]
+        return self.block(x, indices, layer, scale, *cache), self.block.hidden_states(x, layer, scale, *cache)[-1]
 
 
 class CompiledTwoWays:
@@ -107,14 +107,14 @@ class CompiledTwoWays:
     def __init__(self, config: GPT2Config, weights: dict[str, np.ndarray]) -> None:
         types: list[Any] = [
             TensorType(DType.float32, ["tokens", config.n_embd], device=CPU()),
-            ids_type("kept"),
+            int64_type("kept"),
             TensorType(DType.int64, [], device=CPU()),
             TensorType(DType.float32, [], device=CPU()),
-            *(ids_type(name) for name in ("offsets", "texts", "texts")),
+            *(int64_type(name) for name in ("offsets", "texts", "texts")),
             *cache_types(config),
         ]
         named = {f"block.{name}": array for name, array in weights.items()}
-        self.run = compile_for_cpu(lambda: TwoWays(config), types, named, operations("mojo"))
+        self.run = compile_for_cpu(lambda: TwoWays(config), types, named, make_ops("mojo"))
 
     def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         in_one_go, part_by_part = self.run.execute_raw(*map(Buffer.from_numpy, inputs))

@@ -3,8 +3,7 @@ import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from max_gpt2.config import ACTIVATIONS
-from max_gpt2.model import Kernels
+from max_gpt2.config import ACTIVATIONS, Kernels
 from tests.model.kernels import CompiledLayers, Found
 
 #: From far below to far above 0, so that the two forms of GELU are told apart (they differ by up to 5e-4 near 2).

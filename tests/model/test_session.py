@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from max_gpt2.model import CompiledModel
-from max_gpt2.model.batch import causal_mask, new_tokens
+from max_gpt2.model.batch import RaggedBatch, causal_mask
 from tests.checkpoints import random_ids, reference_logits, reference_model
 
 TEXTS = random_ids(3, 67).tolist()
@@ -22,12 +22,12 @@ def test_the_logits_of_pieces_are_to_the_bit_those_of_the_whole(
     start = 0
     for piece in pieces:
         new = {row: TEXTS[row][start : start + piece] for row in range(batch)}
-        for row, logits in enumerate(session.extend(new, keep=None)):
+        for row, logits in enumerate(session.extend(new, num_logits=None)):
             found[row].append(logits)
         start += piece
     assert session.lengths.tolist() == [start] * batch
     for row in range(batch):
-        whole = tiny_model.session(1, start).extend({0: TEXTS[row][:start]}, keep=None)[0]
+        whole = tiny_model.session(1, start).extend({0: TEXTS[row][:start]}, num_logits=None)[0]
         np.testing.assert_array_equal(np.concatenate(found[row]), whole)
         np.testing.assert_allclose(whole, EXPECTED[row, :start], rtol=0, atol=1e-5)
 
@@ -45,7 +45,7 @@ def test_texts_of_unequal_lengths_grow_together_and_apart(tiny_model: CompiledMo
 
 
 def test_the_logits_after_the_last_tokens_of_each_text(tiny_model: CompiledModel) -> None:
-    found = tiny_model.session(2, 12).extend({1: TEXTS[0][:2], 0: TEXTS[1][:12]}, keep=3)
+    found = tiny_model.session(2, 12).extend({1: TEXTS[0][:2], 0: TEXTS[1][:12]}, num_logits=3)
     np.testing.assert_allclose(found[0], EXPECTED[0, :2], rtol=0, atol=1e-5)
     np.testing.assert_allclose(found[1], EXPECTED[1, 9:12], rtol=0, atol=1e-5)
 
@@ -85,7 +85,7 @@ def test_the_mask_hides_what_comes_later() -> None:
 
 
 def test_what_the_graph_is_told() -> None:
-    new = new_tokens({2: [7, 8, 9], 0: [5]}, np.array([4, 9, 1]), keep=2)
+    new = RaggedBatch.of({2: [7, 8, 9], 0: [5]}, np.array([4, 9, 1]), num_logits=2)
     assert [array.tolist() for array in new.arrays] == [
         [7, 8, 9, 5],
         [1, 2, 3, 4],

@@ -24,7 +24,7 @@ from max_gpt2.generation.outputs import Generation, Recording, Score, Step
 from max_gpt2.generation.params import Request, check_ids, check_prompt, check_room, fresh_seed
 from max_gpt2.generation.scheduler import Writer, write_together
 from max_gpt2.model import CompiledModel
-from max_gpt2.model.compile_cache import ready_model
+from max_gpt2.model.compile_cache import load_or_compile
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.tokenizer.detokenizer import TextStream
 
@@ -166,7 +166,7 @@ class OpenedModel:
         allow_nonfinite = self.options.allow_nonfinite
         weights = run("Loading the weights", lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
         loaded = time.perf_counter()
-        compiled = run(COMPILING, lambda: ready_model(self.config, weights, self.options.kernels))
+        compiled = run(COMPILING, lambda: load_or_compile(self.config, weights, self.options.kernels))
         return Loaded(Engine(compiled, self.tokenizer), loaded - started, time.perf_counter() - loaded)
 
 

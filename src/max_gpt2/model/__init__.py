@@ -1,12 +1,10 @@
-"""The model for users: every flag of a real checkpoint, compiled once for every batch and length.
+"""The compiled transformer: token ids in, logits out.
 
-What is here takes milliseconds to import. `model.compiling` and `model.traced` need the part of MAX that makes graphs,
-which takes most of a second.
+Importing this package takes milliseconds. `model.compile` imports the part of MAX that builds graphs, which takes most
+of a second.
 """
 
-from max_gpt2.model.batch import Kernels
-from max_gpt2.model.compile import BLOCK_STATES, state_names
 from max_gpt2.model.kv_cache import cache_bytes
-from max_gpt2.model.session import CompiledModel, Session
+from max_gpt2.model.session import BLOCK_STATES, CompiledModel, HiddenStatesModel, Session, state_names
 
-__all__ = ["BLOCK_STATES", "CompiledModel", "Kernels", "Session", "cache_bytes", "state_names"]
+__all__ = ["BLOCK_STATES", "CompiledModel", "HiddenStatesModel", "Session", "cache_bytes", "state_names"]

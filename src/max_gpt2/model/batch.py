@@ -1,103 +1,108 @@
-"""The types of the arrays that the graph takes."""
+"""Ragged batches of new tokens, and the types of the graph's inputs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from max.driver import CPU
-from max.dtype import DType
-from max.graph import BufferType, DeviceRef, TensorType
 
-from max_gpt2.config import GPT2Config
-from max_gpt2.config import Kernels as Kernels
+from max_gpt2.config import GPT2Config, Kernels
+
+if TYPE_CHECKING:  # importing max.graph takes most of a second
+    from max.graph import BufferType, TensorType
+
+#: The most sequences that one call of the graph accepts; None for no limit.
+MAX_SEQUENCES: dict[Kernels, int | None] = {"mojo": None, "builtin": 1}
 
 
 @dataclass(frozen=True)
-class NewTokens:
-    """The new tokens of some texts, one text after another; all arrays are of int64.
+class RaggedBatch:
+    """The new tokens of several sequences, concatenated without padding; all arrays are int64.
 
-    `ids` [tokens] and their `positions` [tokens]; text i has the tokens [offsets[i], offsets[i + 1]), and `lengths[i]`
-    others in the cache, in the slot `slots[i]`. The logits are wanted after the tokens `kept`.
+    Sequence i has the tokens `ids[row_offsets[i]:row_offsets[i + 1]]`, `cache_lengths[i]` earlier tokens in the cache,
+    and the cache slot `slots[i]`. Logits are computed at the positions `logits_indices` of `ids`, which ascend.
     """
 
-    ids: np.ndarray
-    positions: np.ndarray
-    offsets: np.ndarray
-    lengths: np.ndarray
-    slots: np.ndarray
-    kept: np.ndarray
+    ids: np.ndarray  # [tokens]
+    positions: np.ndarray  # [tokens]
+    row_offsets: np.ndarray  # [batch + 1]
+    cache_lengths: np.ndarray  # [batch]
+    slots: np.ndarray  # [batch]
+    logits_indices: np.ndarray  # [rows]
+
+    @classmethod
+    def of(
+        cls, new_tokens: Mapping[int, Sequence[int]], cache_lengths: np.ndarray, num_logits: int | None
+    ) -> "RaggedBatch":
+        """Make a batch that appends `new_tokens[slot]` to each slot, given the lengths of all slots.
+
+        `num_logits` is the number of last tokens of each sequence whose logits are computed, None for all.
+        """
+        slots = np.array(list(new_tokens), dtype=np.int64)
+        counts = [len(ids) for ids in new_tokens.values()]
+        row_offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        lengths = cache_lengths[slots].astype(np.int64)
+        positions = [np.arange(start, start + count) for start, count in zip(lengths, counts, strict=True)]
+        logits_indices = [
+            np.arange(end - (count if num_logits is None else min(num_logits, count)), end)
+            for end, count in zip(row_offsets[1:], counts, strict=True)
+        ]
+        ids = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in new_tokens.values()])
+        flat_positions = np.concatenate(positions).astype(np.int64)
+        return cls(ids, flat_positions, row_offsets, lengths, slots, np.concatenate(logits_indices))
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """All of them, in the order in which the graph takes them."""
-        return [self.ids, self.positions, self.offsets, self.lengths, self.slots, self.kept]
-
-
-def new_tokens(texts: Mapping[int, Sequence[int]], lengths: np.ndarray, keep: int | None) -> NewTokens:
-    """Return what adds ids to the texts in these slots, of which `lengths` [slots] tokens are in the cache each.
-
-    `keep` is after how many of each text's last tokens the logits are wanted, None for all.
-    """
-    slots = np.array(list(texts), dtype=np.int64)
-    counts = [len(ids) for ids in texts.values()]
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    before = lengths[slots].astype(np.int64)
-    positions = [np.arange(start, start + count) for start, count in zip(before, counts, strict=True)]
-    kept = [
-        np.arange(end - (count if keep is None else min(keep, count)), end)
-        for end, count in zip(offsets[1:], counts, strict=True)
-    ]
-    ids = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in texts.values()])
-    return NewTokens(ids, np.concatenate(positions).astype(np.int64), offsets, before, slots, np.concatenate(kept))
+        """Return all arrays in the order of the graph's inputs."""
+        return [self.ids, self.positions, self.row_offsets, self.cache_lengths, self.slots, self.logits_indices]
 
 
 def causal_mask(start: int, seq: int) -> np.ndarray:
-    """Return what hides the later tokens from each of `seq` tokens after `start` others.
+    """Return the additive mask of `seq` tokens that follow `start` cached ones: [seq, start + seq] of float32.
 
-    [seq, start + seq] of float32: 0 where a token may look, -inf where it may not.
+    It is 0 where a token may attend and -inf elsewhere.
     """
     return np.triu(np.full((seq, start + seq), -np.inf, dtype=np.float32), k=start + 1)
 
 
-@dataclass(frozen=True)
-class Feed:
-    """How many texts can be computed together, None for as many as there are; and the arrays of `extra_types`."""
-
-    texts_at_once: int | None
-    extra: Callable[[NewTokens], list[np.ndarray]]
+def extra_inputs(kernels: Kernels, batch: RaggedBatch) -> list[np.ndarray]:
+    """Return the arrays for `Ops.extra_types`: the causal mask [seq, total] of a single sequence for MAX's kernels."""
+    return [] if kernels == "mojo" else [causal_mask(int(batch.cache_lengths[0]), len(batch.ids))]
 
 
-def _mask(new: NewTokens) -> list[np.ndarray]:
-    """Return the mask of the only text: [seq, total]."""
-    return [causal_mask(int(new.lengths[0]), len(new.ids))]
+def token_types() -> "list[TensorType]":
+    """Return the types of the arrays of `RaggedBatch` except `logits_indices`."""
+    return [int64_type(size) for size in ("tokens", "tokens", "row_offsets", "batch", "batch")]
 
 
-FEEDS: dict[Kernels, Feed] = {"mojo": Feed(None, lambda _new: []), "builtin": Feed(1, _mask)}
+def paged_token_types() -> "list[TensorType]":
+    """Return the types of `token_types` for a paged cache: `lookup_table` [batch, pages] replaces `slots`."""
+    return [*token_types()[:-1], int64_type("batch", "pages")]
 
 
-def token_types() -> list[TensorType]:
-    """Return the types of the arrays of `NewTokens`, without the last."""
-    return [ids_type("tokens"), ids_type("tokens"), ids_type("offsets"), ids_type("texts"), ids_type("texts")]
+def blocks_type(config: GPT2Config) -> "BufferType":
+    """Return the type of `PagedCacheInputs.blocks`."""
+    return _float_buffer("blocks", 2, config.n_layer, "page_size", config.n_head, config.head_dim)
 
 
-def paged_token_types() -> list[TensorType]:
-    """Return the same for a cache in pages: a table of them takes the place of the slots."""
-    return [*token_types()[:-1], TensorType(DType.int64, ["texts", "pages"], device=CPU())]
+def cache_types(config: GPT2Config) -> "list[BufferType]":
+    """Return the types of `KVCache.buffers`."""
+    n_layer, n_head, head_dim = config.n_layer, config.n_head, config.head_dim
+    keys = _float_buffer(n_layer, "slots", n_head, head_dim, "capacity")
+    return [keys, _float_buffer(n_layer, "slots", n_head, "capacity", head_dim)]
 
 
-def blocks_type(config: GPT2Config) -> BufferType:
-    """Return the type of the blocks of `PagedTexts`."""
-    shape: list[int | str] = ["blocks", 2, config.n_layer, "page", config.n_head, config.head_dim]
-    return BufferType(DType.float32, shape, device=DeviceRef.from_device(CPU()))
+def int64_type(*shape: int | str) -> "TensorType":
+    """Return the type of an int64 tensor on the CPU."""
+    from max.driver import CPU
+    from max.dtype import DType
+    from max.graph import TensorType
+
+    return TensorType(DType.int64, shape, device=CPU())
 
 
-def ids_type(dimension: str) -> TensorType:
-    """Return the type of a list of numbers."""
-    return TensorType(DType.int64, [dimension], device=CPU())
+def _float_buffer(*shape: int | str) -> "BufferType":
+    from max.dtype import DType
+    from max.graph import BufferType, DeviceRef
 
-
-def cache_types(config: GPT2Config) -> list[BufferType]:
-    """Return the types of `Cache.buffers`."""
-    front: list[int | str] = [config.n_layer, "slots", config.n_head]
-    shapes: tuple[list[int | str], ...] = ([*front, config.head_dim, "room"], [*front, "room", config.head_dim])
-    return [BufferType(DType.float32, shape, device=DeviceRef.from_device(CPU())) for shape in shapes]
+    return BufferType(DType.float32, shape, device=DeviceRef.CPU())

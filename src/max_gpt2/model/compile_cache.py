@@ -1,8 +1,8 @@
-"""Get a model ready to run: the first time it is compiled, and the compiled graph kept as a file for later starts.
+"""Load compiled graphs from files, or compile them and save the result for later starts.
 
-MAX keeps what it compiled, too, but finds it only when the graph has been made and the kernels have been translated
-once more, which takes seconds. A file is found by all that its content depends on: the sizes and flags of the model,
-not its weights; the kernels, and how graphs are made; MAX; and the processor.
+MAX has a cache of its own, but it is keyed by the built graph and the translated kernels, which take seconds to make.
+The files here are keyed by what the graph depends on: the sizes and flags of the model (not its weights), the sources
+of `max_gpt2.model`, the version of MAX, and the processor.
 """
 
 import hashlib
@@ -18,74 +18,78 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from max_gpt2 import model
-from max_gpt2.config import GPT2Config
-from max_gpt2.model import CompiledModel, Kernels
+from max_gpt2.config import GPT2Config, Kernels
+from max_gpt2.model.session import CompiledModel, Run
 from max_gpt2.system.machine import cache_folder, patient_at_first
 
-if TYPE_CHECKING:
-    from max.driver import Buffer
+if TYPE_CHECKING:  # importing max.experimental takes most of a second
     from max.experimental.compilation import CompiledCallable
 
-#: Takes one buffer for each input of a graph.
-Run = Callable[..., "list[Buffer]"]
-#: The graphs there are: with either kind of kernels, and the one of the server.
+#: The kinds of graphs: with either set of kernels, and the server's.
 Graph = Literal["mojo", "builtin", "paged"]
-#: What in a config makes no other graph.
+#: The fields of a config that do not change the graph.
 _NOT_IN_THE_GRAPH = ("eos_token_ids", "tie_word_embeddings")
 
 
-def ready_model(config: GPT2Config, state_dict: Mapping[str, np.ndarray], kernels: Kernels = "mojo") -> CompiledModel:
-    """Return a model for any number of texts of any length; `state_dict` is canonical and used in place, not copied."""
+def load_or_compile(
+    config: GPT2Config, state_dict: Mapping[str, np.ndarray], kernels: Kernels = "mojo"
+) -> CompiledModel:
+    """Return a model for any number of sequences of any length.
 
-    def compiled() -> "CompiledCallable[..., Any]":
-        from max_gpt2.model.compile import compile_graph
+    `state_dict` is canonical; its arrays are used in place, not copied.
+    """
 
-        return compile_graph(config, state_dict, kernels)
+    def compile_graph() -> "CompiledCallable[..., Any]":
+        from max_gpt2.model import compile as compiler
 
-    return CompiledModel(config, kernels, _ready(config, state_dict, kernels, compiled), state_dict)
+        return compiler.compile_graph(config, state_dict, kernels)
 
-
-def ready_paged(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> Run:
-    """Return what `max_gpt2.model.compile.compile_paged` makes, as a function of buffers."""
-
-    def compiled() -> "CompiledCallable[..., Any]":
-        from max_gpt2.model.compile import compile_paged
-
-        return compile_paged(config, state_dict)
-
-    return _ready(config, state_dict, "paged", compiled)
+    return CompiledModel(config, kernels, _load_or_compile(config, state_dict, kernels, compile_graph), state_dict)
 
 
-def _ready(
+def load_or_compile_paged(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> Run:
+    """Return the graph of `max_gpt2.model.compile.compile_paged` as a function of buffers."""
+
+    def compile_graph() -> "CompiledCallable[..., Any]":
+        from max_gpt2.model import compile as compiler
+
+        return compiler.compile_paged(config, state_dict)
+
+    return _load_or_compile(config, state_dict, "paged", compile_graph)
+
+
+def _load_or_compile(
     config: GPT2Config,
     state_dict: Mapping[str, np.ndarray],
     graph: Graph,
-    compiled: "Callable[[], CompiledCallable[..., Any]]",
+    compile_graph: "Callable[[], CompiledCallable[..., Any]]",
 ) -> Run:
-    folder, key = compiled_files(), key_of(config, graph)
+    folder, key = compiled_files(), graph_key(config, graph)
     for path in folder.glob(f"{key}-*.mef") if folder else ():
-        if found := _read(path, state_dict):
-            return patient_at_first(found)
-    fresh = compiled()
+        if run := _read(path, state_dict):
+            return patient_at_first(run)
+    compiled = compile_graph()
     if folder:
         with tempfile.TemporaryDirectory() as temporary:
-            file = Path(temporary) / "fresh.mef"
-            fresh.export_mef(file)
-            keep(file.read_bytes(), folder, key)
-    return patient_at_first(fresh.execute_raw)
+            file = Path(temporary) / "compiled.mef"
+            compiled.export_mef(file)
+            save(file.read_bytes(), folder, key)
+    return patient_at_first(compiled.execute_raw)
 
 
 def compiled_files() -> Path | None:
-    """Return the folder of the files, in that of MAX, which may not exist; None without MAX."""
+    """Return the folder of the compiled graphs, within the cache folder of MAX; None if MAX is not installed.
+
+    The folder may not exist yet.
+    """
     cache = cache_folder()
     return cache / "max-gpt2" if cache else None
 
 
-def key_of(config: GPT2Config, graph: Graph) -> str:
-    """Return what a file is found by."""
+def graph_key(config: GPT2Config, graph: Graph) -> str:
+    """Return the first part of a file's name, a digest of all that the compiled graph depends on."""
     fields = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_THE_GRAPH}
-    sources = Path(model.__file__).parent
+    sources = Path(__file__).parent
     files = sorted(path for path in sources.rglob("*") if path.suffix in (".py", ".mojo"))
     parts = [json.dumps(fields, sort_keys=True), graph, metadata.version("max"), _processor()]
     digest = hashlib.sha256("\n".join(parts).encode())
@@ -94,8 +98,8 @@ def key_of(config: GPT2Config, graph: Graph) -> str:
     return digest.hexdigest()[:32]
 
 
-def keep(content: bytes, folder: Path, key: str) -> None:
-    """Put a file into the folder, whole or not at all; where that cannot be, the next start takes longer."""
+def save(content: bytes, folder: Path, key: str) -> None:
+    """Write a file into the folder atomically; if that fails, the next start compiles again."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
@@ -107,7 +111,7 @@ def keep(content: bytes, folder: Path, key: str) -> None:
 
 
 def _read(path: Path, state_dict: Mapping[str, np.ndarray]) -> Run | None:
-    """Return the graph of a file, None when the file is damaged: its name says what its content has to be."""
+    """Return the graph of a file, None when the file is damaged: its name has the digest of its content."""
     from max.driver import CPU
     from max.engine import InferenceSession, read
 
@@ -127,7 +131,7 @@ def _digest(content: bytes) -> str:
 
 
 def _processor() -> str:
-    """Return what kind of processor this is, and how many of its cores there are."""
+    """Return the model and flags of the processor, and the number of cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,9 +1,8 @@
-"""MAX's own operations: what the others are held against, and the way out should they fail on some machine."""
+"""The operations of MAX: the baseline for our kernels, and a fallback where they do not run."""
 
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from max.driver import CPU
 from max.dtype import DType
@@ -12,10 +11,7 @@ from max.experimental.tensor import Tensor
 from max.graph import TensorType, TensorValue
 
 from max_gpt2.config import Activation
-from max_gpt2.model.ops import Texts
-
-if TYPE_CHECKING:
-    from max_gpt2.model.transformer import Block
+from max_gpt2.model.ops import BlockWeights, CacheInputs, LayerWeights
 
 FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
@@ -28,60 +24,72 @@ FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
-class BuiltinOperations:
-    """One text at a time, since MAX's attention wants a rectangle of scores."""
+class MaxOps:
+    """Operations of MAX, for one sequence at a time: its attention needs a rectangular score matrix."""
 
     extensions: Sequence[Path] = ()
-    #: The mask is an input: MAX 26.7 loses some of the masks that a graph makes by itself, when it fuses the attention.
+    #: The mask is an input: when MAX 26.7 fuses attention, it drops some masks that are computed within the graph.
     extra_types: Sequence[TensorType] = (TensorType(DType.float32, ["tokens", "total"], device=CPU()),)
 
     def embed(self, ids: Tensor, positions: Tensor, wte: Tensor, wpe: Tensor) -> Tensor:
-        """See `Operations`."""
+        """See `Ops`."""
         return F.gather(wte, ids, axis=0) + F.gather(wpe, positions, axis=0)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> Tensor:
-        """See `Operations`."""
+        """See `Ops`."""
         return FUNCTIONS[activation](x @ weight + bias)
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        """See `Operations`."""
+        """See `Ops`."""
         return F.layer_norm(x, gamma=weight, beta=bias, epsilon=eps)
 
-    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, *rest: Tensor) -> Tensor:
-        """See `Operations`."""
-        texts = Texts(*rest)
-        mask = _given(texts.extra)
+    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor) -> Tensor:
+        """See `Ops`."""
+        inputs = CacheInputs(*cache)
+        mask = _required(inputs.extra)  # [seq, total]
         seq, total = mask.shape
-        _, _, n_head, head_dim, _ = texts.keys.shape
+        _, _, n_head, head_dim, _ = inputs.keys.shape
         query, key, value = (
             part.reshape([seq, n_head, head_dim]).transpose(0, 1)
             for part in F.split(qkv, [n_head * head_dim] * 3, axis=-1)
         )  # [n_head, seq, head_dim]
-        at = [(slice(TensorValue(n), TensorValue(n + 1)), 1) for n in (layer, texts.slots[0])]
-        start = texts.lengths[0]
+        at = [(slice(TensorValue(n), TensorValue(n + 1)), 1) for n in (layer, inputs.slots[0])]
+        start = inputs.cache_lengths[0]
         new = (slice(TensorValue(start), TensorValue(start + Tensor.from_dim(seq))), seq)
         every = (slice(0, TensorValue(start + Tensor.from_dim(seq))), total)
         whole = slice(None)
         F.buffer_store_slice(
-            texts.keys, key.transpose(1, 2).reshape([1, 1, n_head, head_dim, seq]), [*at, whole, whole, new]
+            inputs.keys, key.transpose(1, 2).reshape([1, 1, n_head, head_dim, seq]), [*at, whole, whole, new]
         )
-        F.buffer_store_slice(texts.values, value.reshape([1, 1, n_head, seq, head_dim]), [*at, whole, new])
-        keys = texts.keys[*at, :, :, every].reshape([n_head, head_dim, total])
-        values = texts.values[*at, :, every].reshape([n_head, total, head_dim])
+        F.buffer_store_slice(inputs.values, value.reshape([1, 1, n_head, seq, head_dim]), [*at, whole, new])
+        keys = inputs.keys[*at, :, :, every].reshape([n_head, head_dim, total])
+        values = inputs.values[*at, :, every].reshape([n_head, total, head_dim])
         weights = F.softmax(query @ keys * scale + mask)  # [n_head, seq, total]
         return (weights @ values).transpose(0, 1).reshape([seq, n_head * head_dim])
 
-    def block(self, x: Tensor, block: "Block", kept: Tensor, layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
-        """See `Operations`."""
-        attended = x + block.attn(block.ln_1(x), layer, scale, *texts)
-        return block.feed(attended if kept.shape == x.shape[:1] else F.gather(attended, kept, axis=0))[-1]
+    def block(
+        self, x: Tensor, weights: BlockWeights, indices: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor
+    ) -> Tensor:
+        """See `Ops`."""
+        qkv = self._linear(self._layer_norm(x, weights.ln_1, weights.eps), weights.c_attn)  # [tokens, 3 * n_embd]
+        x = x + self._linear(self.attention(qkv, layer, scale, *cache), weights.attn_proj)
+        if indices.shape != x.shape[:1]:
+            x = F.gather(x, indices, axis=0)  # [rows, n_embd]
+        hidden = self._linear(self._layer_norm(x, weights.ln_2, weights.eps), weights.c_fc, weights.activation)
+        return x + self._linear(hidden, weights.mlp_proj)
+
+    def _linear(self, x: Tensor, weights: LayerWeights, activation: Activation = "none") -> Tensor:
+        return self.linear(x, weights.weight, weights.bias, activation)
+
+    def _layer_norm(self, x: Tensor, weights: LayerWeights, eps: float) -> Tensor:
+        return self.layer_norm(x, weights.weight, weights.bias, eps)
 
     def logits(self, x: Tensor, weight: Tensor) -> Tensor:
-        """See `Operations`."""
+        """See `Ops`."""
         return x @ weight.transpose(0, 1)
 
 
-def _given(mask: Tensor | None) -> Tensor:
+def _required(mask: Tensor | None) -> Tensor:
     if mask is None:
         raise ValueError("the graph has no mask")
     return mask

@@ -1,75 +1,72 @@
-"""Our own kernels: `kernels/` has them, and says what each computes."""
+"""The operations as custom Mojo kernels; their sources are in `kernels/`."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from max.dtype import DType
 from max.experimental.tensor import Tensor
 from max.graph import DeviceRef, TensorType, TensorValue, Value, ops
 
 from max_gpt2.config import Activation
-from max_gpt2.model.ops import PagedTexts, Texts
-
-if TYPE_CHECKING:
-    from max_gpt2.model.transformer import Block, Conv1D, LayerNorm
+from max_gpt2.model.ops import BlockWeights, CacheInputs, PagedCacheInputs
 
 
-class MojoOperations:
-    """Kernels that read each weight once, where it lies. A token's numbers do not depend on what else is computed."""
+class MojoOps:
+    """Custom kernels. The result for a token is bitwise independent of the other tokens of the batch."""
 
     extensions: Sequence[Path] = (Path(__file__).parent / "kernels",)
     extra_types: Sequence[TensorType] = ()
 
     def embed(self, ids: Tensor, positions: Tensor, wte: Tensor, wpe: Tensor) -> Tensor:
-        """See `Operations`."""
+        """See `Ops`."""
         return _call("gpt2.embed", [ids, positions, wte, wpe], ids.shape[0], wte.shape[1])
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> Tensor:
-        """See `Operations`."""
+        """See `Ops`."""
         return _call("gpt2.linear", [x, weight, bias], x.shape[0], weight.shape[1], activation=activation)
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        """See `Operations`."""
+        """See `Ops`."""
         return _call("gpt2.layer_norm", [x, weight, bias, _number(eps)], x.shape[0], x.shape[1])
 
-    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
-        """See `Operations`."""
-        which, cache = self.cached(*texts)
+    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor) -> Tensor:
+        """See `Ops`."""
+        prefix, inputs = self.cache_inputs(*cache)
         shape = TensorType(DType.float32, [qkv.shape[0], qkv.shape[1] // 3], DeviceRef.CPU())
-        return _in_place(f"gpt2.{which}attention", [TensorValue(qkv), *cache, *_values(layer, scale)], [shape])
+        return _in_place(f"gpt2.{prefix}attention", [TensorValue(qkv), *inputs, *_values(layer, scale)], [shape])
 
-    def block(self, x: Tensor, block: "Block", kept: Tensor, layer: Tensor, scale: Tensor, *texts: Tensor) -> Tensor:
-        """See `Operations`; the threads stay together over all of it."""
-        which, cache = self.cached(*texts)
-        n_embd, n_inner = (int(length) for length in block.mlp.c_fc.weight.shape)
-        attn, mlp = block.attn, block.mlp
-        parts: list[Conv1D | LayerNorm] = [block.ln_1, attn.c_attn, attn.c_proj, block.ln_2, mlp.c_fc, mlp.c_proj]
-        weights = [one for part in parts for one in _values(part.weight, part.bias)]
-        rest = _values(layer, scale, _number(block.ln_1.eps))
-        sizes = ((kept.shape[0], n_embd), (x.shape[0], _room(n_embd, n_inner)))
+    def block(
+        self, x: Tensor, weights: BlockWeights, indices: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor
+    ) -> Tensor:
+        """See `Ops`. One kernel computes the whole block with one team of threads."""
+        prefix, cached = self.cache_inputs(*cache)
+        n_embd, n_inner = (int(length) for length in weights.c_fc.weight.shape)
+        parameters = [value for one in weights.layers for value in _values(*one)]
+        scalars = _values(layer, scale, _number(weights.eps))
+        sizes = ((indices.shape[0], n_embd), (x.shape[0], _room(n_embd, n_inner)))
         types = [TensorType(DType.float32, [rows, width], DeviceRef.CPU()) for rows, width in sizes]
-        inputs = [*_values(x, kept), *weights, *cache, *rest]
-        return _in_place(f"gpt2.{which}block", inputs, types, activation=block.mlp.c_fc.activation)
+        inputs = [*_values(x, indices), *parameters, *cached, *scalars]
+        return _in_place(f"gpt2.{prefix}block", inputs, types, activation=weights.activation)
 
-    def cached(self, *texts: Tensor) -> tuple[str, list[Value[Any]]]:
-        """Return what the kernels for a cache begin with in their names, and what they take of a `Texts`."""
-        one = Texts(*texts)
+    def cache_inputs(self, *cache: Tensor) -> tuple[str, list[Value[Any]]]:
+        """Return the prefix of the kernels' names for this kind of cache, and their cache arguments."""
+        one = CacheInputs(*cache)
         buffers = [one.keys.__buffervalue__(), one.values.__buffervalue__()]
-        return "", [*buffers, *_values(one.offsets, one.lengths, one.slots)]
+        return "", [*buffers, *_values(one.row_offsets, one.cache_lengths, one.slots)]
 
     def logits(self, x: Tensor, weight: Tensor) -> Tensor:
-        """See `Operations`."""
+        """See `Ops`."""
         return _call("gpt2.logits", [x, weight], x.shape[0], weight.shape[0])
 
 
-class PagedOperations(MojoOperations):
-    """The same with the cache of a server: in pages, which the texts of a batch take as they need them."""
+class PagedMojoOps(MojoOps):
+    """The same kernels with a server's paged cache; the `cache` arguments are the fields of `PagedCacheInputs`."""
 
-    def cached(self, *texts: Tensor) -> tuple[str, list[Value[Any]]]:
-        """Return the same for a `PagedTexts`."""
-        one = PagedTexts(*texts)
-        return "paged_", [one.blocks.__buffervalue__(), *_values(one.offsets, one.lengths, one.table)]
+    def cache_inputs(self, *cache: Tensor) -> tuple[str, list[Value[Any]]]:
+        """Return the prefix and the cache arguments for a paged cache."""
+        one = PagedCacheInputs(*cache)
+        return "paged_", [one.blocks.__buffervalue__(), *_values(one.row_offsets, one.cache_lengths, one.lookup_table)]
 
 
 def _room(n_embd: int, n_inner: int) -> int:

@@ -1,4 +1,4 @@
-"""Texts that are being written: the keys and values of their tokens, each of which is computed once."""
+"""Compiled models, and the sessions that hold their key-value caches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,64 +6,76 @@ from dataclasses import dataclass
 import numpy as np
 from max.driver import Buffer
 
-from max_gpt2.config import GPT2Config
-from max_gpt2.model.batch import FEEDS, Feed, Kernels, new_tokens
-from max_gpt2.model.kv_cache import Cache
+from max_gpt2.config import GPT2Config, Kernels
+from max_gpt2.model.batch import MAX_SEQUENCES, RaggedBatch, extra_inputs
+from max_gpt2.model.kv_cache import KVCache
+
+#: A compiled graph: takes one buffer for each input and returns one for each output.
+Run = Callable[..., list[Buffer]]
+
+#: The suffixes of the hidden states of a block: its four layers and, without a suffix, its output.
+BLOCK_STATES = (".ln_1", ".attn", ".ln_2", ".mlp", "")
+
+
+def state_names(n_layer: int) -> list[str]:
+    """Return the names of all hidden states: "embeddings", "h.0.ln_1", ..., "h.0" (the block's output), ..., "ln_f"."""
+    blocks = [f"h.{layer}{part}" for layer in range(n_layer) for part in BLOCK_STATES]
+    return ["embeddings", *blocks, "ln_f"]
 
 
 class Session:
-    """Some texts, each in a slot of its own; they grow together or one by one. `lengths` [slots] says how far."""
+    """Sequences that grow token by token, each in its own cache slot; `lengths` [slots] has their lengths."""
 
-    def __init__(self, config: GPT2Config, feed: Feed, run: Callable[..., list[Buffer]], slots: int, room: int) -> None:
-        """Start with no tokens; `CompiledModel.session` makes one."""
+    def __init__(self, config: GPT2Config, kernels: Kernels, run: Run, slots: int, capacity: int) -> None:
+        """Start with empty slots of `capacity` tokens; use `CompiledModel.session` to create one."""
         self.lengths = np.zeros(slots, dtype=np.int64)
-        self._cache = Cache(config, slots, room)
-        self._feed = feed
+        self._cache = KVCache(config, slots, capacity)
+        self._kernels: Kernels = kernels
         self._run = run
 
-    def extend(self, texts: Mapping[int, Sequence[int]], keep: int | None = 1) -> list[np.ndarray]:
-        """Add ids, one at least, to the texts in these slots, and return the logits after the last `keep` of each.
+    def extend(self, new_tokens: Mapping[int, Sequence[int]], num_logits: int | None = 1) -> list[np.ndarray]:
+        """Append at least one id to each given slot and return the logits of its last `num_logits` new tokens.
 
-        None keeps all. Each text's are [kept, vocab] of float32, in the order of `texts`. The session's room, and
-        whether the ids are below `vocab_size`, is not checked.
+        None returns the logits of all new tokens. Each array is [rows, vocab] of float32, in the order of
+        `new_tokens`. Neither the capacity of the session nor that ids are below `vocab_size` is checked.
         """
-        slots, together = list(texts), self._feed.texts_at_once or len(texts)
-        found: list[np.ndarray] = []
-        for start in range(0, len(slots), together):
-            found += self._extend({slot: texts[slot] for slot in slots[start : start + together]}, keep)
-        return found
+        slots, size = list(new_tokens), MAX_SEQUENCES[self._kernels] or len(new_tokens)
+        logits: list[np.ndarray] = []
+        for start in range(0, len(slots), size):
+            logits += self._extend({slot: new_tokens[slot] for slot in slots[start : start + size]}, num_logits)
+        return logits
 
-    def _extend(self, texts: dict[int, Sequence[int]], keep: int | None) -> list[np.ndarray]:
-        new = new_tokens(texts, self.lengths, keep)
-        inputs = [Buffer.from_numpy(array) for array in new.arrays]
-        extra = [Buffer.from_numpy(array) for array in self._feed.extra(new)]
+    def _extend(self, new_tokens: dict[int, Sequence[int]], num_logits: int | None) -> list[np.ndarray]:
+        batch = RaggedBatch.of(new_tokens, self.lengths, num_logits)
+        inputs = [Buffer.from_numpy(array) for array in batch.arrays]
+        extra = [Buffer.from_numpy(array) for array in extra_inputs(self._kernels, batch)]
         (logits,) = self._run(*inputs, *self._cache.buffers, *extra)
-        counts = np.diff(new.offsets)
-        self.lengths[new.slots] += counts
-        kept = counts if keep is None else np.minimum(counts, keep)
-        return np.split(logits.to_numpy(), np.cumsum(kept)[:-1])
+        counts = np.diff(batch.row_offsets)
+        self.lengths[batch.slots] += counts
+        rows = counts if num_logits is None else np.minimum(counts, num_logits)
+        return np.split(logits.to_numpy(), np.cumsum(rows)[:-1])
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Make a slot's text the first `length` tokens that another holds or, if it was cleared, has held."""
+        """Set slot `target` to the first `length` tokens of slot `source`, which may have been cleared."""
         if source != target:
             self._cache.copy(source, target, length)
         self.lengths[target] = length
 
     def clear(self, slot: int) -> None:
-        """Forget the text in a slot, which is free for another then."""
+        """Remove the sequence from a slot."""
         self.lengths[slot] = 0
 
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """A model that is ready to run on the CPU in float32. It keeps no state: that is in its sessions.
+    """A compiled model on the CPU in float32. It is stateless; its sessions hold the state.
 
-    `run` takes one buffer for each input of the graph, and returns the logits. The graph uses `weights` where they lie.
+    `run` takes one buffer for each input of the graph and returns the logits. The graph uses `weights` in place.
     """
 
     config: GPT2Config
     kernels: Kernels
-    run: Callable[..., list[Buffer]]
+    run: Run
     weights: Mapping[str, np.ndarray]
 
     def logits(self, input_ids: np.ndarray, first: int = 0) -> np.ndarray:
@@ -72,9 +84,37 @@ class CompiledModel:
         Ids must be below `vocab_size` and seq at most `n_positions`: the graph does not check them.
         """
         batch, seq = input_ids.shape
-        rows = self.session(batch, seq).extend(dict(enumerate(input_ids.tolist())), keep=seq - first)
+        rows = self.session(batch, seq).extend(dict(enumerate(input_ids.tolist())), num_logits=seq - first)
         return np.stack(rows)
 
-    def session(self, slots: int, room: int) -> Session:
-        """Return a place for as many texts of at most `room` tokens, at most `n_positions`."""
-        return Session(self.config, FEEDS[self.kernels], self.run, slots, room)
+    def session(self, slots: int, capacity: int) -> Session:
+        """Create a session of `slots` sequences of at most `capacity` tokens (at most `n_positions`) each."""
+        return Session(self.config, self.kernels, self.run, slots, capacity)
+
+
+@dataclass(frozen=True)
+class HiddenStatesModel:
+    """A compiled model on the CPU in float32 that returns all hidden states."""
+
+    config: GPT2Config
+    kernels: Kernels
+    run: Run
+
+    def hidden_states(self, tokens: Sequence[int]) -> dict[str, np.ndarray]:
+        """Return the hidden states of a sequence by the names of `state_names`: [seq, n_embd] each.
+
+        Ids must be below `vocab_size` and seq at most `n_positions`: the graph does not check them.
+        """
+        _, *states = self._outputs(np.zeros(1, dtype=np.int64), tokens)
+        return dict(zip(state_names(self.config.n_layer), states, strict=True))
+
+    def wte(self) -> np.ndarray:
+        """Return the token embeddings as the graph reads them: [vocab, n_embd]."""
+        return self._outputs(np.arange(self.config.vocab_size), [0])[0]
+
+    def _outputs(self, rows: np.ndarray, tokens: Sequence[int]) -> list[np.ndarray]:
+        batch = RaggedBatch.of({0: tokens}, np.zeros(1, dtype=np.int64), num_logits=1)
+        inputs = [Buffer.from_numpy(array) for array in (rows, *batch.arrays[:-1])]
+        extra = [Buffer.from_numpy(array) for array in extra_inputs(self.kernels, batch)]
+        cache = KVCache(self.config, 1, len(tokens))
+        return [output.to_numpy() for output in self.run(*inputs, *cache.buffers, *extra)]

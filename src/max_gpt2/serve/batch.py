@@ -9,7 +9,7 @@ from max.pipelines.context import TextContext
 
 @dataclass(frozen=True)
 class Batch:
-    """The fields are those of `max_gpt2.model.batch.NewTokens`, without the slots."""
+    """The fields are those of `max_gpt2.model.batch.RaggedBatch`, without the slots."""
 
     ids: np.ndarray
     positions: np.ndarray

@@ -17,7 +17,7 @@ from max.pipelines.lib.pipeline_variants.text_generation import TextGenerationPi
 from max.pipelines.lib.pipeline_variants.utils import update_context_and_prepare_responses
 from max.pipelines.modeling.types import RequestID, TextGenerationInputs
 
-from max_gpt2.model.compile_cache import ready_paged
+from max_gpt2.model.compile_cache import load_or_compile_paged
 from max_gpt2.serve.arch_config import ServedConfig
 from max_gpt2.serve.batch import Batch
 from max_gpt2.serve.cache_room import decided_bytes
@@ -47,7 +47,7 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
         self._most = memory_plan.planned_max_batch_size
         self.compiled_artifacts = CompiledArtifacts()
         checkpoint = served_checkpoint(pipeline_config.model.model_path)
-        self._run = ready_paged(checkpoint.config, checkpoint.state_dict)
+        self._run = load_or_compile_paged(checkpoint.config, checkpoint.state_dict)
         self._config, self._tokens = checkpoint.config, checkpoint.tokenizer.size
         length = memory_plan.planned_max_length or checkpoint.config.n_positions
         room = decided_bytes(checkpoint.config, self._most)

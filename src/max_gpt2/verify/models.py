@@ -11,11 +11,11 @@ import numpy as np
 
 from max_gpt2._progress import COMPILING, Runner
 from max_gpt2.checkpoint import Checkpoint
-from max_gpt2.config import GPT2Config
+from max_gpt2.config import GPT2Config, Kernels
 from max_gpt2.errors import MissingExtraError
-from max_gpt2.model import CompiledModel, Kernels, state_names
-from max_gpt2.model.compile import TracedModel, trace_model
-from max_gpt2.model.compile_cache import ready_model
+from max_gpt2.model import CompiledModel, HiddenStatesModel, state_names
+from max_gpt2.model.compile import compile_hidden_states
+from max_gpt2.model.compile_cache import load_or_compile
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -65,23 +65,23 @@ class MaxImplementation:
     """A checkpoint in MAX. Its logits come from the same graph that generates text."""
 
     compiled: CompiledModel
-    traced: TracedModel
+    hidden_states_model: HiddenStatesModel
 
     @classmethod
     def compile(
         cls, config: GPT2Config, state_dict: Mapping[str, np.ndarray], run: Runner, kernels: Kernels = "mojo"
     ) -> "MaxImplementation":
         """Compile the generation graph and the graph with hidden states."""
-        compiled = run(COMPILING, lambda: ready_model(config, state_dict, kernels))
-        return cls(compiled, run(COMPILING_STATES, lambda: trace_model(config, state_dict, kernels)))
+        compiled = run(COMPILING, lambda: load_or_compile(config, state_dict, kernels))
+        return cls(compiled, run(COMPILING_STATES, lambda: compile_hidden_states(config, state_dict, kernels)))
 
     def wte(self) -> np.ndarray:
         """Return the token embedding of every id: [vocab, n_embd]."""
-        return self.traced.wte()
+        return self.hidden_states_model.wte()
 
     def compute(self, tokens: list[int], max_new_tokens: int) -> ModelOutputs:
         """Compute hidden states and logits for a prompt, and continue it greedily."""
-        states = {name: state[np.newaxis] for name, state in self.traced.states(tokens).items()}
+        states = {name: state[np.newaxis] for name, state in self.hidden_states_model.hidden_states(tokens).items()}
         return ModelOutputs(states, self.compiled.logits(np.array([tokens])), self._greedy(tokens, max_new_tokens))
 
     def _greedy(self, tokens: list[int], max_new_tokens: int) -> list[int]:

@@ -26,7 +26,7 @@ from max_gpt2.generation.scheduler import Writer, write_together
 from max_gpt2.model import CompiledModel
 from max_gpt2.model.compile_cache import load_or_compile
 from max_gpt2.tokenizer import GPT2Tokenizer
-from max_gpt2.tokenizer.detokenizer import TextStream
+from max_gpt2.tokenizer.detokenizer import check_stop
 
 #: How many texts are written at a time unless it is said: with more there are more tokens a second, and more memory.
 BATCH_SIZE = 8
@@ -119,7 +119,7 @@ def check_request(config: GPT2Config, tokenizer: GPT2Tokenizer, request: Request
     if request.logprobs is not None and not 0 <= request.logprobs <= config.vocab_size:
         raise RequestError(f"logprobs {request.logprobs} is not in 0 .. {config.vocab_size}. Ask for fewer.")
     make_sampler(request.sampling, 0, tokenizer.size)
-    TextStream(tokenizer, request.stop)
+    check_stop(request.stop)
 
 
 def check_score(config: GPT2Config, tokens: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ from max_gpt2.generation.outputs import FinishReason, Step
 from max_gpt2.generation.params import Request
 from max_gpt2.model import CompiledModel, Session
 from max_gpt2.tokenizer import GPT2Tokenizer
-from max_gpt2.tokenizer.detokenizer import TextStream
+from max_gpt2.tokenizer.detokenizer import Detokenizer, TokenTable
 
 
 class Writer:
@@ -26,7 +26,10 @@ class Writer:
         self._most, self._logprobs = request.max_new_tokens, request.logprobs
         self._endings = {*config.eos_token_ids, *request.stop_ids}
         self._sample = make_sampler(request.sampling, seed, tokenizer.size, sorted(self._endings))
-        self._history, self._stream = History(list(request.prompt_tokens)), TextStream(tokenizer, request.stop)
+        self._history, self._stream = (
+            History(list(request.prompt_tokens)),
+            Detokenizer(TokenTable(tokenizer), request.stop),
+        )
         self._context, self._slides = config.n_positions, request.context_overflow == "slide"
         self.new = self._history.prompt
         if len(self.new) > self._context:
@@ -41,13 +44,13 @@ class Writer:
         self._read = len(self.new) if self.anew else self._read + len(self.new)
         token = self._sample(logits, self._history)
         if token in self._endings:
-            return Step(None, self._stream.end(), finish_reason="stop")
+            return Step(None, self._stream.end().text, finish_reason="stop")
         self._history.written.append(token)
-        piece = self._stream.add(token)
+        piece = self._stream.add([token]).text
         logprob = None if self._logprobs is None else token_logprob(logits, token, self._logprobs)
         reason = self._reason_to_end()
         if reason == "length":
-            piece += self._stream.end()
+            piece += self._stream.end().text
         self.anew = self._read == self._context
         self.new = self._last_half() if self.anew else [token]
         return Step(token, piece, logprob, reason)

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer
+from tokenizers.decoders import ByteLevel
 
 from max_gpt2.errors import RequestError, TokenizerError
 from max_gpt2.tokenizer.legacy import END_OF_TEXT, added_tokens, byte_level_json, slow_tokenizer_json
@@ -98,9 +99,27 @@ class GPT2Tokenizer:
             raise RequestError(f"The text is not valid Unicode at position {error.start}. Correct it.") from error
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids, without special tokens; bytes that are not valid UTF-8 become U+FFFD."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+    def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
+        """Return the text of ids; bytes that are not valid UTF-8 become U+FFFD.
+
+        Special tokens such as `<|endoftext|>` are left out unless `special` is true.
+        """
+        return self._tokenizer.decode(list(ids), skip_special_tokens=not special)
+
+    def token(self, id_: int) -> str | None:
+        """Return a token as it is in the vocabulary, None for an unknown id."""
+        return self._tokenizer.id_to_token(id_)
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of the special tokens."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return frozenset(id_ for id_, token in added.items() if token.special)
+
+    @cached_property
+    def is_byte_level(self) -> bool:
+        """Whether tokens are strings of bytes in GPT-2's alphabet."""
+        return isinstance(self._tokenizer.decoder, ByteLevel)
 
     def _check(self, vocab_size: int, source: str) -> None:
         """Refuse ids that a model of `vocab_size` tokens does not know, and added tokens that have got other ids."""

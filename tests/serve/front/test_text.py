@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from max_gpt2.serve.front.served import Served
 from max_gpt2.serve.front.text import GrowingText
 from max_gpt2.serve.front.token_text import TokenText
-from max_gpt2.tokenizer.detokenizer import TextStream
+from max_gpt2.tokenizer.detokenizer import Detokenizer, TokenTable
 
 
 def written(texts: TokenText, ids: list[int], stop: list[str], at_a_time: int = 1) -> tuple[str, list[int], bool]:
@@ -35,12 +35,12 @@ def test_the_text_is_the_tokenizers(served: Served, ids: list[int], at_a_time: i
 def test_stop_strings_cut_where_the_engine_cuts(
     served: Served, ids: list[int], stop: list[str], at_a_time: int
 ) -> None:
-    theirs, pieces = TextStream(served.tokenizer, stop), []
+    theirs, pieces = Detokenizer(TokenTable(served.tokenizer), stop), []
     for id_ in ids:
-        pieces.append(theirs.add(id_))
+        pieces.append(theirs.add([id_]).text)
         if theirs.stopped:
             break
-    whole = "".join(pieces) + theirs.end()
+    whole = "".join(pieces) + theirs.end().text
     text, offsets, stopped = written(served.texts, ids, stop, at_a_time)
     assert stopped is theirs.stopped
     if at_a_time == 1 or not stopped:

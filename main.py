@@ -9,7 +9,7 @@ import typer
 from transformers import GPT2LMHeadModel
 
 from max_gpt2 import example
-from max_gpt2.cli.guard import as_program, guarded
+from max_gpt2.cli.process import make_program, run_guarded
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
 from solutions.solution_14 import generate_tokens
@@ -76,4 +76,4 @@ def main(
 
 
 if __name__ == "__main__":
-    raise SystemExit(guarded(as_program(main)))
+    raise SystemExit(run_guarded(make_program(main)))

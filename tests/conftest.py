@@ -11,7 +11,7 @@ import pytest
 
 from max_gpt2.checkpoint import Checkpoint, load_checkpoint
 from max_gpt2.cli.app import app
-from max_gpt2.cli.guard import guarded
+from max_gpt2.cli.process import run_guarded
 from max_gpt2.model import CompiledModel
 from max_gpt2.model.compile import compile_model
 from solutions.solution_01 import GPT2Config
@@ -63,7 +63,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     """The command line in this process."""
 
     def call(*arguments: object) -> Outcome:
-        code = guarded(lambda: app([str(argument) for argument in arguments], standalone_mode=False))
+        code = run_guarded(lambda: app([str(argument) for argument in arguments], standalone_mode=False))
         return Outcome(code, *capsys.readouterr())
 
     return call

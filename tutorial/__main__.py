@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from max_gpt2.cli.guard import guarded
+from max_gpt2.cli.process import run_guarded
 from max_gpt2.errors import RequestError
 from tutorial.places import ROOT, STEPS, check_number, solution_path, step_name
 
@@ -124,4 +124,4 @@ def _wanted(step: int | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    sys.exit(run_guarded(lambda: app(standalone_mode=False)))

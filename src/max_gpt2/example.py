@@ -10,9 +10,9 @@ import typer
 
 from max_gpt2._progress import COMPILING, Result
 from max_gpt2.checkpoint import LoadPlan, load_checkpoint
-from max_gpt2.cli.console import numeric, stdout, table, with_clock
-from max_gpt2.cli.report_info import counted, explained
-from max_gpt2.cli.report_verify import verdict
+from max_gpt2.cli.checkpoint import summarize_names, summarize_reasons
+from max_gpt2.cli.console import numeric, run_with_timer, stdout, table
+from max_gpt2.cli.verify import verdict
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Request, Sampling, check_request, encode_prompt
@@ -50,7 +50,7 @@ class Checked:
 
 def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Checked:
     """Refuse, with a MaxGPT2Error, what transformers would load at random or the tutorial's model cannot compute."""
-    checkpoint = with_clock("Checking the weights", lambda: load_checkpoint(model))
+    checkpoint = run_with_timer("Checking the weights", lambda: load_checkpoint(model))
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     if not checkpoint.plan.origin.transformers_reads_it:
         raise RequestError(
@@ -76,7 +76,7 @@ def check(model: str, prompt: str, max_new_tokens: int, temperature: float, seed
 
 def while_it_compiles(work: Callable[[], Result]) -> Result:
     """Do the work and show, with a clock, that a model is being compiled."""
-    return with_clock(COMPILING, work)
+    return run_with_timer(COMPILING, work)
 
 
 def check_published(model: str, config: GPT2Config) -> None:
@@ -101,8 +101,8 @@ def show_loaded(checked: Checked, transposed: list[str], whose: str = "") -> Non
         ],
         ["parameters", f"{plan.parameters:,}, stored as {', '.join(plan.dtypes)}, computed in float32"],
         ["head", plan.head],
-        ["transposed", counted(transposed)],
-        ["skipped", explained(plan.skipped)],
+        ["transposed", summarize_names(transposed)],
+        ["skipped", summarize_reasons(plan.skipped)],
     ]
     stdout.print(table(("", "left"), (checked.model, "left"), rows=rows))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from max_gpt2.cli.app import app
-from max_gpt2.cli.guard import guarded
+from max_gpt2.cli.process import run_guarded
 from tests.book.pages import ROOT
 from tests.endless import until_said
 from tutorial.places import STEPS
@@ -92,7 +92,7 @@ class Reader:
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             patch.chdir(self.folder)
             patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(self.hub / "hub"))
-            code = guarded(lambda: app(arguments, standalone_mode=False))
+            code = run_guarded(lambda: app(arguments, standalone_mode=False))
         said = f"{out.getvalue()}\n{err.getvalue()}"
         assert code == 0, f"max-gpt2 {' '.join(arguments)}: exit code {code}\n{said}"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from max_gpt2.cli.guard import guarded
+from max_gpt2.cli.process import run_guarded
 from tests.command_line import Cli, Outcome
 from tutorial import places
 from tutorial.__main__ import app
@@ -28,7 +28,7 @@ def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         places.step_path(number).write_text(skeleton(places.solution_path(number).read_text()))
 
     def call(*arguments: object) -> Outcome:
-        code = guarded(lambda: app([str(argument) for argument in arguments], standalone_mode=False))
+        code = run_guarded(lambda: app([str(argument) for argument in arguments], standalone_mode=False))
         return Outcome(code, *capsys.readouterr())
 
     return call

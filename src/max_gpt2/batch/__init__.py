@@ -1,29 +1,17 @@
-"""Many texts: a file with one a line in, a file of JSON lines out, which a second run goes on with."""
+"""Generate or score each line of a file; a second run resumes an incomplete output."""
 
-from max_gpt2.batch.files import InputFile, Line, OutputFile, Record, identity
-from max_gpt2.batch.run import (
-    Answers,
-    Tally,
-    check_defaults,
-    generation_answers,
-    generation_options,
-    kept_on_ctrl_c,
-    score_answers,
-    write_answers,
-)
+from max_gpt2.batch.files import InputFile, Line, OutputFile, Record
+from max_gpt2.batch.run import BatchFiles, BatchSummary, OnRecord, Totals, generate_file, score_file
 
 __all__ = [
-    "Answers",
+    "BatchFiles",
+    "BatchSummary",
     "InputFile",
     "Line",
+    "OnRecord",
     "OutputFile",
     "Record",
-    "Tally",
-    "check_defaults",
-    "generation_answers",
-    "generation_options",
-    "identity",
-    "kept_on_ctrl_c",
-    "score_answers",
-    "write_answers",
+    "Totals",
+    "generate_file",
+    "score_file",
 ]

@@ -1,4 +1,4 @@
-"""A file of JSON lines that grows line by line, and goes on where it was left."""
+"""Input files of text or JSON lines, and resumable output files of JSON lines."""
 
 import fcntl
 import hashlib
@@ -20,7 +20,7 @@ _JSON_LINES = (".jsonl", ".ndjson")
 
 @dataclass(frozen=True)
 class Line:
-    """One line that is not blank: its number in the file, and its fields or else what is wrong with it."""
+    """A non-blank input line: its number in the file, and its fields or a problem."""
 
     number: int
     fields: dict[str, Any] = field(default_factory=dict)
@@ -40,16 +40,16 @@ class InputFile:
     sha256: str
 
     @classmethod
-    def look_at(cls, path: Path, text_field: str) -> "InputFile":
+    def scan(cls, path: Path, text_field: str) -> "InputFile":
         """Read a file once; raises RequestError when it is no such file, or has no lines."""
         if path.suffix.lower() not in (*_JSON_LINES, ".txt"):
             raise RequestError(
-                f"--input {path} is neither .jsonl (a JSON object a line) nor .txt (a text a line). Rename it."
+                f"--input {path} is neither .jsonl (one JSON object per line) nor .txt (one text per line). Rename it."
             )
         if not path.exists():
-            raise RequestError(f"There is no file {path} for --input. Give one that exists.")
+            raise RequestError(f"--input {path} does not exist.")
         if not path.is_file():
-            raise RequestError(f"--input {path} is not an ordinary file, which can be read again. Write it into one.")
+            raise RequestError(f"--input {path} is not a regular file. Copy its content into one.")
         digest, numbers = hashlib.sha256(), []
         with path.open("rb") as file:
             for number, raw in enumerate(file, 1):
@@ -57,7 +57,7 @@ class InputFile:
                 if _content(number, raw).strip():
                     numbers.append(number)
         if not numbers:
-            raise RequestError(f"--input {path} has no lines but blank ones. Give one with a text a line.")
+            raise RequestError(f"--input {path} has only blank lines.")
         return cls(path, text_field, numbers, digest.hexdigest())
 
     def lines(self, after: int = 0) -> Iterator[Line]:
@@ -82,11 +82,11 @@ class InputFile:
         try:
             fields = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
         except RecursionError as error:
-            raise RequestError(f"It is nested too deep. Write it as {example}.") from error
+            raise RequestError(f"It is nested too deeply. Write it as {example}.") from error
         except ValueError as error:
             raise RequestError(f"It is not JSON ({error}). Write it as {example}.") from error
         if not isinstance(fields, dict):
-            raise RequestError(f"It is JSON, but not an object. Write it as {example}.")
+            raise RequestError(f"It is not a JSON object. Write it as {example}.")
         return fields
 
 
@@ -97,21 +97,21 @@ def _content(number: int, raw: bytes) -> bytes:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("duplicate key")
     return fields
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 _CHUNK = 1 << 20
 
 
-def identity(command: str, source: InputFile, opened: OpenedModel, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides about the output of a run, as JSON values."""
-    facts = {"command": command, "input": source.sha256, "model": fingerprint(opened), "options": options}
-    return json.loads(json_text(facts))
+def run_identity(command: str, source: InputFile, opened: OpenedModel, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything that determines the output of a run, as JSON values."""
+    values = {"command": command, "input": source.sha256, "model": fingerprint(opened), "options": options}
+    return json.loads(json_text(values))
 
 
 def fingerprint(opened: OpenedModel) -> str:
@@ -145,19 +145,24 @@ def read_seed(output: Path, run: Mapping[str, Any], seed: int | None) -> int:
 
     A `seed` of None goes with any: nobody asked for another.
     """
-    way_out = "Choose another --output, or add --force to replace it."
+    remedy = "Choose another --output, or add --force to replace it."
     beside = sidecar(output)
     try:
         recorded = json.loads(beside.read_bytes())
         found = int(recorded.pop("seed"))
     except FileNotFoundError as error:
-        raise RequestError(f"{output} exists, and no {beside.name} says what it is of. {way_out}") from error
+        raise RequestError(
+            f"{output} exists, but {beside.name}, which identifies its run, is missing. {remedy}"
+        ) from error
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise RequestError(f"{beside}, which says what {output.name} is of, is damaged. {way_out}") from error
+        raise RequestError(f"{beside}, which identifies the run of {output.name}, is damaged. {remedy}") from error
     if other := [name for name in run if recorded.get(name) != run[name]]:
-        raise RequestError(f"{output} is of another {' and another '.join(_named(other, recorded, run))}. {way_out}")
+        raise RequestError(
+            f"{output} belongs to a run with a different {' and a different '.join(_named(other, recorded, run))}. "
+            f"{remedy}"
+        )
     if seed not in (None, found):
-        raise RequestError(f"{output} is of another seed ({found}, now {seed}). {way_out}")
+        raise RequestError(f"{output} belongs to a run with a different seed ({found}, now {seed}). {remedy}")
     return found
 
 
@@ -184,7 +189,7 @@ class OutputFile:
         Raises RequestError when the file cannot be written, or is of another run and there is no `force`.
         """
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise RequestError(f"--output {path} is not an ordinary file, which could be gone on with. Name a file.")
+            raise RequestError(f"--output {path} is not a regular file. Give the path of a file.")
         check_writable(path)
         self.path, self.done = path, 0
         self._run, self._size, self._begun, self._made = run, 0, False, not path.exists()
@@ -204,8 +209,8 @@ class OutputFile:
         """Close it."""
         self.close()
 
-    def keep(self, source: InputFile, tally: Callable[[Record], None]) -> None:
-        """Find the lines that are there already, and hand each to `tally`; half a line at the end does not count.
+    def resume(self, source: InputFile, on_record: Callable[[Record], None]) -> None:
+        """Read the records of an earlier run and pass each to `on_record`; ignore a partial last line.
 
         Raises RequestError when one of them is not what was written there.
         """
@@ -215,7 +220,7 @@ class OutputFile:
             for at, raw in enumerate(file):
                 if not raw.endswith(b"\n"):
                     break
-                tally(self._read(raw, at, source.numbers))
+                on_record(self._read(raw, at, source.numbers))
                 self.done += 1
                 self._size += len(raw)
 
@@ -236,8 +241,8 @@ class OutputFile:
                 rest = rest[os.write(self._file, rest) :]
         except OSError as error:
             raise RequestError(
-                f"{self.path} cannot be written ({error.strerror}). It has the first {self.done} lines, whole; "
-                "make room and run the same command again to go on."
+                f"{self.path} cannot be written ({error.strerror}). It has {self.done} complete lines; "
+                "free some disk space and run the same command again to resume."
             ) from error
         self._size += size
         self.done += 1
@@ -265,7 +270,7 @@ class OutputFile:
         except (ValueError, TypeError, KeyError, IndexError):
             pass
         raise RequestError(
-            f"{self.path}, line {at + 1}, is not what was written there, so the run cannot go on. "
+            f"{self.path}, line {at + 1}, was changed, so the run cannot be resumed. "
             "Choose another --output, or add --force to start over."
         )
 

@@ -1,4 +1,4 @@
-"""What the fields of a line mean: its text, its id, and options that are its own."""
+"""Parse the fields of an input line: text or token ids, id, and options of its own."""
 
 import difflib
 import hashlib
@@ -13,7 +13,7 @@ from max_gpt2.tokenizer import GPT2Tokenizer
 Check = tuple[Callable[[object], bool], str]
 
 
-def tokens_of(fields: Mapping[str, Any], text_field: str, tokenizer: GPT2Tokenizer) -> list[int]:
+def line_tokens(fields: Mapping[str, Any], text_field: str, tokenizer: GPT2Tokenizer) -> list[int]:
     """Return the ids of a line's text or of its `prompt_ids`; raises RequestError unless it has exactly one."""
     if (text_field in fields) == ("prompt_ids" in fields):
         how = "both" if text_field in fields else "neither"
@@ -31,14 +31,14 @@ def check_fields(fields: Mapping[str, Any], text_field: str, options: Mapping[st
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f' (did you mean "{close[0]}"?)' if close else ""
-            problems.append(f'there is no field "{name}"{hint}')
+            problems.append(f'unknown field "{name}"{hint}')
         elif not known[name][0](value):
             problems.append(f'"{name}" is not {known[name][1]}')
     if problems:
-        raise RequestError(f"It cannot be carried out: {'; '.join(problems)}. The fields are {', '.join(known)}.")
+        raise RequestError(f"Invalid line: {'; '.join(problems)}. The fields are {', '.join(known)}.")
 
 
-def request_of(fields: Mapping[str, Any], defaults: Request, tokenizer: GPT2Tokenizer, seed: int) -> Request:
+def line_request(fields: Mapping[str, Any], defaults: Request, tokenizer: GPT2Tokenizer, seed: int) -> Request:
     """Return a line's request: the options of the run, those that are the line's own, and `seed` unless it has one."""
     check_fields(fields, "prompt", OPTIONS)
     own = {name: fields[name] for name in OPTIONS if name in fields}
@@ -46,10 +46,10 @@ def request_of(fields: Mapping[str, Any], defaults: Request, tokenizer: GPT2Toke
         own["stop"] = [own["stop"]]
     request = {name: own.pop(name) for name in ("max_new_tokens", "stop", "logprobs") if name in own}
     sampling = replace(defaults.sampling, **({"seed": seed} | own))
-    return replace(defaults, prompt_tokens=tokens_of(fields, "prompt", tokenizer), sampling=sampling, **request)
+    return replace(defaults, prompt_tokens=line_tokens(fields, "prompt", tokenizer), sampling=sampling, **request)
 
 
-def seed_of_line(seed: int, number: int) -> int:
+def line_seed(seed: int, number: int) -> int:
     """Return the seed of one line of a run: always the same, and another for each line."""
     return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4], "big") >> 1
 

@@ -2,7 +2,7 @@
 
 
 def main() -> None:
-    """Run the command line. The import is here because most of the package does not need typer."""
+    """Run the command line. Typer is imported here because the library does not need it."""
     from max_gpt2.cli.app import main as run
 
     run()

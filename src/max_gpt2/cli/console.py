@@ -1,4 +1,4 @@
-"""What the command line and `main.py` show: progress with a clock on standard error, tables, one-sentence errors."""
+"""Print tables on standard output and progress on standard error."""
 
 import threading
 import time
@@ -19,12 +19,12 @@ stdout = Console(highlight=False, emoji=False)
 stderr = Console(stderr=True, highlight=False, emoji=False)
 
 
-def with_clock(label: str, work: Callable[[], Result], /) -> Result:
-    """Do the work and show what is going on and how long it has taken; a `Runner`.
+def run_with_timer(label: str, work: Callable[[], Result], /) -> Result:
+    """Run `work()`, show the elapsed time meanwhile, and return its result; a `Runner`.
 
-    The work runs in a thread of its own: the clock goes on, and Ctrl-C is answered at once, while MAX compiles.
+    The work runs in its own thread, so that the timer advances and Ctrl-C takes effect while MAX compiles.
     """
-    import max.engine  # noqa: F401  # here, since MAX lets go at the end only in the thread that imported it
+    import max.engine  # noqa: F401  # in this thread: MAX shuts down cleanly only in the thread that imported it
 
     outcome: list[Result] = []
     failure: list[BaseException] = []
@@ -32,7 +32,7 @@ def with_clock(label: str, work: Callable[[], Result], /) -> Result:
     def target() -> None:
         try:
             outcome.append(work())
-        except BaseException as error:  # handed to the caller below
+        except BaseException as error:  # raised in the calling thread below
             failure.append(error)
 
     started = time.perf_counter()
@@ -50,9 +50,10 @@ def with_clock(label: str, work: Callable[[], Result], /) -> Result:
 
 @contextmanager
 def byte_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar for work that is counted in bytes, from when it is first told how many are done, and of how many.
+    """Show a progress bar in bytes; yield a function that takes the bytes done and the total.
 
-    The work stays in the main thread, where Ctrl-C is an exception: what it has begun, it can take back.
+    The bar appears at the first call. The work stays in the main thread, where Ctrl-C raises KeyboardInterrupt and
+    partial output can be removed.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=stderr)
@@ -71,7 +72,7 @@ def byte_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def line_bar(label: str, total: int, done: int) -> Iterator[Callable[[str], None]]:
-    """Show a bar for `total` lines, `done` of which are done already; it is told of each line, and how fast it is."""
+    """Show a progress bar for `total` lines; yield a function to call once per line with the current speed."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[speed]}"), console=stderr) as bar:
         task = bar.add_task(label, total=total, completed=done, speed="")
@@ -79,15 +80,15 @@ def line_bar(label: str, total: int, done: int) -> Iterator[Callable[[str], None
 
 
 def table(*columns: tuple[str, Align], rows: list[list[str]], title: str | None = None) -> Table:
-    """Make a table of named columns, each aligned "left" or "right"."""
+    """Return a table with named columns, each aligned "left" or "right"."""
     made = Table(title=None if title is None else Text(title), title_justify="left")
     for name, align in columns:
         made.add_column(Text(name), justify=align)
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))  # a text is shown as it is, also when it holds "[bold]"
+        made.add_row(*(Text(cell) for cell in row))  # Text: "[bold]" in a cell is not markup
     return made
 
 
 def numeric(*names: str) -> list[tuple[str, Align]]:
-    """Return columns of numbers."""
+    """Return right-aligned columns, for numbers."""
     return [(name, "right") for name in names]

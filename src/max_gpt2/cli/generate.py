@@ -1,9 +1,11 @@
-"""The commands that write: `max-gpt2 generate` and `max-gpt2 beams`."""
+"""The generation commands: `max-gpt2 generate` and `max-gpt2 beams`."""
 
 import sys
-from dataclasses import replace
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,24 +20,29 @@ from max_gpt2.cli.options import (
     PromptIds,
     Tokenizer,
     WhichKernels,
-    bans,
-    biases,
     check_files,
+    encode_bad_words,
+    parse_logit_bias,
     print_json,
     prompt_tokens,
 )
 from max_gpt2.errors import RequestError
 
-MaxNewTokens = Annotated[int, typer.Option(help="How many tokens to write at most.")]
-RepetitionPenalty = Annotated[float, typer.Option(help="Above 1: what is in the text becomes less likely.")]
-NoRepeatNgramSize = Annotated[int, typer.Option(help="No sequence of so many tokens comes twice.")]
+if TYPE_CHECKING:
+    from max_gpt2.generation import BeamText, Generation, Loaded, Request
+
+MaxNewTokens = Annotated[int, typer.Option(help="Maximum number of tokens to generate.")]
+RepetitionPenalty = Annotated[
+    float, typer.Option(help="Above 1, tokens of the prompt and the output become less likely.")
+]
+NoRepeatNgramSize = Annotated[int, typer.Option(help="Never repeat an n-gram of this size; 0 turns it off.")]
 LogitBias = Annotated[
-    list[str] | None, typer.Option(metavar="ID=NUMBER", help="Added to the logit of an id; may be given several times.")
+    list[str] | None, typer.Option(metavar="ID=NUMBER", help="Add NUMBER to the logit of token ID; repeatable.")
 ]
 BadWords = Annotated[
-    list[str] | None, typer.Option(metavar="TEXT", help="Never write the tokens of this; may be given several times.")
+    list[str] | None, typer.Option(metavar="TEXT", help="Never generate the tokens of TEXT; repeatable.")
 ]
-MinNewTokens = Annotated[int, typer.Option(help="The text does not end before so many tokens.")]
+MinNewTokens = Annotated[int, typer.Option(help="Do not end before this many new tokens.")]
 
 
 def generate(
@@ -43,44 +50,52 @@ def generate(
     model: Model = "demo",
     prompt_ids: PromptIds = None,
     max_new_tokens: MaxNewTokens = 50,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.8,
-    top_k: Annotated[int, typer.Option(help="Choose among the K likeliest tokens; 0 among all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Choose among the likeliest tokens of this probability.")] = 1.0,
-    min_p: Annotated[float, typer.Option(help="Leave out what is less likely than this part of the likeliest.")] = 0.0,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.8,
+    top_k: Annotated[int, typer.Option(help="Sample from the K most likely tokens; 0 turns it off.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Sample from the most likely tokens with this total probability.")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Drop tokens less likely than MIN_P times the most likely token.")] = 0.0,
     repetition_penalty: RepetitionPenalty = 1.0,
-    presence_penalty: Annotated[float, typer.Option(help="Subtracted once from what was written.")] = 0.0,
-    frequency_penalty: Annotated[float, typer.Option(help="Subtracted for each time that it was written.")] = 0.0,
+    presence_penalty: Annotated[
+        float, typer.Option(help="Subtract from the logit of every token generated so far.")
+    ] = 0.0,
+    frequency_penalty: Annotated[float, typer.Option(help="Subtract for each time a token was generated.")] = 0.0,
     no_repeat_ngram_size: NoRepeatNgramSize = 0,
     logit_bias: LogitBias = None,
     bad_words: BadWords = None,
     min_new_tokens: MinNewTokens = 0,
-    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given several times.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Stop before this text; repeatable.")] = None,
     context_overflow: Annotated[
-        Literal["stop", "slide"], typer.Option(help="At the end of the context: end, or go on with its last half.")
+        Literal["stop", "slide"],
+        typer.Option(help="When the context is full: stop, or keep its last half and continue."),
     ] = "stop",
-    logprobs: Annotated[int | None, typer.Option(help="With --json: probabilities, and of so many others.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed writes the same text.")] = None,
-    n: Annotated[int, typer.Option("--n", help="Write so many texts, with the seeds SEED, SEED + 1, ...")] = 1,
+    logprobs: Annotated[
+        int | None, typer.Option(help="With --json: report logprobs, with this many alternatives.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed generates the same text.")] = None,
+    n: Annotated[int, typer.Option("--n", help="Generate N sequences, with seeds SEED, SEED + 1, ...")] = 1,
     input_file: Input = None,
     output_file: Output = None,
     force: Force = False,
-    batch_size: Annotated[int, typer.Option(help="With --input or --n: how many texts are written at a time.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="With --input or --n: number of sequences to generate at once.")] = 8,
     tokenizer: Tokenizer = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
     as_json: AsJson = False,
 ) -> None:
-    """Continue a prompt, or with --input each line of a file; without a prompt on a terminal, ask for one."""
+    """Continue a prompt, each line of a file, or prompts as you type them.
+
+    With --input, continue each line of a file; the exit code is 1 when a line fails. Without a prompt, read prompts
+    from the terminal or one prompt from a pipe.
+    """
     from max_gpt2.checkpoint import LoadOptions
-    from max_gpt2.cli import report_generate as report
-    from max_gpt2.cli.console import with_clock
-    from max_gpt2.cli.standard_input import at_a_terminal, piped_text
+    from max_gpt2.cli.console import run_with_timer
+    from max_gpt2.cli.process import is_interactive, read_piped_text
     from max_gpt2.generation import Request, Sampling, check_request, open_model
 
     check_files(prompt, prompt_ids, input_file, output_file, force)
     if logprobs is not None and not as_json and not input_file:
-        raise RequestError("--logprobs are part of the JSON. Add --json.")
+        raise RequestError("--logprobs is only reported as JSON. Add --json.")
     opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels))
     sampling = Sampling(
         temperature=temperature,
@@ -91,52 +106,59 @@ def generate(
         presence_penalty=presence_penalty,
         frequency_penalty=frequency_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
-        logit_bias=biases(logit_bias),
-        bad_words=bans(bad_words, opened.tokenizer),
+        logit_bias=parse_logit_bias(logit_bias),
+        bad_words=encode_bad_words(bad_words, opened.tokenizer),
         min_new_tokens=min_new_tokens,
         seed=seed,
     )
     options = Request((), max_new_tokens, sampling, stop or (), (), logprobs, context_overflow)
-    at_a_prompt = prompt is None and prompt_ids is None and not input_file and not as_json and at_a_terminal()
-    if n != 1 and (input_file or at_a_prompt):
-        raise RequestError("--n is for one prompt. Give a text or --prompt-ids, or leave --n out.")
-    load = partial(opened.load, with_clock)
+    interactive = prompt is None and prompt_ids is None and not input_file and not as_json and is_interactive()
+    if n != 1 and (input_file or interactive):
+        raise RequestError("--n needs a single prompt. Give a text or --prompt-ids, or remove --n.")
+    load = partial(opened.load, run_with_timer)
     if input_file:
-        from max_gpt2.cli import report_batch as batch
+        from max_gpt2.batch import BatchFiles, generate_file
+        from max_gpt2.cli.batch import show_generated, show_progress
 
-        files = batch.Files(input_file, output_file, force)
-        facts = batch.generate_lines(model, opened, options, files, load, batch_size)
-        print_json(facts) if as_json else batch.show_generated(facts)
-        raise typer.Exit(1 if facts["errors"] else 0)
-    if at_a_prompt:
+        files = BatchFiles(input_file, output_file, force)
+        progress = partial(show_progress, "Generating", input_file)
+        summary = generate_file(opened, options, files, load, progress, batch_size=batch_size)
+        values = {"model": model, **summary.to_dict()}
+        print_json(values) if as_json else show_generated(values)
+        raise typer.Exit(1 if summary.totals.errors else 0)
+    if interactive:
         from max_gpt2.cli.repl import PromptLoop
 
         check_request(opened.config, opened.tokenizer, replace(options, prompt_tokens=[0]))
         PromptLoop(load(), options).run()
         return
-    prompt = piped_text() if prompt is None and prompt_ids is None else prompt
+    prompt = read_piped_text() if prompt is None and prompt_ids is None else prompt
     request = replace(options, prompt_tokens=prompt_tokens(opened.tokenizer, prompt, prompt_ids))
     requests = request.samples(n)
     check_request(opened.config, opened.tokenizer, request)
     loaded = load()
     if not prompt and prompt_ids is None:
-        print("The prompt is empty: one <|endoftext|> starts the text.", file=sys.stderr)
+        print("The prompt is empty; generation starts from <|endoftext|>.", file=sys.stderr)
     if as_json:
-        texts = with_clock("Writing", lambda: list(loaded.engine.generate_all(requests, batch_size)))
-        print_json(report.generation_facts(model, loaded, texts))
+        found = run_with_timer("Generating", lambda: list(loaded.engine.generate_all(requests, batch_size)))
+        print_json(_generations_to_dict(model, loaded, found))
     elif n == 1:
-        report.show_as_it_is_written(loaded, requests[0])
+        stream_to_stdout(loaded, requests[0])
     else:
-        report.show_samples(loaded, requests, batch_size)
+        _show_samples(loaded, requests, batch_size)
 
 
 def beams(
     prompt: Annotated[str | None, typer.Argument(help="The text to continue.")] = None,
     model: Model = "demo",
     prompt_ids: PromptIds = None,
-    num_beams: Annotated[int, typer.Option(help="How many texts grow side by side, and are shown.")] = 4,
-    length_penalty: Annotated[float, typer.Option(help="Above 0 prefers longer texts, below 0 shorter ones.")] = 1.0,
-    early_stopping: Annotated[bool, typer.Option("--early-stopping", help="End when there are enough texts.")] = False,
+    num_beams: Annotated[int, typer.Option(help="Number of beams, and of sequences returned.")] = 4,
+    length_penalty: Annotated[
+        float, typer.Option(help="Above 0 favours longer sequences, below 0 shorter ones.")
+    ] = 1.0,
+    early_stopping: Annotated[
+        bool, typer.Option("--early-stopping", help="Stop as soon as NUM_BEAMS sequences have ended.")
+    ] = False,
     max_new_tokens: MaxNewTokens = 50,
     repetition_penalty: RepetitionPenalty = 1.0,
     no_repeat_ngram_size: NoRepeatNgramSize = 0,
@@ -149,11 +171,10 @@ def beams(
     kernels: WhichKernels = "mojo",
     as_json: AsJson = False,
 ) -> None:
-    """Search for the most probable continuations of a prompt, as transformers' beam search does."""
+    """Find the most probable continuations with beam search."""
     from max_gpt2.checkpoint import LoadOptions
-    from max_gpt2.cli import report_generate as report
-    from max_gpt2.cli.console import with_clock
-    from max_gpt2.cli.standard_input import piped_text
+    from max_gpt2.cli.console import run_with_timer
+    from max_gpt2.cli.process import read_piped_text
     from max_gpt2.generation import BeamSearch, Request, Sampling, check_request, open_model
 
     how = BeamSearch(num_beams, length_penalty, early_stopping)
@@ -162,13 +183,76 @@ def beams(
         temperature=0,
         repetition_penalty=repetition_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
-        logit_bias=biases(logit_bias),
-        bad_words=bans(bad_words, opened.tokenizer),
+        logit_bias=parse_logit_bias(logit_bias),
+        bad_words=encode_bad_words(bad_words, opened.tokenizer),
         min_new_tokens=min_new_tokens,
     )
-    text = piped_text() if prompt is None and prompt_ids is None else prompt
+    text = read_piped_text() if prompt is None and prompt_ids is None else prompt
     request = Request(prompt_tokens(opened.tokenizer, text, prompt_ids), max_new_tokens, sampling)
     check_request(opened.config, opened.tokenizer, request)
-    engine = opened.load(with_clock).engine
-    found = with_clock("Searching", lambda: engine.beam_search(request, how))
-    print_json(report.beam_facts(model, request, found)) if as_json else report.show_beams(found)
+    engine = opened.load(run_with_timer).engine
+    found = run_with_timer("Searching", lambda: engine.beam_search(request, how))
+    if as_json:
+        sequences = [asdict(one) for one in found]
+        print_json({"model": model, "prompt_tokens": list(request.prompt_tokens), "sequences": sequences})
+    else:
+        _show_beams(found)
+
+
+def _generations_to_dict(model: str, loaded: "Loaded", generations: Sequence["Generation"]) -> dict[str, Any]:
+    """Return the output of `max-gpt2 generate` as JSON values: one sequence, or a list of several."""
+    load_timing = {"load_s": loaded.load_s, "compile_s": loaded.compile_s}
+    sequences = [_generation_to_dict(one) for one in generations]
+    if len(sequences) > 1:
+        return {"model": model, "sequences": sequences, "timing": load_timing}
+    return {"model": model, **sequences[0], "timing": load_timing | sequences[0]["timing"]}
+
+
+def _generation_to_dict(generation: "Generation") -> dict[str, Any]:
+    return {
+        "prompt_tokens": generation.prompt_tokens,
+        "tokens": generation.tokens,
+        "text": generation.text,
+        "finish_reason": generation.finish_reason,
+        "seed": generation.seed,
+        "logprobs": [asdict(one) for one in generation.logprobs],
+        "timing": asdict(generation.timing),
+    }
+
+
+def _show_samples(loaded: "Loaded", requests: Sequence["Request"], batch_size: int) -> None:
+    """Print the prompt with each continuation, in order, as soon as it is complete."""
+    from max_gpt2.cli.console import stderr
+
+    started, count = time.perf_counter(), 0
+    prompt = loaded.engine.tokenizer.decode(requests[0].prompt_tokens)
+    for number, one in enumerate(loaded.engine.generate_all(requests, batch_size), 1):
+        print(f"--- {number} of {len(requests)}, seed {one.seed}\n{prompt}{one.text}", flush=True)
+        count += len(one.tokens)
+    speed = count / (time.perf_counter() - started)
+    stderr.print(f"[dim]{count} tokens, {speed:.1f} tokens/s[/dim]")
+
+
+def stream_to_stdout(loaded: "Loaded", request: "Request") -> None:
+    """Print the prompt and its continuation token by token, and a summary on standard error."""
+    from max_gpt2.cli.console import stderr
+
+    print(loaded.engine.tokenizer.decode(request.prompt_tokens), end="", flush=True)
+    stamps, count, reason = [], 0, "length"
+    for step in loaded.engine.steps(request):
+        print(step.piece, end="", flush=True)
+        stamps.append(time.perf_counter())
+        count += step.token is not None
+        reason = step.finish_reason or reason
+    print()
+    speed = f", {(len(stamps) - 1) / (stamps[-1] - stamps[0]):.1f} tokens/s" if len(stamps) > 1 else ""
+    stderr.print(f"[dim]{count} tokens (finish reason: {reason}), seed {request.sampling.seed}{speed}[/dim]")
+
+
+def _show_beams(sequences: Sequence["BeamText"]) -> None:
+    """Print the sequences, best score first."""
+    from max_gpt2.cli.console import numeric, stdout, table
+
+    rows = [[f"{one.score:.4f}", f"{one.logprob:.4f}", one.finish_reason, one.text] for one in sequences]
+    columns = (*numeric("score", "log probability"), ("finish reason", "left"), ("text", "left"))
+    stdout.print(table(*columns, rows=rows))

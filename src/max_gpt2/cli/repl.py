@@ -1,4 +1,4 @@
-"""Read a line, answer it, and again."""
+"""Read prompts from a terminal and continue each of them."""
 
 import difflib
 import importlib
@@ -12,60 +12,60 @@ from pathlib import Path
 from typing import Any
 
 from max_gpt2.cli.console import stderr
-from max_gpt2.cli.report_generate import show_as_it_is_written
+from max_gpt2.cli.generate import stream_to_stdout
 from max_gpt2.errors import MaxGPT2Error, RequestError
 from max_gpt2.generation import Loaded, Request, check_request, encode_prompt, fresh_seed
 
-MOST_LINES = 1000
+MAX_HISTORY_LINES = 1000
 
 
 def history_file() -> Path:
-    """Return where the lines are kept: below `XDG_STATE_HOME`, or else `~/.local/state`."""
+    """Return the path of the history file, below `XDG_STATE_HOME` or `~/.local/state`."""
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # which the XDG specification says to pass over
+    if not state.is_absolute():  # the XDG specification says to ignore relative paths
         state = Path(os.path.expanduser("~/.local/state"))  # noqa: PTH111  (Path's own raises where there is no home)
     return state / "max-gpt2" / "history"
 
 
 class History:
-    """Lines that the arrow keys find. Where they cannot be kept they are forgotten, and `problem` says why."""
+    """A readline history in a file. When the file cannot be used, `problem` says why and nothing is saved."""
 
     def __init__(self, file: Path) -> None:
-        """Read what was kept, the last `MOST_LINES` of it."""
+        """Read the last `MAX_HISTORY_LINES` lines of the file."""
         self.problem = ""
         self._file = file
         self._readline = _readline()
         if not self._readline:
-            self.problem = "This Python has no readline: there is no history, and no editing."
+            self.problem = "This Python has no readline module: line editing and history are unavailable."
             return
         self._readline.set_auto_history(False)
         self._readline.clear_history()
-        with self._noted():
+        with self._record_problem():
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             file.touch(mode=0o600)
             self._readline.read_history_file(file)
-            if self._readline.get_current_history_length() > MOST_LINES:
-                self._readline.set_history_length(MOST_LINES)
+            if self._readline.get_current_history_length() > MAX_HISTORY_LINES:
+                self._readline.set_history_length(MAX_HISTORY_LINES)
                 self._readline.write_history_file(file)
 
     def add(self, line: str) -> None:
-        """Keep a line, on the disk at once."""
+        """Append a line to the history and to the file."""
         if self._readline and line.strip():
             self._readline.add_history(line)
-            with self._noted():
+            with self._record_problem():
                 self._readline.append_history_file(1, self._file)
 
     @contextmanager
-    def _noted(self) -> Iterator[None]:
-        """Note what cannot be read or written: it is a pity, and no reason to stop."""
+    def _record_problem(self) -> Iterator[None]:
+        """Record an OSError in `problem` instead of raising it."""
         try:
             yield
         except OSError as error:
-            self.problem = f"The history is not kept: {self._file} ({error.strerror or error})."
+            self.problem = f"The history cannot be saved: {self._file} ({error.strerror or error})."
 
 
 def _readline() -> Any:
-    """Return the module, or None where Python was built without it."""
+    """Return the readline module, or None when Python was built without it."""
     try:
         return importlib.import_module("readline")
     except ImportError:
@@ -75,40 +75,40 @@ def _readline() -> Any:
 NONE = "none"
 
 
-def change(options: Request, line: str) -> tuple[str, Request]:
-    """Take `NAME VALUE` and return the option's name, and the options with the value.
+def parse_setting(options: Request, line: str) -> tuple[str, Request]:
+    """Parse `NAME VALUE`; return the name and a copy of the options with the new value.
 
-    Raises RequestError when there is no such option, or when the value is impossible.
+    Raises RequestError when the name is unknown or the value is invalid.
     """
     name, _, text = line.strip().partition(" ")
     name, text = name.lstrip("-").replace("-", "_"), text.strip()
     if name not in SETTINGS:
         close = difflib.get_close_matches(name, SETTINGS, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"There are {', '.join(SETTINGS)}."
-        raise RequestError(f'There is no setting "{name}". {hint}')
+        hint = f"Did you mean {close[0]}?" if close else f"The settings are {', '.join(SETTINGS)}."
+        raise RequestError(f'Unknown setting "{name}". {hint}')
     read, expected = SETTINGS[name]
     try:
         value = read(text)
     except ValueError as error:
         raise RequestError(
-            f'{name} "{text}" is not {expected}. Write /set {name} and one, such as {_now(options, name)}.'
+            f'{name} "{text}" is not {expected}. Write it as /set {name} {_value(options, name)}.'
         ) from error
     if name in ("max_new_tokens", "stop"):
         return name, replace(options, **{name: value})
     return name, replace(options, sampling=replace(options.sampling, **{name: value}))
 
 
-def shown(options: Request) -> list[str]:
-    """Return a line for each setting: its name and its value."""
-    return [f"{name} {_now(options, name)}" for name in SETTINGS]
+def format_settings(options: Request) -> list[str]:
+    """Return one line per setting: name and value."""
+    return [format_setting(options, name) for name in SETTINGS]
 
 
-def shown_one(options: Request, name: str) -> str:
-    """Return the line of one setting."""
-    return f"{name} {_now(options, name)}"
+def format_setting(options: Request, name: str) -> str:
+    """Return the name and the value of one setting."""
+    return f"{name} {_value(options, name)}"
 
 
-def _now(options: Request, name: str) -> str:
+def _value(options: Request, name: str) -> str:
     value = getattr(options if name in ("max_new_tokens", "stop") else options.sampling, name)
     if name == "stop":
         return " ".join(json.dumps(one, ensure_ascii=False) for one in value) or NONE
@@ -120,7 +120,7 @@ def _seed(text: str) -> int | None:
 
 
 def _stop(text: str) -> list[str]:
-    """Read one text, in quotes if it has a line end or a blank at an end; several are set on the command line."""
+    """Parse one stop string, as plain text or as a JSON string in quotes."""
     if text == NONE:
         return []
     if not text.startswith('"'):
@@ -144,33 +144,33 @@ SETTINGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "frequency_penalty": _NUMBER,
     "no_repeat_ngram_size": _WHOLE,
     "min_new_tokens": _WHOLE,
-    "stop": (_stop, f'a text, a text in quotes such as "\\n", or {NONE}'),
+    "stop": (_stop, f'text, quoted text such as "\\n", or {NONE}'),
     "seed": (_seed, f"a whole number or {NONE}"),
 }
 
 
 HELP = """\
-Type a text and press Enter: the model continues it. Ctrl-C stops it, Ctrl-D ends.
+Type a prompt and press Enter to continue it. Ctrl-C stops generation, Ctrl-D quits.
   /set                   show the settings
-  /set temperature 0.5   change one
-  /help                  show this
-  /quit                  end
-A text that starts with a slash is typed with two: //like this."""
+  /set temperature 0.5   change a setting
+  /help                  show this help
+  /quit                  quit
+To start a prompt with a slash, type two: //like this."""
 
 
 class PromptLoop:
-    """Somebody at a terminal, and a model that continues what is typed."""
+    """An interactive loop that continues each prompt typed at a terminal."""
 
     def __init__(self, loaded: Loaded, options: Request, read: Callable[[str], str] = input) -> None:
-        """Take a model and the options to start with; `read` shows a prompt and returns a line."""
+        """Start with the given options; `read` shows its argument and returns a line."""
         self.options = options
         self._loaded = loaded
         self._read = read
 
     def run(self) -> None:
-        """Go on until Ctrl-D or `/quit`."""
+        """Process lines until Ctrl-D or `/quit`."""
         history = History(history_file())
-        stderr.print("[dim]/help shows what there is, Ctrl-D ends.[/dim]")
+        stderr.print("[dim]Type /help for help, Ctrl-D to quit.[/dim]")
         if history.problem:
             stderr.print(history.problem, style="dim", markup=False)
         while True:
@@ -179,45 +179,45 @@ class PromptLoop:
             except EOFError:
                 print()
                 return
-            except KeyboardInterrupt:  # what was typed is forgotten, as in a shell
+            except KeyboardInterrupt:  # discard the line, as a shell does
                 print()
                 continue
             history.add(line)
             if line.strip() in ("/quit", "/exit"):
                 return
             try:
-                self.answer(line)
+                self.process(line)
             except MaxGPT2Error as error:
                 print(f"error: {error}", file=sys.stderr)
             except KeyboardInterrupt:
                 print()
                 stderr.print("[dim]stopped[/dim]")
 
-    def answer(self, line: str) -> None:
-        """Carry one line out; raises RequestError when it cannot be."""
+    def process(self, line: str) -> None:
+        """Run a command or continue a prompt; raises RequestError when the line is invalid."""
         if line.startswith("/") and not line.startswith("//"):
-            self._obey(line)
+            self._run_command(line)
         elif line.strip():
             self._continue(line.removeprefix("/") if line.startswith("//") else line)
 
     def _continue(self, prompt: str) -> None:
         engine, seed = self._loaded.engine, self.options.sampling.seed
         request = replace(self.options, prompt_tokens=encode_prompt(engine.tokenizer, prompt))
-        show_as_it_is_written(self._loaded, request.with_seed(fresh_seed() if seed is None else seed))
+        stream_to_stdout(self._loaded, request.with_seed(fresh_seed() if seed is None else seed))
 
-    def _obey(self, line: str) -> None:
+    def _run_command(self, line: str) -> None:
         command, _, rest = line.strip().partition(" ")
         if command == "/help":
             print(HELP)
         elif command == "/set" and not rest.strip():
-            print("\n".join(shown(self.options)))
+            print("\n".join(format_settings(self.options)))
         elif command == "/set":
-            name, options = change(self.options, rest)
+            name, options = parse_setting(self.options, rest)
             engine = self._loaded.engine
             check_request(engine.model.config, engine.tokenizer, replace(options, prompt_tokens=[0]))
             self.options = options
-            print(shown_one(options, name))
+            print(format_setting(options, name))
         else:
             raise RequestError(
-                f"There is no {command}. /help shows what there is; a text with a slash starts with two."
+                f"Unknown command {command}. Type /help for help; start a prompt with // to begin it with a slash."
             )

@@ -1,4 +1,4 @@
-"""The command that serves: `max-gpt2 serve`."""
+"""The server command: `max-gpt2 serve`."""
 
 import json
 import logging
@@ -14,41 +14,44 @@ from max_gpt2.errors import MissingExtraError, StoppedError
 if TYPE_CHECKING:
     from max_gpt2.serve.front.start import Door
 
-_EXTRA = "The server is not installed ({missing}). Install it: pip install 'max-gpt2[serve]'."
+_EXTRA = "The server dependencies are not installed ({missing}). Install them: pip install 'max-gpt2[serve]'."
 
 
 def serve(
     model: Model = "demo",
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The port to listen on; 0 picks a free one.")
+    ] = 8000,
     max_batch_size: Annotated[
-        int, typer.Option("--max-batch-size", min=1, max=512, help="How many texts are written at a time.")
+        int, typer.Option("--max-batch-size", min=1, max=512, help="Maximum number of sequences generated at once.")
     ] = 32,
     served_model_name: Annotated[
-        str | None, typer.Option("--served-model-name", metavar="NAME", help="What clients call the model.")
+        str | None, typer.Option("--served-model-name", metavar="NAME", help="The model name that clients use.")
     ] = None,
     api_key: Annotated[
         str | None,
-        typer.Option("--api-key", metavar="KEY", envvar="MAX_GPT2_API_KEY", help="Let only those in that send it."),
+        typer.Option("--api-key", metavar="KEY", envvar="MAX_GPT2_API_KEY", help="Require this API key from clients."),
     ] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Listen on any address without a key.")] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow a public address without an API key.")] = False,
     chat_template: Annotated[
-        Path | None, typer.Option("--chat-template", metavar="FILE", help="A Jinja template, for chats.")
+        Path | None, typer.Option("--chat-template", metavar="FILE", help="The Jinja chat template.")
     ] = None,
     queue_size: Annotated[
-        int, typer.Option("--queue-size", min=0, max=100_000, help="How many requests may wait.")
+        int, typer.Option("--queue-size", min=0, max=100_000, help="Maximum number of waiting requests.")
     ] = 256,
     max_body_bytes: Annotated[
-        int, typer.Option("--max-body-bytes", min=1000, max=1 << 30, help="The size of the largest request.")
+        int, typer.Option("--max-body-bytes", min=1000, max=1 << 30, help="Maximum size of a request body.")
     ] = 4 << 20,
     drain_seconds: Annotated[
-        float, typer.Option("--drain-seconds", min=0, max=86_400, help="How long to finish requests when stopped.")
+        float,
+        typer.Option("--drain-seconds", min=0, max=86_400, help="Seconds to finish requests after a stop signal."),
     ] = 30.0,
     tokenizer: Tokenizer = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
 ) -> None:
-    """Serve a model to OpenAI's clients, on MAX's own server, until Ctrl-C."""
+    """Serve a model over HTTP to clients of the OpenAI API."""
     try:
         from max_gpt2.serve.command import worker_command, worker_environment
         from max_gpt2.serve.front.chat import ChatTemplate, find_template
@@ -58,15 +61,15 @@ def serve(
         from max_gpt2.serve.front.start import Door, check_door, run_server
         from max_gpt2.serve.prepare import prepare
     except ModuleNotFoundError as error:
-        raise MissingExtraError(_EXTRA.format(missing=f"there is no {error.name}")) from error
+        raise MissingExtraError(_EXTRA.format(missing=f"no module {error.name}")) from error
     from max_gpt2.checkpoint import LoadOptions
-    from max_gpt2.cli.console import stderr, with_clock
+    from max_gpt2.cli.console import run_with_timer, stderr
 
     check_door(host, api_key, insecure)
     with listen(host, port) as listening:
         door = Door(host, listening.getsockname()[1], api_key)
         name = served_model_name or model
-        prepared = prepare(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite), run=with_clock)
+        prepared = prepare(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite), run=run_with_timer)
         found = find_template(chat_template, prepared.tokenizer.folder)
         template = ChatTemplate(found[0], prepared.tokenizer, found[1]) if found else None
 
@@ -80,7 +83,7 @@ def serve(
             )
 
         _log()
-        status = stderr.status(f"The worker starts (about a minute the first time); {door.url()}/health says when")
+        status = stderr.status(f"Starting the worker (about a minute the first time); status at {door.url()}/health")
         stderr.print(f"[dim]Listening on {door.url()}[/dim]")
         status.start()
         limits = Limits(
@@ -97,11 +100,11 @@ def serve(
         finally:
             status.stop()
     if forced:
-        raise StoppedError("Stopped at once, as it was asked to twice: what was being answered was cut off.")
+        raise StoppedError("Stopped immediately on the second signal; in-flight requests were dropped.")
 
 
 def _show(door: "Door", name: str, chats: bool) -> None:
-    """Say that it is ready, and how to use it."""
+    """Print the endpoint and an example request."""
     from max_gpt2.serve.front.start import curl
 
     paths = "/v1/completions and /v1/chat/completions" if chats else "/v1/completions"
@@ -110,17 +113,17 @@ def _show(door: "Door", name: str, chats: bool) -> None:
 
 
 class _ToConsole(logging.Handler):
-    """Shows what is logged on standard error, between the lines of whatever is in progress."""
+    """A log handler that prints on standard error without breaking the progress display."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a line."""
+        """Print one record."""
         from max_gpt2.cli.console import stderr
 
         stderr.print(self.format(record), markup=False, soft_wrap=True)
 
 
 def _log() -> None:
-    """Show what the server logs; with MAX_GPT2_DEBUG=1 also what its worker says."""
+    """Print the server's log; with MAX_GPT2_DEBUG=1 include the output of the worker."""
     handler = _ToConsole()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     for name, level in (("max_gpt2.serve", logging.INFO), ("uvicorn", logging.ERROR)):

@@ -27,15 +27,15 @@ State = Literal["ok", "note", "problem"]
 class Finding:
     """One thing that was looked at: what there is, and unless all is well what to do.
 
-    A "note" is something that some commands can do without, a "problem" something that all need. `facts` are the
+    A "note" is something that some commands can do without, a "problem" something that all need. `details` are the
     same for programs.
     """
 
     name: str
-    says: str
+    message: str
     state: State = "ok"
     remedy: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 def gigabytes(size: float) -> str:
@@ -52,12 +52,12 @@ def cpu() -> Finding:
     text = _cpuinfo()
     name, vectors = processor(text), vector_units(text, platform.machine())
     cores, usable = os.cpu_count() or 1, usable_cores()
-    says = f"{name}, {usable:g} of {cores} cores, {', '.join(vectors) or 'no AVX2 and no NEON'}"
-    facts = {"processor": name, "cores": cores, "usable_cores": usable, "vectors": vectors}
+    message = f"{name}, {usable:g} of {cores} cores, {', '.join(vectors) or 'no AVX2 and no NEON'}"
+    details = {"processor": name, "cores": cores, "usable_cores": usable, "vectors": vectors}
     if vectors:
-        return Finding("processor", says, facts=facts)
+        return Finding("processor", message, details=details)
     remedy = "It works, but slowly: take a machine with AVX2 (since 2013) or an ARM processor if there is one."
-    return Finding("processor", says, "note", remedy, facts)
+    return Finding("processor", message, "note", remedy, details)
 
 
 def processor(cpuinfo: str) -> str:
@@ -115,9 +115,9 @@ def hub(seconds: float = SECONDS) -> Finding:
     """Say whether the hub answers within a few seconds; it is not asked when HF_HUB_OFFLINE is set."""
     from huggingface_hub import constants
 
-    facts = {"endpoint": constants.ENDPOINT, "reachable": None}
+    details = {"endpoint": constants.ENDPOINT, "reachable": None}
     if constants.HF_HUB_OFFLINE:
-        return Finding("hub", "not asked: HF_HUB_OFFLINE is set", facts=facts)
+        return Finding("hub", "not asked: HF_HUB_OFFLINE is set", details=details)
     problem: list[str] = []
     # In a thread, since a name server that does not answer knows no time limit.
     asking = threading.Thread(target=lambda: problem.append(_ask(constants.ENDPOINT, seconds)), daemon=True)
@@ -125,9 +125,9 @@ def hub(seconds: float = SECONDS) -> Finding:
     asking.join(seconds + 1)
     why = problem[0] if problem else f"no answer within {seconds:g} s"
     if not why:
-        return Finding("hub", f"{constants.ENDPOINT} answers", facts=facts | {"reachable": True})
-    says = f"{constants.ENDPOINT} cannot be reached ({why})"
-    return Finding("hub", says, "note", _WAYS_OUT, facts | {"reachable": False})
+        return Finding("hub", f"{constants.ENDPOINT} answers", details=details | {"reachable": True})
+    message = f"{constants.ENDPOINT} cannot be reached ({why})"
+    return Finding("hub", message, "note", _WAYS_OUT, details | {"reachable": False})
 
 
 def _ask(endpoint: str, seconds: float) -> str:
@@ -149,19 +149,19 @@ def memory() -> Finding:
     total, available = machine.memory()
     fits = {name: needed(config) <= available for name, config in SIZES.items()}
     room = ", ".join(name for name, enough in fits.items() if enough) or "none of the four sizes, only the demo"
-    says = f"{gigabytes(total)}, {gigabytes(available)} available: room for {room}"
-    facts = {
+    message = f"{gigabytes(total)}, {gigabytes(available)} available: room for {room}"
+    details = {
         "total": total,
         "available": available,
         "needed": {name: needed(one) for name, one in SIZES.items()},
         "fits": fits,
     }
     if all(fits.values()):
-        return Finding("memory", says, facts=facts)
+        return Finding("memory", message, details=details)
     least = next(name for name, fit in fits.items() if not fit)
     enough = gigabytes(needed(SIZES[least]))
     remedy = f"For {least}, end other programs until {enough} are available, or take a larger machine."
-    return Finding("memory", says, "note", remedy, facts)
+    return Finding("memory", message, "note", remedy, details)
 
 
 def needed(config: GPT2Config) -> int:
@@ -174,28 +174,30 @@ def needed(config: GPT2Config) -> int:
 def max_version() -> Finding:
     """Say whether MAX is there, in the version that is pinned, and can be imported."""
     wanted, found = pinned("max"), installed("max")
-    facts = {"version": found, "pinned": wanted}
+    details = {"version": found, "pinned": wanted}
     install = f"Run `pip install max=={wanted}`." if wanted else "Install max-gpt2 again."
     if found is None:
-        return Finding("MAX", "is not installed", "problem", install, facts)
+        return Finding("MAX", "is not installed", "problem", install, details)
     if wanted and found != wanted:
-        says = f"{found}, but max-gpt2 was written for {wanted}: MAX changes with every release"
-        return Finding("MAX", says, "problem", install, facts)
+        message = f"{found}, but max-gpt2 was written for {wanted}: MAX changes with every release"
+        return Finding("MAX", message, "problem", install, details)
     try:
         importlib.import_module("max.engine")
     except Exception as error:  # whatever it is, the user has to know
-        says = f"{found}, which cannot be imported ({type(error).__name__}: {error})"
-        return Finding("MAX", says, "problem", f"It needs 64-bit Linux or macOS. {install}", facts)
-    return Finding("MAX", f"{found}, the version that is pinned", facts=facts)
+        message = f"{found}, which cannot be imported ({type(error).__name__}: {error})"
+        return Finding("MAX", message, "problem", f"It needs 64-bit Linux or macOS. {install}", details)
+    return Finding("MAX", f"{found}, the version that is pinned", details=details)
 
 
 def compare_extra() -> Finding:
     """Say whether PyTorch and transformers are there."""
     versions = {"PyTorch": installed("torch"), "transformers": installed("transformers")}
-    says = ", ".join(f"{name} {version or 'is not installed'}" for name, version in versions.items())
+    message = ", ".join(f"{name} {version or 'is not installed'}" for name, version in versions.items())
     if all(versions.values()):
-        return Finding("for verify", says, facts=versions)
-    return Finding("for verify", says, "note", "Only verify needs both: `pip install 'max-gpt2[compare]'`.", versions)
+        return Finding("for verify", message, details=versions)
+    return Finding(
+        "for verify", message, "note", "Only verify needs both: `pip install 'max-gpt2[compare]'`.", versions
+    )
 
 
 def installed(package: str) -> str | None:
@@ -225,19 +227,19 @@ def compile_cache() -> Finding:
     folder = cache_folder()
     if folder is None:
         return Finding("compile cache", "cannot be found without MAX", "note", "See the line of MAX.")
-    size, free = size_of(folder), shutil.disk_usage(existing(folder)).free
-    says = f"{folder}, {gigabytes(size)}, {gigabytes(free)} free"
-    facts = {"folder": str(folder), "bytes": size, "free": free, "writable": writable(folder)}
+    size, free = folder_size(folder), shutil.disk_usage(existing(folder)).free
+    message = f"{folder}, {gigabytes(size)}, {gigabytes(free)} free"
+    details = {"folder": str(folder), "bytes": size, "free": free, "writable": writable(folder)}
     move = "or set MODULAR_MAX_CACHE_DIR to another folder."
-    if not facts["writable"]:
-        return Finding("compile cache", f"{says}, not writable", "problem", f"Make it writable, {move}", facts)
+    if not details["writable"]:
+        return Finding("compile cache", f"{message}, not writable", "problem", f"Make it writable, {move}", details)
     if free < LEAST_FREE:
         remedy = f"Make room for {gigabytes(LEAST_FREE)}, {move}"
-        return Finding("compile cache", f"{says}, which is little", "problem", remedy, facts)
+        return Finding("compile cache", f"{message}, which is little", "problem", remedy, details)
     if not size:
         remedy = "The first start of each model takes about a minute. `max-gpt2 warm` does it now."
-        return Finding("compile cache", f"{says}, so it is empty", "note", remedy, facts)
-    return Finding("compile cache", says, facts=facts)
+        return Finding("compile cache", f"{message}, so it is empty", "note", remedy, details)
+    return Finding("compile cache", message, details=details)
 
 
 def hub_cache() -> Finding:
@@ -246,15 +248,15 @@ def hub_cache() -> Finding:
 
     folder = Path(constants.HF_HUB_CACHE)
     models, free = gpt2s(folder), shutil.disk_usage(existing(folder)).free
-    says = f"{folder}, with {', '.join(models) or 'no GPT-2'}, {gigabytes(free)} free"
-    facts = {"folder": str(folder), "models": models, "free": free, "writable": writable(folder)}
-    if not facts["writable"]:
+    message = f"{folder}, with {', '.join(models) or 'no GPT-2'}, {gigabytes(free)} free"
+    details = {"folder": str(folder), "models": models, "free": free, "writable": writable(folder)}
+    if not details["writable"]:
         remedy = "To download models, make it writable, or set HF_HOME to another folder."
-        return Finding("models", f"{says}, not writable", "note", remedy, facts)
+        return Finding("models", f"{message}, not writable", "note", remedy, details)
     if free < GPT2_FILE:
         remedy = f"To download gpt2, make room for {gigabytes(GPT2_FILE)}, or set HF_HOME to another folder."
-        return Finding("models", says, "note", remedy, facts)
-    return Finding("models", says, facts=facts)
+        return Finding("models", message, "note", remedy, details)
+    return Finding("models", message, details=details)
 
 
 def gpt2s(cache: Path) -> list[str]:
@@ -273,7 +275,7 @@ def gpt2s(cache: Path) -> list[str]:
     return sorted(found)
 
 
-def size_of(folder: Path) -> int:
+def folder_size(folder: Path) -> int:
     """Return the size of all files in a folder; another process may be deleting some."""
     total = 0
     for path, _, names in os.walk(folder):

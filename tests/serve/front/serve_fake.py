@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import replace
 
-from max_gpt2.cli.guard import guarded
+from max_gpt2.cli.process import run_guarded
 from max_gpt2.generation import open_model
 from max_gpt2.serve.front.process import Command
 from max_gpt2.serve.front.served import Limits, Served
@@ -44,4 +44,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(run_guarded(main))

@@ -126,7 +126,7 @@ def test_ctrl_c_in_the_middle(tmp_path: Path, tiny: Path, force: bool) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (2, "")
-    assert "Stopped by Ctrl-C. Nothing was kept" in err
+    assert "Stopped by Ctrl-C. Nothing was saved" in err
     assert "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == (["new", "tiny"] if force else ["tiny"])
     assert not force or list((tmp_path / "new").iterdir()) == []

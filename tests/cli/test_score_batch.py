@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from max_gpt2.batch import Tally
+from max_gpt2.batch import Totals
 from max_gpt2.generation import perplexity
 from tests.command_line import Cli, Outcome
 
@@ -45,15 +45,15 @@ def test_each_line_and_all_of_them_together(cli: Cli, texts: Path, tiny_original
     assert facts["logprob"] == pytest.approx(sum(one["logprob"] for one in found))
     counted = sum(len(one["tokens"]) - 1 for one in found)
     assert np.log(facts["perplexity"]) == pytest.approx(-facts["logprob"] / counted)
-    assert (facts["lines"], facts["kept"], facts["errors"], facts["tokens"]) == (3, 0, 0, counted + 3)
+    assert (facts["lines"], facts["resumed"], facts["errors"], facts["tokens"]) == (3, 0, 0, counted + 3)
     out.write_bytes(out.read_bytes()[:-9])  # as if it had been stopped in the middle of the last line
     shown = cli("score", "--model", tiny_original, "--input", texts, "--output", out)
     assert records(out) == [first, second, third]
-    assert "3 lines, 2 of them from before, no errors" in shown.out
-    total = f"All together: log probability {facts['logprob']:.4f}, perplexity {facts['perplexity']:.4f}\n"
+    assert "3 lines (2 from an earlier run), no errors" in shown.out
+    total = f"Total: log probability {facts['logprob']:.4f}, perplexity {facts['perplexity']:.4f}\n"
     assert shown.out.endswith(total)
     again = cli("score", "--model", tiny_original, "--input", texts, "--output", out)
-    assert "finished already" in again.out
+    assert "already complete" in again.out
     assert again.out.endswith(total)
 
 
@@ -62,16 +62,16 @@ def test_without_an_output_the_scores_are_shown(cli: Cli, texts: Path, tiny_orig
     outcome = cli("score", "--model", tiny_original, "--input", texts, "--json")
     assert outcome.code == 1
     facts = json.loads(outcome.out)
-    assert [one["line"] for one in facts["texts"]] == [1, 2, 3, 4]
-    assert "only 1 tokens" in facts["texts"][2]["error"]
-    assert 'no field "seed"' in facts["texts"][3]["error"]
+    assert [one["line"] for one in facts["records"]] == [1, 2, 3, 4]
+    assert "only 1 tokens" in facts["records"][2]["error"]
+    assert 'unknown field "seed"' in facts["records"][3]["error"]
     assert (facts["errors"], facts["output"]) == (2, None)
     assert f"error: {texts}, line 3: The text has only 1 tokens" in outcome.err
     shown = cli("score", "--model", tiny_original, "--input", texts)
     assert shown.code == 1
-    for one in facts["texts"][:2]:
+    for one in facts["records"][:2]:
         assert all(text in shown.out for text in (f"{one['logprob']:.4f}", f"{one['perplexity']:.4f}"))
-    assert f"All together: log probability {facts['logprob']:.4f}" in shown.out
+    assert f"Total: log probability {facts['logprob']:.4f}" in shown.out
     assert sorted(path.name for path in texts.parent.iterdir()) == ["texts.jsonl"]
 
 
@@ -85,18 +85,21 @@ def test_when_no_line_can_be_scored_there_is_no_perplexity(cli: Cli, texts: Path
 
 def test_a_perplexity_that_no_float_can_hold() -> None:
     assert perplexity(-1e6, 2) == float("inf")
-    tally = Tally()
-    tally.add({"tokens": [1, 2], "logprob": None})
-    assert str(tally.perplexity) == "nan"
+    totals = Totals()
+    totals.add({"tokens": [1, 2], "logprob": None})
+    assert str(totals.perplexity) == "nan"
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--input", "in.txt", "A text"], "There is a text and there is --input"),
-        (["--output", "out"], "--output is for the texts of an --input"),
+        (["--input", "in.txt", "A text"], "Both a text and --input are given"),
+        (["--output", "out"], "--output needs --input"),
         (["--input", "in.txt", "--output", "in.txt"], "--input and --output are the same file"),
-        (["--input", "in.txt", "--output", "old"], "old exists, and no old.run.json says what it is of"),
+        (
+            ["--input", "in.txt", "--output", "old"],
+            "old exists, but old.run.json, which identifies its run, is missing",
+        ),
     ],
 )
 def test_bad_arguments(

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from max_gpt2.batch import InputFile, Line
-from max_gpt2.batch.records import OPTIONS, check_fields, request_of, seed_of_line
+from max_gpt2.batch.records import OPTIONS, check_fields, line_request, line_seed
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Request, Sampling
@@ -12,7 +12,7 @@ from max_gpt2.generation import Request, Sampling
 
 def lines_of(path: Path, content: bytes) -> list[Line]:
     path.write_bytes(content)
-    return list(InputFile.look_at(path, "prompt").lines())
+    return list(InputFile.scan(path, "prompt").lines())
 
 
 def test_plain_text_has_a_prompt_a_line(tmp_path: Path) -> None:
@@ -28,18 +28,18 @@ def test_plain_text_has_a_prompt_a_line(tmp_path: Path) -> None:
 def test_json_lines(tmp_path: Path, name: str) -> None:
     found = lines_of(tmp_path / name, b'\xef\xbb\xbf{"prompt": "a\\nb", "seed": 3}\r\n \t\n{"id": 1}')
     assert found == [Line(1, {"prompt": "a\nb", "seed": 3}), Line(3, {"id": 1})]
-    assert [line.number for line in InputFile.look_at(tmp_path / name, "prompt").lines(after=1)] == [3]
+    assert [line.number for line in InputFile.scan(tmp_path / name, "prompt").lines(after=1)] == [3]
 
 
 @pytest.mark.parametrize(
     ("line", "says"),
     [
         (b"{", "It is not JSON"),
-        (b"[1]", "JSON, but not an object"),
-        (b'{"a": 1, "a": 2}', "a name is there twice"),
-        (b'{"temperature": NaN}', "NaN is no number of JSON"),
+        (b"[1]", "not a JSON object"),
+        (b'{"a": 1, "a": 2}', "duplicate key"),
+        (b'{"temperature": NaN}', "NaN is not valid JSON"),
         (b'{"seed": ' + b"9" * 5000 + b"}", "It is not JSON"),
-        (b'{"prompt": ' * 100_000, "nested too deep"),
+        (b'{"prompt": ' * 100_000, "nested too deeply"),
         (b'{"prompt": "\xff"}', "not UTF-8 at byte 13"),
     ],
 )
@@ -54,18 +54,18 @@ def test_what_is_no_file_of_lines_is_refused(tmp_path: Path) -> None:
     (tmp_path / "device.txt").symlink_to("/dev/null")
     for name, says in {
         "a.csv": "neither .jsonl",
-        "nothing.txt": "There is no file",
-        "device.txt": "not an ordinary file",
-        "blank.txt": "no lines but blank ones",
+        "nothing.txt": "does not exist",
+        "device.txt": "not a regular file",
+        "blank.txt": "has only blank lines",
     }.items():
         with pytest.raises(RequestError, match=says):
-            InputFile.look_at(tmp_path / name, "prompt")
+            InputFile.scan(tmp_path / name, "prompt")
 
 
 def test_the_options_of_a_line_come_before_those_of_the_run(tiny_checkpoint: Checkpoint) -> None:
     tokenizer = tiny_checkpoint.tokenizer
     defaults = Request((), 9, Sampling(temperature=0.5, top_k=4), ["x"], logprobs=1)
-    request = request_of({"prompt_ids": [1, 2], "id": "a"}, defaults, tokenizer, 77)
+    request = line_request({"prompt_ids": [1, 2], "id": "a"}, defaults, tokenizer, 77)
     assert request == Request([1, 2], 9, Sampling(temperature=0.5, top_k=4, seed=77), ["x"], logprobs=1)
     own: dict[str, Any] = {
         "max_new_tokens": 3,
@@ -81,10 +81,10 @@ def test_the_options_of_a_line_come_before_those_of_the_run(tiny_checkpoint: Che
         "seed": 7,
     }
     assert own.keys() | {"stop", "logprobs"} == OPTIONS.keys()
-    request = request_of({"prompt": "dog", "stop": "ab", "logprobs": None} | own, defaults, tokenizer, 77)
+    request = line_request({"prompt": "dog", "stop": "ab", "logprobs": None} | own, defaults, tokenizer, 77)
     length = own.pop("max_new_tokens")
     assert request == Request(tokenizer.encode("dog"), length, Sampling(**own), ["ab"], logprobs=None)
-    assert request_of({"prompt": "dog", "stop": ["a", "b"]}, defaults, tokenizer, 1).stop == ["a", "b"]
+    assert line_request({"prompt": "dog", "stop": ["a", "b"]}, defaults, tokenizer, 1).stop == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_the_options_of_a_line_come_before_those_of_the_run(tiny_checkpoint: Che
         ({"temperature": 10**400}, '"temperature" is not a number'),
         ({"top_k": 4.0}, '"top_k" is not a whole number'),
         ({"stop": ["a", 1]}, '"stop" is not a text or a list of texts'),
-        ({"temprature": 1}, 'there is no field "temprature" (did you mean "temperature"?)'),
-        ({"a": 1, "top_p": "x"}, 'there is no field "a"; "top_p" is not a number'),
+        ({"temprature": 1}, 'unknown field "temprature" (did you mean "temperature"?)'),
+        ({"a": 1, "top_p": "x"}, 'unknown field "a"; "top_p" is not a number'),
         ({}, 'It has neither of "prompt" and "prompt_ids"'),
         ({"prompt": "a", "prompt_ids": [1]}, 'It has both of "prompt" and "prompt_ids"'),
         ({"prompt": "\ud800"}, "not valid Unicode"),
@@ -109,19 +109,19 @@ def test_the_options_of_a_line_come_before_those_of_the_run(tiny_checkpoint: Che
 )
 def test_bad_fields(tiny_checkpoint: Checkpoint, fields: dict[str, Any], says: str) -> None:
     with pytest.raises(RequestError) as refusal:
-        request_of(fields, Request(()), tiny_checkpoint.tokenizer, 0)
+        line_request(fields, Request(()), tiny_checkpoint.tokenizer, 0)
     assert says in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_what_a_command_does_not_know_is_refused() -> None:
     check_fields({"text": "a", "id": 1}, "text", {})
-    with pytest.raises(RequestError, match='no field "seed"'):
+    with pytest.raises(RequestError, match='unknown field "seed"'):
         check_fields({"text": "a", "seed": 1}, "text", {})
 
 
 def test_each_line_has_a_seed_of_its_own_and_always_the_same() -> None:
-    seeds = {seed_of_line(seed, number) for seed in range(3) for number in range(1, 1000)}
+    seeds = {line_seed(seed, number) for seed in range(3) for number in range(1, 1000)}
     assert len(seeds) == 3 * 999
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert [seed_of_line(5, 1), seed_of_line(5, 2)] == [212330081, 1959725605]
+    assert [line_seed(5, 1), line_seed(5, 2)] == [212330081, 1959725605]

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from max_gpt2.checkpoint import Checkpoint
-from max_gpt2.cli.repl import MOST_LINES, SETTINGS, History, PromptLoop, change, history_file, shown
+from max_gpt2.cli.repl import (
+    MAX_HISTORY_LINES,
+    SETTINGS,
+    History,
+    PromptLoop,
+    format_settings,
+    history_file,
+    parse_setting,
+)
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Engine, Loaded, Request, Sampling
 from max_gpt2.model import CompiledModel
@@ -29,11 +37,11 @@ OPTIONS = Request((), 9, Sampling(temperature=0.5), ["x"])
     ],
 )
 def test_a_setting_is_changed_and_nothing_else(line: str, name: str, value: object) -> None:
-    found, options = change(OPTIONS, line)
+    found, options = parse_setting(OPTIONS, line)
     assert found == name
     changed = options if name in ("max_new_tokens", "stop") else options.sampling
     assert getattr(changed, name) == value
-    before, after = shown(OPTIONS), shown(options)
+    before, after = format_settings(OPTIONS), format_settings(options)
     assert {one.split()[0] for one in set(before) ^ set(after)} <= {name}
     assert len(after) == len(SETTINGS)
 
@@ -41,19 +49,19 @@ def test_a_setting_is_changed_and_nothing_else(line: str, name: str, value: obje
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("temprature 1", 'no setting "temprature". Did you mean temperature?'),
-        ("colour red", "There are max_new_tokens, temperature"),
-        ("temperature", 'temperature "" is not a number. Write /set temperature and one, such as 0.5'),
+        ("temprature 1", 'Unknown setting "temprature". Did you mean temperature?'),
+        ("colour red", "The settings are max_new_tokens, temperature"),
+        ("temperature", 'temperature "" is not a number. Write it as /set temperature 0.5'),
         ("temperature hot", 'temperature "hot" is not a number'),
         ("temperature -1", "temperature -1.0 is not a number from 0 on"),
         ("top_k 1.5", 'top_k "1.5" is not a whole number'),
-        ('stop "a', "is not a text"),
+        ('stop "a', "is not text"),
         ("seed x", "is not a whole number or none"),
     ],
 )
 def test_a_bad_setting_says_what_to_do(line: str, says: str) -> None:
     with pytest.raises(RequestError) as refusal:
-        change(OPTIONS, line)
+        parse_setting(OPTIONS, line)
     assert says in str(refusal.value)
 
 
@@ -76,9 +84,9 @@ def test_the_history_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     History(file).add("more")
     assert file.read_text().splitlines() == ["The dog", "/help", "Ünïcode", "more"]
-    file.write_text("".join(f"{number}\n" for number in range(MOST_LINES + 50)))
+    file.write_text("".join(f"{number}\n" for number in range(MAX_HISTORY_LINES + 50)))
     History(file)
-    assert file.read_text().splitlines() == [str(number) for number in range(50, MOST_LINES + 50)]
+    assert file.read_text().splitlines() == [str(number) for number in range(50, MAX_HISTORY_LINES + 50)]
 
 
 def test_a_history_that_cannot_be_kept_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +157,9 @@ def test_errors_are_said_and_the_loop_goes_on(loaded: Loaded, capsys: pytest.Cap
     out, err = capsys.readouterr()
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 4
-    for error, says in zip(errors, ("no /frobnicate", "top_p 7.0", "max_new_tokens -500", "Shorten"), strict=True):
+    for error, says in zip(
+        errors, ("Unknown command /frobnicate", "top_p 7.0", "max_new_tokens -500", "Shorten"), strict=True
+    ):
         assert says in error
     assert loop.options == Request((), 5, Sampling(seed=3))
     assert "/quit" in out
@@ -168,9 +178,9 @@ def test_ctrl_c_stops_the_answer_alone(
         print("The", end="")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("max_gpt2.cli.repl.show_as_it_is_written", interrupt)
+    monkeypatch.setattr("max_gpt2.cli.repl.stream_to_stdout", interrupt)
     run(loaded, "The dog", "/help")
     out, err = capsys.readouterr()
-    assert out.startswith("The\nType a text")
+    assert out.startswith("The\nType a prompt")
     assert "stopped" in err
     assert os.environ["XDG_STATE_HOME"]

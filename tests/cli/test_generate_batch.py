@@ -68,7 +68,7 @@ def test_a_broken_line_is_named_and_the_others_go_on(cli: Cli, prompts: Path, ti
     done = cli(*arguments, "--json")
     assert done.code == 1
     facts = json.loads(done.out)
-    assert (facts["lines"], facts["kept"], facts["errors"], facts["output"]) == (4, 0, 2, str(out))
+    assert (facts["lines"], facts["resumed"], facts["errors"], facts["output"]) == (4, 0, 2, str(out))
     assert f"error: {prompts}, line 2: It is not JSON" in done.err
     assert f"error: {prompts}, line 3: The prompt id 999 is not in 0 .. 310" in done.err
     first, second, third, fourth = records(out)
@@ -79,7 +79,7 @@ def test_a_broken_line_is_named_and_the_others_go_on(cli: Cli, prompts: Path, ti
     content = out.read_bytes()
     again = cli(*arguments)
     assert again.code == 1
-    assert "4 lines, finished already, 2 errors" in again.out
+    assert "4 lines, already complete, 2 errors" in again.out
     assert "Compiling" not in again.err
     assert out.read_bytes() == content
 
@@ -89,14 +89,14 @@ def test_an_output_of_another_run_is_refused(cli: Cli, prompts: Path, tiny: Path
     arguments = ["generate", "--input", prompts, "--output", out, "--max-new-tokens", 3]
     assert cli(*arguments, "--model", tiny_original).code == 0
     content = out.read_bytes()
-    assert "finished already" in cli(*arguments, "--model", tiny).out  # a copy of the same model
-    assert "another temperature (0.8, now 0.5)" in refused(cli(*arguments, "--model", tiny, "--temperature", 0.5))
+    assert "already complete" in cli(*arguments, "--model", tiny).out  # a copy of the same model
+    assert "a different temperature (0.8, now 0.5)" in refused(cli(*arguments, "--model", tiny, "--temperature", 0.5))
     weights = tiny / "model.safetensors"
     content_of_weights = weights.read_bytes()
     weights.write_bytes(content_of_weights[:-500] + b"\x01" + content_of_weights[-499:])
-    assert "another model" in refused(cli(*arguments, "--model", tiny))
+    assert "a different model" in refused(cli(*arguments, "--model", tiny))
     prompts.write_text("\n".join(PROMPTS[:3]))
-    assert "another input" in refused(cli(*arguments, "--model", tiny_original))
+    assert "a different input" in refused(cli(*arguments, "--model", tiny_original))
     assert out.read_bytes() == content
     assert cli(*arguments, "--model", tiny_original, "--force").code == 0
     assert len(records(out)) == 3
@@ -132,7 +132,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
         assert f"Stopped by Ctrl-C after {kept} of {MANY} lines. They are in {out}" in err
     seed = json.loads((tmp_path / "out.jsonl.run.json").read_text())["seed"]
     done = cli("generate", *options, "--output", out, "--json")
-    assert json.loads(done.out)["kept"] in (kept, kept - 1)  # the last line may be half a line
+    assert json.loads(done.out)["resumed"] in (kept, kept - 1)  # the last line may be half a line
     assert json.loads(done.out)["seed"] == seed
     assert cli("generate", *options, "--output", whole, "--seed", seed).code == 0
     assert out.read_bytes() == whole.read_bytes()
@@ -156,10 +156,10 @@ def test_a_full_disk_ends_in_one_sentence(
 
     monkeypatch.setattr(os, "write", write)
     refusal = refused(cli(*arguments))
-    assert f"{out} cannot be written (No space left on device). It has the first 2 lines, whole" in refusal
+    assert f"{out} cannot be written (No space left on device). It has 2 complete lines" in refusal
     monkeypatch.undo()
     assert [one["line"] for one in records(out)] == [1, 2]
-    assert "2 of them from before" in cli(*arguments).out
+    assert "2 from an earlier run" in cli(*arguments).out
     assert [one["line"] for one in records(out)] == [1, 2, 3, 4]
 
 
@@ -182,21 +182,21 @@ def test_ctrl_c_before_the_first_line_keeps_what_was_there(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--input", "in.txt", "--output", "out", "A text"], "There is a text and there is --input"),
-        (["--input", "in.txt", "--output", "out", "--prompt-ids", "1"], "There is --prompt-ids and there is --input"),
-        (["--input", "in.txt"], "--input needs a file to write the texts into. Add --output FILE."),
-        (["--output", "out"], "--output is for the texts of an --input"),
-        (["--force"], "--force replaces an --output, and there is none"),
+        (["--input", "in.txt", "--output", "out", "A text"], "Both a text and --input are given"),
+        (["--input", "in.txt", "--output", "out", "--prompt-ids", "1"], "Both --prompt-ids and --input are given"),
+        (["--input", "in.txt"], "--input needs --output. Add --output FILE."),
+        (["--output", "out"], "--output needs --input"),
+        (["--force"], "--force needs --output"),
         (["--input", "in.txt", "--output", "in.txt"], "--input and --output are the same file"),
         (["--input", "in.txt", "--output", "./link.txt"], "--input and --output are the same file"),
-        (["--input", "no.txt", "--output", "out"], "There is no file no.txt for --input"),
+        (["--input", "no.txt", "--output", "out"], "--input no.txt does not exist"),
         (["--input", "in.csv", "--output", "out"], "neither .jsonl"),
         (["--input", "in.txt", "--output", "no/out"], "There is no folder no to write out into"),
         (["--input", "in.txt", "--output", "."], ". is a folder"),
-        (["--input", "in.txt", "--output", "/dev/full"], "/dev/full is not an ordinary file"),
+        (["--input", "in.txt", "--output", "/dev/full"], "/dev/full is not a regular file"),
         (["--input", "in.txt", "--output", "out", "--top-p", "0"], "top_p 0.0 is not above 0"),
         (["--input", "in.txt", "--output", "out", "--max-new-tokens", "-1"], "max_new_tokens -1 is negative"),
-        (["--input", "in.txt", "--output", "out", "--n", "2"], "--n is for one prompt"),
+        (["--input", "in.txt", "--output", "out", "--n", "2"], "--n needs a single prompt"),
         (["--input", "in.txt", "--output", "out", "--seed", "-1"], "seed -1"),
     ],
 )

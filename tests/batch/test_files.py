@@ -16,14 +16,14 @@ RUN: dict[str, Any] = {"command": "generate", "input": "1", "model": "2", "optio
 def source(tmp_path: Path) -> InputFile:
     path = tmp_path / "in.txt"
     path.write_text("a\nb\n\nc\nd\n")
-    return InputFile.look_at(path, "prompt")
+    return InputFile.scan(path, "prompt")
 
 
 def write(path: Path, source: InputFile, count: int, **options: Any) -> list[Record]:
     """Write so many lines; return what was there before."""
     kept: list[Record] = []
     with OutputFile(path, RUN, **options) as output:
-        output.keep(source, kept.append)
+        output.resume(source, kept.append)
         output.begin()
         for number in source.numbers[output.done :][:count]:
             output.write({"line": number, "text": "ä" * number, "seed": output.seed})
@@ -55,25 +55,29 @@ def test_an_output_of_another_run_is_refused_and_kept(
     path = tmp_path / "out"
     write(path, source, 2, seed=5)
     content = path.read_bytes()
-    for name, says in (("input", "another input"), ("model", "another model"), ("command", "another command")):
+    for name, says in (
+        ("input", "a different input"),
+        ("model", "a different model"),
+        ("command", "a different command"),
+    ):
         monkeypatch.setitem(RUN, name, "9")
         with pytest.raises(RequestError, match=f"{says}.*--force"):
             write(path, source, 1)
         monkeypatch.undo()
     monkeypatch.setitem(RUN, "options", {"top_k": 2})
-    with pytest.raises(RequestError, match=r"another top_k \(1, now 2\)"):
+    with pytest.raises(RequestError, match=r"a different top_k \(1, now 2\)"):
         write(path, source, 1)
     assert path.read_bytes() == content
     assert write(path, source, 9, force=True, seed=5) == []
     monkeypatch.undo()
-    with pytest.raises(RequestError, match=r"another top_k \(2, now 1\)"):
+    with pytest.raises(RequestError, match=r"a different top_k \(2, now 1\)"):
         write(path, source, 1)
 
 
 def test_another_seed_and_an_output_that_nobody_knows_are_refused(tmp_path: Path, source: InputFile) -> None:
     path = tmp_path / "out"
     write(path, source, 2, seed=5)
-    with pytest.raises(RequestError, match=r"another seed \(5, now 6\)"):
+    with pytest.raises(RequestError, match=r"a different seed \(5, now 6\)"):
         write(path, source, 1, seed=6)
     beside = tmp_path / "out.run.json"
     for damage in ("[", "[]", "{}", '{"seed": "x"}'):
@@ -81,7 +85,7 @@ def test_another_seed_and_an_output_that_nobody_knows_are_refused(tmp_path: Path
         with pytest.raises(RequestError, match="is damaged"):
             write(path, source, 1)
     beside.unlink()
-    with pytest.raises(RequestError, match=r"no out\.run\.json says what it is of"):
+    with pytest.raises(RequestError, match=r"but out\.run\.json, which identifies its run, is missing"):
         write(path, source, 1)
 
 
@@ -91,7 +95,7 @@ def test_a_changed_line_is_refused_and_nothing_is_cut_off(tmp_path: Path, source
     write(path, source, 3)
     first, _, third = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + damage + third)
-    with pytest.raises(RequestError, match="line 2, is not what was written there"):
+    with pytest.raises(RequestError, match="line 2, was changed"):
         write(path, source, 1)
     assert path.read_bytes() == first + damage + third
 
@@ -101,7 +105,7 @@ def test_more_lines_than_the_input_has_are_refused(tmp_path: Path, source: Input
     write(path, source, 4)
     with path.open("ab") as file:
         file.write(b'{"line": 6}\n')
-    with pytest.raises(RequestError, match="line 5, is not what was written there"):
+    with pytest.raises(RequestError, match="line 5, was changed"):
         write(path, source, 1)
 
 
@@ -123,7 +127,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, source: InputFile) -> None:
     write(path, source, 1, seed=5)
     with (
         at_most(len(lines[0] + lines[1]) + 7),
-        pytest.raises(RequestError, match=r"cannot be written \(File too large\)\. It has the first 2 lines, whole"),
+        pytest.raises(RequestError, match=r"cannot be written \(File too large\)\. It has 2 complete lines"),
     ):
         write(path, source, 3)
     assert path.read_bytes() == lines[0] + lines[1]
@@ -168,7 +172,7 @@ def test_old_lines_never_lie_beside_a_new_identity(
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "full").symlink_to("/dev/full")
-    for path, says in ((tmp_path / "full", "not an ordinary file"), (tmp_path, "is a folder")):
+    for path, says in ((tmp_path / "full", "not a regular file"), (tmp_path, "is a folder")):
         with pytest.raises(RequestError, match=says):
             OutputFile(path, RUN)
 

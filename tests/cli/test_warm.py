@@ -26,12 +26,12 @@ def test_a_model_that_is_warm_already(cli: Cli, tiny_original: Path, tiny_model:
     del tiny_model
     done = cli("warm", "--model", tiny_original)
     assert done.code == 0
-    assert re.match(rf"{tiny_original} was compiled already: \d+\.\d s to find it\.\n", done.out)
-    assert "generate and score start with it in seconds" in done.out
+    assert re.match(rf"{tiny_original} was already compiled; loading it from the cache took \d+\.\d s\.\n", done.out)
+    assert "generate and score now start within seconds" in done.out
     assert "Compiling for MAX" in done.err
     facts = json.loads(cli("warm", "--model", tiny_original, "--json").out)
-    assert facts.keys() == {"model", "load_s", "compile_s", "verify_compile_s", "folder", "grown_bytes"}
-    assert (facts["grown_bytes"], facts["verify_compile_s"]) == (0, None)
+    assert facts.keys() == {"model", "load_s", "compile_s", "verify_compile_s", "folder", "cache_growth_bytes"}
+    assert (facts["cache_growth_bytes"], facts["verify_compile_s"]) == (0, None)
     assert facts["compile_s"] > 0
 
 
@@ -42,7 +42,7 @@ Calls = list[tuple[str, GPT2Config, dict[str, Any]]]
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     folder.mkdir()
-    for module in ("max_gpt2.cli.warm", "max_gpt2.system.doctor"):
+    for module in ("max_gpt2.system.machine", "max_gpt2.system.doctor"):
         monkeypatch.setattr(f"{module}.cache_folder", lambda: folder)
     return folder
 
@@ -72,14 +72,14 @@ def test_it_compiles_what_generate_compiles(cli: Cli, calls: Calls, cache: Path,
     (cache / "generate").unlink()
     done = cli("warm", "--model", tiny_original)
     assert calls == [expected]
-    assert re.match(rf"Compiled {tiny_original} in \d+\.\d s and kept it in {cache}\.\n", done.out)
+    assert re.match(rf"Compiled {tiny_original} in \d+\.\d s and cached it in {cache}\.\n", done.out)
 
 
 def test_it_compiles_what_verify_compiles(cli: Cli, calls: Calls, tiny_original: Path) -> None:
     done = cli("warm", "--verify", "--model", tiny_original)
     assert [name for name, _, _ in calls] == ["generate", "verify", "look inside"]
     assert len({json.dumps(weights, sort_keys=True) for _, _, weights in calls}) == 1
-    assert "generate, score and verify start with it in seconds" in done.out
+    assert "generate, score and verify now start within seconds" in done.out
     facts = json.loads(cli("warm", "--verify", "--model", tiny_original, "--json").out)
     assert facts["verify_compile_s"] >= 0
 
@@ -100,7 +100,7 @@ def test_a_cache_that_cannot_be_written_is_refused_before_any_work(
 ) -> None:
     monkeypatch.setattr("max_gpt2.system.doctor.writable", lambda _folder: False)
     message = refused(cli("warm", "--model", tiny_original))
-    assert f"error: The compile cache: {cache}" in message
+    assert f"error: Cannot use the compile cache {cache}" in message
     assert "MODULAR_MAX_CACHE_DIR" in message
     assert calls == []
 

@@ -86,7 +86,7 @@ def terminal(tiny_original: Path, tmp_path: Path) -> Iterator[Terminal]:
 
 
 def test_a_talk_on_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
-    assert "/help shows what there is" in terminal.wait_for("> ")
+    assert "Type /help for help" in terminal.wait_for("> ")
     terminal.type("The dog\n")
     first = terminal.wait_for("> ", 1)
     assert first.count("The dog") == 2  # as it was typed, and as the start of the text

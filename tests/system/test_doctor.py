@@ -25,13 +25,13 @@ def test_the_command(cli: Cli) -> None:
     assert facts["ok"] is True
     found = {one["name"]: one for one in facts["findings"]}
     assert list(found) == NAMES
-    assert found["hub"]["says"] == "not asked: HF_HUB_OFFLINE is set"
-    assert found["MAX"]["facts"] == {"version": "26.7.0", "pinned": "26.7.0"}
-    assert found["compile cache"]["facts"]["writable"] is True
+    assert found["hub"]["message"] == "not asked: HF_HUB_OFFLINE is set"
+    assert found["MAX"]["details"] == {"version": "26.7.0", "pinned": "26.7.0"}
+    assert found["compile cache"]["details"]["writable"] is True
     shown = cli("doctor")
     assert shown.code == 0
     assert all(name in shown.out for name in NAMES)
-    assert shown.out.endswith("All that is needed is there.\n")
+    assert shown.out.endswith("Everything required is present.\n")
 
 
 def test_a_problem_makes_the_exit_code_1_and_says_what_to_do(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +41,7 @@ def test_a_problem_makes_the_exit_code_1_and_says_what_to_do(cli: Cli, monkeypat
         assert "pip install max==26.7.0" in outcome.out
     shown = cli("doctor").out
     assert "PROBLEM" in shown
-    assert shown.endswith("Problems: 1. Mend them, and run this again.\n")
+    assert shown.endswith("1 problem found. Fix and run again.\n")
 
 
 def test_it_needs_neither_max_nor_pytorch(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_it_needs_neither_max_nor_pytorch(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (1, "")
     found = {one["name"]: one for one in json.loads(done.stdout)["findings"]}
-    assert "cannot be imported" in found["MAX"]["says"]
+    assert "cannot be imported" in found["MAX"]["message"]
     assert found["compile cache"]["state"] == "note"
 
 
@@ -104,8 +104,8 @@ def test_the_sizes_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_meminfo", lambda: MEMINFO)
     monkeypatch.setattr(machine, "limits", limited({}))
     found = doctor.memory()
-    assert found.facts["fits"] == {"gpt2": True, "gpt2-medium": True, "gpt2-large": False, "gpt2-xl": False}
-    assert (found.state, found.facts["available"]) == ("note", 4_096_000_000)
+    assert found.details["fits"] == {"gpt2": True, "gpt2-medium": True, "gpt2-large": False, "gpt2-xl": False}
+    assert (found.state, found.details["available"]) == ("note", 4_096_000_000)
     assert found.remedy.startswith("For gpt2-large, end other programs until 5.7 GB are available")
     group = {
         ("memory.max", ""): ["max", "3000000000"],
@@ -114,8 +114,8 @@ def test_the_sizes_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     monkeypatch.setattr(machine, "limits", limited(group))
     found = doctor.memory()
-    assert (found.facts["total"], found.facts["available"]) == (3_000_000_000, 500_000_000)
-    assert "none of the four sizes, only the demo" in found.says
+    assert (found.details["total"], found.details["available"]) == (3_000_000_000, 500_000_000)
+    assert "none of the four sizes, only the demo" in found.message
     monkeypatch.setattr(
         machine, "_meminfo", lambda: MEMINFO.replace("16000000", "64000000").replace("4000000", "50000000")
     )
@@ -151,10 +151,10 @@ def test_max_in_another_version_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(doctor, "installed", lambda _package: "26.8.0")
     found = doctor.max_version()
     assert found.state == "problem"
-    assert "26.8.0, but max-gpt2 was written for 26.7.0" in found.says
+    assert "26.8.0, but max-gpt2 was written for 26.7.0" in found.message
     monkeypatch.setattr(doctor, "installed", lambda _package: None)
     found = doctor.max_version()
-    assert (found.state, found.says) == ("problem", "is not installed")
+    assert (found.state, found.message) == ("problem", "is not installed")
     assert "pip install max==26.7.0" in found.remedy
     assert doctor.compare_extra().state == "note"
     assert "max-gpt2[compare]" in doctor.compare_extra().remedy
@@ -170,19 +170,19 @@ def test_the_compile_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     folder = tmp_path / "cache"
     monkeypatch.setattr(doctor, "cache_folder", lambda: folder)
     found = doctor.compile_cache()
-    assert (found.state, found.facts["bytes"]) == ("note", 0)
+    assert (found.state, found.details["bytes"]) == ("note", 0)
     assert "max-gpt2 warm" in found.remedy
     (folder / "mof").mkdir(parents=True)
     (folder / "mof" / "graph").write_bytes(bytes(1234))
     found = doctor.compile_cache()
-    assert (found.state, found.facts["bytes"]) == ("ok", 1234)
-    assert found.says.startswith(f"{folder}, 0.0 MB, ")
+    assert (found.state, found.details["bytes"]) == ("ok", 1234)
+    assert found.message.startswith(f"{folder}, 0.0 MB, ")
     monkeypatch.setattr(doctor, "LEAST_FREE", 1 << 62)
     assert (doctor.compile_cache().state, "Make room" in doctor.compile_cache().remedy) == ("problem", True)
     monkeypatch.setattr(doctor, "LEAST_FREE", 0)
     monkeypatch.setattr(doctor, "writable", lambda _folder: False)
     found = doctor.compile_cache()
-    assert (found.state, found.facts["writable"]) == ("problem", False)
+    assert (found.state, found.details["writable"]) == ("problem", False)
     assert "MODULAR_MAX_CACHE_DIR" in found.remedy
 
 
@@ -215,7 +215,7 @@ def test_the_gpt2s_of_a_cache(tmp_path: Path, tiny_original: Path, monkeypatch: 
     assert doctor.gpt2s(tmp_path) == ["openai-community/gpt2", "someone/mine"]
     assert doctor.gpt2s(tmp_path / "nothing") == []
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert "with openai-community/gpt2, someone/mine, " in doctor.hub_cache().says
+    assert "with openai-community/gpt2, someone/mine, " in doctor.hub_cache().message
     monkeypatch.setattr(doctor, "GPT2_FILE", 1 << 62)
     assert "HF_HOME" in doctor.hub_cache().remedy
 
@@ -233,18 +233,18 @@ def online(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Finding]:
 def test_a_hub_that_answers(online: Callable[[str], Finding], tiny_original: Path) -> None:
     with Hub("openai-community/gpt2", tiny_original) as server:
         found = online(server.endpoint)
-    assert (found.state, found.facts["reachable"]) == ("ok", True)
+    assert (found.state, found.details["reachable"]) == ("ok", True)
     with Hub("another/one", tiny_original) as server:
         found = online(server.endpoint)
-    assert (found.state, "it answers with 404" in found.says) == ("note", True)
+    assert (found.state, "it answers with 404" in found.message) == ("note", True)
 
 
 def test_a_hub_that_does_not_answer(online: Callable[..., Finding], monkeypatch: pytest.MonkeyPatch) -> None:
     found = online("http://127.0.0.1:9")
-    assert (found.state, found.facts["reachable"]) == ("note", False)
+    assert (found.state, found.details["reachable"]) == ("note", False)
     assert "--model demo" in found.remedy
     for nonsense in ("nonsense", "http://[::/", "http://a:b"):
-        assert "no answer" not in online(nonsense).says
+        assert "no answer" not in online(nonsense).message
 
     def forever(*_arguments: Any) -> str:
         time.sleep(30)
@@ -252,5 +252,5 @@ def test_a_hub_that_does_not_answer(online: Callable[..., Finding], monkeypatch:
 
     monkeypatch.setattr(doctor, "_ask", forever)
     started = time.perf_counter()
-    assert "no answer within 0.1 s" in online("http://127.0.0.1:9", 0.1).says
+    assert "no answer within 0.1 s" in online("http://127.0.0.1:9", 0.1).message
     assert time.perf_counter() - started < 10

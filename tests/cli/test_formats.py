@@ -48,7 +48,7 @@ def test_info_of_safetensors(cli: Cli, tiny: Path) -> None:
     assert (facts["dequantised"], facts["zero_filled"]) == ({}, {})
     shown = shown_info(cli, tiny)
     assert "score.weight (head of another task)" in shown
-    assert "made float32, which holds each value exactly" in shown
+    assert "converted exactly to float32" in shown
 
 
 def test_info_of_nanogpt(cli: Cli, nanogpt: Path) -> None:
@@ -66,7 +66,7 @@ def test_info_of_nanogpt(cli: Cli, nanogpt: Path) -> None:
     assert zero_filled[LN_F] == "model_args has bias=False"
     shown = shown_info(cli, nanogpt, "--allow-pickle")
     assert "model_args has bias=False" in shown
-    assert "stored [out, in], as Linear has them, and used [in, out]" in shown
+    assert "stored [out, in] as in Linear, used as [in, out]" in shown
 
 
 def test_info_of_llmc_and_gguf(cli: Cli, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_verify_hands_over_what_was_allowed(
     options = ["--model", nanogpt, "--tokenizer", tiny_original, "--allow-pickle"]
     facts = verified(cli, monkeypatch, checkpoint, *options)
     assert facts["passed"] is True
-    assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
+    assert facts["reference"] == "transformers, with the weights loaded by max-gpt2"
     shown = cli("verify", *options).out
     assert "PyTorch: transformers, with the weights loaded by max-gpt2." in shown
     assert "MAX and PyTorch are equal" in shown
@@ -154,14 +154,14 @@ def test_transformers_reads_the_folders_of_hugging_face_itself(
     torch.save(load_file(tiny / "model.safetensors"), tiny / "pytorch_model.bin")
     # A file is not a folder, which transformers would look through for better weights.
     facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny / "pytorch_model.bin", "--allow-pickle")
-    assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
+    assert facts["reference"] == "transformers, with the weights loaded by max-gpt2"
     (tiny / "pytorch_model.bin").rename(tiny / "other.bin")  # a name that says nothing to transformers
     (tiny / "model.safetensors").rename(tiny / "away")
     facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny / "other.bin", "--allow-pickle")
-    assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
+    assert facts["reference"] == "transformers, with the weights loaded by max-gpt2"
     (tiny / "away").rename(tiny / "pytorch_model.bin")  # safetensors inside
     facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny)
-    assert facts["reference"] == "transformers, with the weights as max-gpt2 read them"
+    assert facts["reference"] == "transformers, with the weights loaded by max-gpt2"
     (tiny / "other.bin").rename(tiny / "pytorch_model.bin")
     facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny, "--allow-pickle")
     assert facts["reference"] == "transformers, which loaded the checkpoint itself"

@@ -19,7 +19,7 @@ from max_gpt2.model import CompiledModel
 from tests.checkpoints import edit_config, edit_weights
 from tests.command_line import Cli, Outcome
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_info(cli: Cli, tiny_original: Path) -> None:
@@ -99,11 +99,11 @@ def test_samples(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> No
     del tiny_model
     options = ("The dog", "--model", tiny_original, "--max-new-tokens", 6, "--temperature", 1.5)
     facts = json.loads(cli("generate", *options, "--n", 3, "--seed", 5, "--json").out)
-    assert facts.keys() == {"model", "texts", "timing"}
-    assert [one["seed"] for one in facts["texts"]] == [5, 6, 7]
-    assert facts["texts"][1]["text"] == json.loads(cli("generate", *options, "--seed", 6, "--json").out)["text"]
+    assert facts.keys() == {"model", "sequences", "timing"}
+    assert [one["seed"] for one in facts["sequences"]] == [5, 6, 7]
+    assert facts["sequences"][1]["text"] == json.loads(cli("generate", *options, "--seed", 6, "--json").out)["text"]
     shown = cli("generate", *options, "--n", 3, "--seed", 5, "--batch-size", 2)
-    texts = [f"--- {n} of 3, seed {one['seed']}\nThe dog{one['text']}\n" for n, one in enumerate(facts["texts"], 1)]
+    texts = [f"--- {n} of 3, seed {one['seed']}\nThe dog{one['text']}\n" for n, one in enumerate(facts["sequences"], 1)]
     assert shown.out == "".join(texts)
     assert "tokens/s" in shown.err
 
@@ -130,12 +130,12 @@ def test_beams(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None
         1,
     )
     facts = json.loads(cli("beams", *options, "--length-penalty", 2, "--early-stopping", "--json").out)
-    assert facts.keys() == {"model", "prompt_tokens", "texts"}
-    assert len(facts["texts"]) == 3
-    assert all(len(set(one["tokens"])) == len(one["tokens"]) for one in facts["texts"])
-    ended = facts["texts"][0]["finish_reason"] == "stop"
-    length = len(facts["texts"][0]["tokens"]) + ended
-    assert facts["texts"][0]["score"] == pytest.approx(facts["texts"][0]["logprob"] / length**2)
+    assert facts.keys() == {"model", "prompt_tokens", "sequences"}
+    assert len(facts["sequences"]) == 3
+    assert all(len(set(one["tokens"])) == len(one["tokens"]) for one in facts["sequences"])
+    ended = facts["sequences"][0]["finish_reason"] == "stop"
+    length = len(facts["sequences"][0]["tokens"]) + ended
+    assert facts["sequences"][0]["score"] == pytest.approx(facts["sequences"][0]["logprob"] / length**2)
     shown = cli("beams", *options)
     assert shown.code == 0
     assert "log probability" in shown.out
@@ -186,7 +186,7 @@ def test_an_empty_prompt_starts_from_nothing_and_says_so(cli: Cli, tiny_original
     for arguments in ([], [""]):
         outcome = cli("generate", *arguments, "--model", tiny_original, "--max-new-tokens", 2, "--json")
         assert json.loads(outcome.out)["prompt_tokens"] == [299]
-        assert "The prompt is empty: one <|endoftext|> starts the text." in outcome.err
+        assert "The prompt is empty; generation starts from <|endoftext|>." in outcome.err
 
 
 def test_verify(cli: Cli, tiny_original: Path) -> None:
@@ -211,7 +211,9 @@ def test_verify_exits_with_1_when_they_are_not_equal(
     assert "MAX and PyTorch are NOT equal" in outcome.out
 
 
-def test_verify_against_shows_the_first_divergence(cli: Cli, tiny: Path, tiny_original: Path, tmp_path: Path) -> None:
+def test_verify_against_another_checkpoint_shows_where_they_part(
+    cli: Cli, tiny: Path, tiny_original: Path, tmp_path: Path
+) -> None:
     bias, page = "transformer.h.2.attn.c_proj.bias", tmp_path / "out.html"
     edit_weights(tiny, lambda tensors: np.add.at(tensors[bias], 3, 0.5))
     outcome = cli("verify", "--model", tiny, "--against", tiny_original, "--report", page)
@@ -275,10 +277,10 @@ def refused(outcome: Outcome) -> str:
         (["--prompt-ids", ",".join(["5"] * 68)], "68 tokens exceed the model's context of 67"),
         (["--n", 0], "n 0 is not a whole number from 1 on"),
         (["--n", 2, "--batch-size", 0, "a"], "batch size 0 is not a whole number from 1 on"),
-        (["--logit-bias", "5:1"], "--logit-bias '5:1' is not an id and a number"),
+        (["--logit-bias", "5:1"], "--logit-bias '5:1' is not ID=NUMBER"),
         (["--logit-bias", "305=1"], "the id 305, which is not in 0 .. 299"),
         (["--logit-bias", "5=inf"], "logit_bias"),
-        (["--bad-words", ""], "A text of --bad-words is empty"),
+        (["--bad-words", ""], "--bad-words is empty"),
         (["--context-overflow", "wrap"], "--context-overflow"),
         (["--kernels", "cuda"], "--kernels"),
         (["--temperature", "-0.5"], "temperature -0.5"),
@@ -289,7 +291,7 @@ def refused(outcome: Outcome) -> str:
         (["--prompt-ids", "1,311"], "The prompt id 311 is not in 0 .. 310"),
         (["--prompt-ids", ""], "The prompt has no tokens"),
         (["--prompt-ids", "1", "and a text"], "Give only one of them"),
-        (["--logprobs", 3], "--logprobs are part of the JSON. Add --json."),
+        (["--logprobs", 3], "--logprobs is only reported as JSON. Add --json."),
         (["--top-p", 0], "top_p 0.0 is not above 0"),
         (["--stop", ""], "stop string is empty"),
         (["--frobnicate"], "No such option: --frobnicate"),
@@ -370,7 +372,7 @@ def test_no_such_folder_and_no_network(cli: Cli) -> None:
 
 
 def test_help_and_version(cli: Cli) -> None:
-    assert "Commands:" in cli().out
+    assert "Checkpoints:" in cli().out
     assert cli("--version").out == "0.1.0\n"
     assert "unknown" not in cli("generate", "--help").out
     assert refused(cli("frobnicate")).startswith("error: No such command 'frobnicate'")
@@ -383,7 +385,7 @@ def test_an_error_that_nobody_foresaw_is_one_sentence(cli: Cli, monkeypatch: pyt
     monkeypatch.setattr("max_gpt2.checkpoint.inspect_checkpoint", explode)
     outcome = cli("info")
     assert outcome.code == 70
-    assert "did not foresee (ZeroDivisionError: oh)" in outcome.err
+    assert "Internal error (ZeroDivisionError: oh)" in outcome.err
     assert "Traceback" not in outcome.err
 
 

@@ -1,0 +1,66 @@
+"""Show the progress and the results of `max-gpt2 generate --input` and `max-gpt2 score --input`."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from max_gpt2.batch import OnRecord, Record
+from max_gpt2.cli.console import line_bar, numeric, stdout, table
+
+
+@contextmanager
+def show_progress(label: str, source: Path, total: int, done: int) -> Iterator[OnRecord]:
+    """Show a progress bar for `total` lines, `done` of them from an earlier run; yield a callback for each record.
+
+    Errors of single lines are printed on standard error.
+    """
+    tokens = 0
+    with line_bar(label, total, done) as advance:
+        started = time.perf_counter()
+
+        def on_record(record: Record) -> None:
+            nonlocal tokens
+            if "error" in record:
+                print(f"error: {source}, line {record['line']}: {record['error']}", file=sys.stderr)
+            else:
+                tokens += len(record["tokens"])
+            advance(f"{tokens / (time.perf_counter() - started):.0f} tokens/s")
+
+        yield on_record
+
+
+def show_generated(summary: dict[str, Any]) -> None:
+    """Print the summary of a generation run as one line."""
+    print(f"{_describe_counts(summary)}, seed {summary['seed']}.")
+
+
+def show_scores(summary: dict[str, Any]) -> None:
+    """Print a row per record unless they are in a file, then the totals."""
+    if "records" in summary:
+        rows = [
+            [str(one["line"]), str(one.get("id", "")), *(["", "error", ""] if "error" in one else _score_cells(one))]
+            for one in summary["records"]
+        ]
+        columns = numeric("tokens", "log probability", "perplexity")
+        stdout.print(table(("line", "right"), ("id", "left"), *columns, rows=rows))
+    print(f"{_describe_counts(summary)}.")
+    if summary["perplexity"] is not None:
+        print(f"Total: log probability {summary['logprob']:.4f}, perplexity {summary['perplexity']:.4f}")
+
+
+def _describe_counts(summary: dict[str, Any]) -> str:
+    total, resumed, errors = summary["lines"], summary["resumed"], summary["errors"]
+    before = ", already complete" if resumed == total else f" ({resumed} from an earlier run)" if resumed else ""
+    counts = f"{_plural(total, 'line')}{before}, {_plural(errors, 'error')}, {_plural(summary['tokens'], 'token')}"
+    return f"{summary['output'] or summary['input']}: {counts}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{f'{count:,}' if count else 'no'} {noun}s"
+
+
+def _score_cells(record: Record) -> list[str]:
+    return [str(len(record["tokens"])), f"{record['logprob']:.4f}", f"{record['perplexity']:.4f}"]

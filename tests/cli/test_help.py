@@ -1,0 +1,46 @@
+"""`max-gpt2 --help`, suggestions and shell completion."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from max_gpt2.cli.app import GROUPS, app
+from tests.command_line import Cli
+
+
+def test_help_groups_commands_with_whole_summaries(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = cli("--help").out.splitlines()
+    assert "..." not in "\n".join(lines[3:])
+    for group, commands in GROUPS.items():
+        assert f"{group}:" in lines
+        for command in commands:
+            summary = (command.__doc__ or "").splitlines()[0]
+            assert any(line.split(maxsplit=1) == [command.__name__, summary.rstrip(".")] for line in lines) or any(
+                line.split(maxsplit=1) == [command.__name__, summary] for line in lines
+            ), command.__name__
+    assert len(app.registered_commands) == sum(map(len, GROUPS.values()))
+
+
+def test_suggestion_is_one_well_formed_sentence(cli: Cli) -> None:
+    error = cli("generte").err
+    assert error == (
+        "error: No such command 'generte'. Did you mean 'generate'? Use --help to list the available options.\n"
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_lists_commands(shell: str) -> None:
+    environment = os.environ | {
+        "_MAX_GPT2_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": "max-gpt2 conv",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "max-gpt2 conv",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    program = "import sys; sys.argv[0] = 'max-gpt2'; from max_gpt2.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "convert" in done.stdout

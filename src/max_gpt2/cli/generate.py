@@ -83,7 +83,7 @@ def generate(
     kernels: WhichKernels = "mojo",
     as_json: AsJson = False,
 ) -> None:
-    """Continue a prompt, each line of a file, or prompts as you type them.
+    """Continue a prompt, each line of a file, or prompts you type.
 
     With --input, continue each line of a file; the exit code is 1 when a line fails. Without a prompt, read prompts
     from the terminal or one prompt from a pipe.

@@ -5,10 +5,12 @@ CASES ?= 100000
 PORT ?= 8000
 BIN := .venv/bin
 READY := .venv/ready
+# Two processes: most of the time is MAX's compiler, which uses one core.
+PYTEST = $(BIN)/pytest -n 2 --dist loadfile
 # Silence the theme's announcement of its successor.
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help demo huggingface serve serve-hostile serve-soak test fuzz lint format verify-sizes zoo bench bench-peers \
+.PHONY: help demo huggingface serve serve-hostile serve-soak test test-all fuzz lint format verify-sizes zoo bench bench-peers \
   bench-load bench-serve train-demo steps check hint solution reset progress watch docs docs-build book book-build \
   figures notebook lock clean
 
@@ -31,7 +33,10 @@ serve-soak: $(READY)  ## load a server for ten minutes and kill its worker five 
 	$(BIN)/python -m tests.serve.front.soak --minutes 10 --kills 5
 
 test: lint docs-build  ## lint, types, docs, and all tests except the slow ones
-	$(BIN)/pytest
+	$(PYTEST) -m "not slow"
+
+test-all: test  ## the same, and then the slow tests
+	$(PYTEST) -m slow
 
 fuzz: $(READY)  ## load CASES=100000 damaged checkpoints with a new seed (a quarter of an hour)
 	$(BIN)/python -m tests.fuzz --cases $(CASES)

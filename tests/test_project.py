@@ -16,7 +16,8 @@ from tests.tutorial.new_learner import Learner
 ROOT = Path(__file__).parent.parent
 TASKS = tomllib.loads((ROOT / "pixi.toml").read_text())["tasks"]
 #: What a task needs so that it ends within a test: the suite does not run itself.
-ENVIRONMENT = dict.fromkeys(("test", "test-all"), {"PYTEST_ADDOPTS": "--collect-only --quiet"})
+COLLECT_ONLY = {"PYTEST_ADDOPTS": "--collect-only --quiet"}
+ENVIRONMENT = {"test": COLLECT_ONLY, "test-all": COLLECT_ONLY}
 #: What a task says where it is right that it does not end with 0: nobody has done a step, or said which one.
 REFUSALS = {f"s{number:02}": (1, f"There is work left in steps/step_{number:02}.py") for number in range(1, 15)} | {
     "solution": (2, "Add --yes."),

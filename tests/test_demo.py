@@ -1,5 +1,6 @@
 """The checkpoint that ships: stored as people find checkpoints in the wild, and as good as its card says."""
 
+import json
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.checkpoint.locate import DEMO
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.verify import verify
+from tests.regression.demo_record import RECORD, key_paths
 
 ROOT = Path(__file__).parent.parent
 FILES = {
@@ -66,7 +68,9 @@ def test_both_of_its_tokenizers_are_the_one_of_transformers(tmp_path: Path) -> N
 def test_max_computes_what_pytorch_computes() -> None:
     report = verify("demo")
     assert report.passed
-    assert report.to_json()["greedy_match"]
+    values = report.to_json()
+    assert values["greedy_match"]
+    assert key_paths(values) == json.loads(RECORD.read_text())["json_keys"]["verify"]
 
 
 def test_the_card_says_what_the_training_measured() -> None:

@@ -6,12 +6,11 @@ from dataclasses import asdict
 import numpy as np
 
 from max_gpt2._progress import COMPILING, Runner
+from max_gpt2.checkpoint.layout import is_conv1d
 from max_gpt2.config import GPT2Config
 from max_gpt2.example import check_published
 from max_gpt2.verify import ModelOutputs
 from tutorial.mine import Parts
-
-CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
 
 class MySide:
@@ -27,7 +26,7 @@ class MySide:
         model = parts.model(mine)
         head = {} if "lm_head.weight" in state_dict else {"lm_head.weight": state_dict["transformer.wte.weight"]}
         weights = {
-            name: np.ascontiguousarray(one.T) if name.endswith(CONV1D) else one
+            name: np.ascontiguousarray(one.T) if is_conv1d(name) else one
             for name, one in (dict(state_dict) | head).items()
         }
         model.load_state_dict(weights)

@@ -166,7 +166,7 @@ def test_every_problem_is_listed_at_once(tiny: Path) -> None:
     assert "6 problems" in message
     assert "transformer.h.0.ln_1.bias [24] is missing" in message
     assert "transformer.wpe.weight [67, 24] is missing" in message
-    assert "transformer.h.7.ln_1.bias [24] is no part of a GPT-2 with 3 layers" in message
+    assert "transformer.h.7.ln_1.bias [24] does not belong to a GPT-2 with 3 layers" in message
     assert "transformer.h.2.mlp.c_fc.weight is [24, 95], expected [24, 96]" in message
     assert "transformer.h.1.attn.c_attn.weight is [72, 24], expected [24, 72] (it looks transposed already)" in message
     assert "transformer.ln_f.bias is I8" in message
@@ -205,7 +205,7 @@ def test_values_that_are_not_finite_are_refused(tiny: Path, value: float) -> Non
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 548105171\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
         (b"\n\n  <html></html>", "web page"),
-        (b"PK\x03\x04 something else altogether", "cut off or damaged"),
+        (b"PK\x03\x04 something else altogether", "truncated or damaged"),
     ],
 )
 def test_what_is_no_safetensors_file_is_named(tiny: Path, content: bytes, says: str) -> None:
@@ -220,7 +220,7 @@ def test_a_truncated_file_is_refused(tiny: Path, kept: float) -> None:
     path = tiny / "model.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[: int(kept if kept > 1 else kept * len(content))])
-    assert "cut off or damaged" in refusal(tiny)
+    assert "truncated or damaged" in refusal(tiny)
 
 
 def test_no_weights_at_all(tiny: Path) -> None:

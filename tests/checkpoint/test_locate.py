@@ -47,7 +47,7 @@ def test_without_a_network_the_ways_out_are_named(cache: Path) -> None:
 
 @pytest.mark.parametrize("name", ["./nothing", "/no/such/folder", "../x", "a/b/c", "", "-x", "gpt2?", "a b"])
 def test_what_is_neither_a_folder_nor_a_hub_id(cache: Path, name: str) -> None:
-    with pytest.raises(ModelNotFoundError, match="There is no folder"):
+    with pytest.raises(ModelNotFoundError, match="There is no file or folder"):
         locate(name)
 
 

@@ -334,13 +334,13 @@ BROKEN: list[tuple[Damage, str]] = [
     (lambda folder: edit_config(folder, model_type="bert"), 'model_type is "bert"'),
     (lambda folder: edit_config(folder, n_layer="3"), 'n_layer is "3"'),
     (drop("transformer.ln_f.bias"), "transformer.ln_f.bias [24] is missing"),
-    (spoil("transformer.extra", np.zeros(1, np.float32)), "transformer.extra [1] is no part of a GPT-2"),
+    (spoil("transformer.extra", np.zeros(1, np.float32)), "transformer.extra [1] does not belong to a GPT-2"),
     (spoil("transformer.ln_f.bias", np.zeros(23, np.float32)), "transformer.ln_f.bias is [23], expected [24]"),
     (
         spoil("transformer.ln_f.bias", np.full(24, np.nan, np.float32)),
         "transformer.ln_f.bias has 24 values that are NaN",
     ),
-    (lambda folder: os.truncate(folder / "model.safetensors", 5000), "cut off or damaged"),
+    (lambda folder: os.truncate(folder / "model.safetensors", 5000), "truncated or damaged"),
     (write("model.safetensors", b"<html>"), "web page"),
     (write("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"), "Git LFS pointer"),
     (remove("model.safetensors"), "has no model.safetensors"),
@@ -366,8 +366,8 @@ def test_a_tokenizer_with_ids_beyond_the_vocabulary(cli: Cli, tiny: Path) -> Non
 
 
 def test_no_such_folder_and_no_network(cli: Cli) -> None:
-    assert 'There is no folder "./nothing"' in refused(cli("info", "--model", "./nothing"))
-    assert 'There is no folder "~nobody-here/x"' in refused(cli("info", "--model", "~nobody-here/x"))
+    assert 'There is no file or folder "./nothing"' in refused(cli("info", "--model", "./nothing"))
+    assert 'There is no file or folder "~nobody-here/x"' in refused(cli("info", "--model", "~nobody-here/x"))
     assert "HF_HUB_OFFLINE is set" in refused(cli("generate", "x", "--model", "someone/no-such-model"))
 
 

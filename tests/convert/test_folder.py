@@ -280,9 +280,11 @@ class TestOverlap:
         (tmp_path / "link").symlink_to(tiny)
         before = contents(tiny)
         for target in (tiny, ".", "../tiny", tmp_path / "link", tiny / "." / ".." / "tiny"):
-            assert "holds tiny, which is read" in refusal(tiny, target, force=True)
-        assert "holds tiny, which is read" in refusal(tmp_path / "link", tiny, force=True)
-        assert "holds model.safetensors, which is read" in refusal(tiny / "model.safetensors", tiny, force=True)
+            assert "contains tiny, which the conversion reads" in refusal(tiny, target, force=True)
+        assert "contains tiny, which the conversion reads" in refusal(tmp_path / "link", tiny, force=True)
+        assert "contains model.safetensors, which the conversion reads" in refusal(
+            tiny / "model.safetensors", tiny, force=True
+        )
         assert contents(tiny) == before
 
     def test_within_the_source(self, tiny: Path, tmp_path: Path) -> None:
@@ -300,14 +302,14 @@ class TestOverlap:
         other = shutil.copytree(tiny, tmp_path / "other")
         (tiny / "model.safetensors").unlink()
         (tiny / "model.safetensors").symlink_to(other / "model.safetensors")
-        assert "holds model.safetensors, which is read" in refusal(tiny, other, force=True)
+        assert "contains model.safetensors, which the conversion reads" in refusal(tiny, other, force=True)
         assert "model.safetensors" in contents(other)
 
     def test_the_folder_of_the_tokenizer(self, tiny: Path, tmp_path: Path) -> None:
         source = llmc(tmp_path).path
         for name in ("tokenizer.json", "vocab.json", "merges.txt"):
             (tmp_path / name).unlink()
-        with pytest.raises(DestinationError, match="holds tiny, which is read"):
+        with pytest.raises(DestinationError, match="contains tiny, which the conversion reads"):
             convert(source, tiny, LoadOptions(tokenizer=tiny), force=True)
         assert {path.name for path in convert(source, tiny / "new", LoadOptions(tokenizer=tiny)).folder.iterdir()} >= {
             "vocab.json"

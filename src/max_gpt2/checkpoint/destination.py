@@ -39,11 +39,11 @@ def check_apart(target: Path, source: Path, others: Iterable[Path]) -> None:
     """Refuse a target within the folder that is read, and one that holds anything that is read."""
     read = Path(os.path.realpath(source))
     if read.is_dir() and read in target.parents:
-        raise DestinationError(f"{target} lies inside {read}, which is read. Give a folder elsewhere.")
+        raise DestinationError(f"{target} lies inside {read}, the source of the conversion. Give a folder elsewhere.")
     for one in (source, *others):
         path = Path(os.path.realpath(one))
         if target == path or target in path.parents:
-            raise DestinationError(f"{target} holds {path.name}, which is read. Give another folder.")
+            raise DestinationError(f"{target} contains {path.name}, which the conversion reads. Give another folder.")
 
 
 def check_space(target: Path, needed: int) -> None:

@@ -1,8 +1,8 @@
-"""The canonical layout: the names and shapes that a GPT-2's state dict has once it is loaded.
+"""The canonical layout: names and shapes of the tensors in a loaded state dict.
 
-Names and shapes are those of Hugging Face's `GPT2LMHeadModel`, so the weights of the four "Conv1D" layers are
-`[in, out]`, as OpenAI's code had them. Stored checkpoints differ from this in their prefixes and in the buffers that
-old versions of transformers saved; and other programs keep these weights as `[out, in]`, as PyTorch's `Linear` does.
+They are those of Hugging Face's `GPT2LMHeadModel`, so the weights of the four Conv1D layers are `[in, out]`, as in
+OpenAI's code. Stored checkpoints differ in prefixes and in buffers saved by old versions of transformers; other
+programs store the Conv1D weights as `[out, in]`, like PyTorch's `Linear`.
 """
 
 import re
@@ -11,10 +11,10 @@ from max_gpt2.config import GPT2Config
 
 WTE = "transformer.wte.weight"
 LM_HEAD = "lm_head.weight"
-#: The four layers that GPT-2 calls Conv1D, whose weight is [in, out]. `attn.c_proj` is square: its shape
-#: cannot tell whether it was transposed.
+#: The weights of the four Conv1D layers of each block, [in, out]. `attn.c_proj` is square, so its shape does not show
+#: whether it is transposed.
 CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-#: Constants, not parameters: the causal mask that old versions of transformers saved along. Note the dot: the
+#: Constants, not parameters: the causal mask that old versions of transformers saved. Note the dot: the
 #: parameter `attn.c_attn.bias` ends in `attn.bias` as well.
 _MASK_BUFFER = re.compile(r"h\.\d+\.(attn\.bias|attn\.masked_bias|crossattention\.bias)")
 _OTHER_HEAD = re.compile(r"(multiple_choice_head|score|classifier|qa_outputs)\.")
@@ -22,7 +22,7 @@ _PREFIXES = ("module.", "_orig_mod.", "transformer.")
 
 
 def canonical_name(stored: str) -> str:
-    """Return a tensor's canonical name, whatever prefixes were wrapped around it: `h.0.x` -> `transformer.h.0.x`."""
+    """Return a tensor's canonical name, without the prefixes of wrappers: `h.0.x` -> `transformer.h.0.x`."""
     name = stored
     while prefix := next((prefix for prefix in _PREFIXES if name.startswith(prefix)), ""):
         name = name[len(prefix) :]
@@ -30,7 +30,7 @@ def canonical_name(stored: str) -> str:
 
 
 def why_skipped(name: str) -> str | None:
-    """Return why a canonical name is none of the model's parameters by design, or None when nothing says so."""
+    """Return the reason for skipping a tensor that is not a parameter of the model, or None if it is not skipped."""
     if _MASK_BUFFER.fullmatch(name.removeprefix("transformer.")):
         return "mask buffer"
     if _OTHER_HEAD.match(name):
@@ -39,12 +39,12 @@ def why_skipped(name: str) -> str | None:
 
 
 def is_conv1d(name: str) -> bool:
-    """Say whether this canonical name is one of the weights that OpenAI and Hugging Face store [in, out]."""
+    """Return whether this canonical name is a Conv1D weight, which OpenAI and Hugging Face store as [in, out]."""
     return name.endswith(CONV1D)
 
 
 def canonical_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every tensor of the canonical state dict, `lm_head.weight` included."""
+    """Return the name and shape of every tensor of the canonical state dict, including `lm_head.weight`."""
     n_embd, n_inner = config.n_embd, config.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {
         WTE: (config.vocab_size, n_embd),

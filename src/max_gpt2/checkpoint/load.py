@@ -1,4 +1,4 @@
-"""Load a checkpoint: read, upcast, transpose, check."""
+"""Load a checkpoint: read, upcast, transpose and check its tensors."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -27,28 +27,28 @@ def _strips(values: np.ndarray) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(values), step))
 
 
-def as_float32(values: np.ndarray, *, turn: bool) -> tuple[np.ndarray, bool]:
-    """Return the values in float32, with a matrix's axes exchanged if `turn`, and whether all of them are finite.
+def as_float32(values: np.ndarray, *, transpose: bool) -> tuple[np.ndarray, bool]:
+    """Return the values in float32, transposed if `transpose`, and whether all of them are finite.
 
-    [rows, columns] of any float -> [rows, columns] or [columns, rows], C-contiguous. What needs no change is not
-    copied. Numpy's own copy of a large transposed matrix takes nine times as long as this one.
+    [rows, columns] of any float -> [rows, columns] or [columns, rows], C-contiguous. An array that needs no change is
+    not copied. Strips of rows make the transposed copy of a large matrix nine times as fast as numpy's.
     """
-    kept = values.dtype == np.float32 and values.flags.c_contiguous and not turn
-    result = values if kept else np.empty(values.shape[::-1] if turn else values.shape, np.float32)
+    unchanged = values.dtype == np.float32 and values.flags.c_contiguous and not transpose
+    result = values if unchanged else np.empty(values.shape[::-1] if transpose else values.shape, np.float32)
     finite = True
-    with np.errstate(all="ignore"):  # a NaN that is made float32 may change its bits, and a sum may be infinite
+    with np.errstate(all="ignore"):  # converting a signalling NaN and summing to infinity would warn
         for part in _strips(values):
-            strip = values[part].copy().astype(np.float32, copy=False)  # mapped values may be unaligned, and so slow
+            strip = values[part].copy().astype(np.float32, copy=False)  # mapped values may be unaligned, which is slow
             finite = finite and bool(np.isfinite(strip.sum()) or np.isfinite(strip).all())
-            if turn:
+            if transpose:
                 result[:, part] = strip.T
-            elif not kept:
+            elif not unchanged:
                 result[part] = strip
     return result, finite
 
 
 def count_nonfinite(values: np.ndarray) -> int:
-    """Return how many values are NaN or infinite."""
+    """Return the number of values that are NaN or infinite."""
     with np.errstate(invalid="ignore"):  # a signalling NaN in bfloat16
         return sum(int(np.count_nonzero(~np.isfinite(values[part]))) for part in _strips(values))
 
@@ -56,29 +56,29 @@ def count_nonfinite(values: np.ndarray) -> int:
 def stored_values(
     plan: LoadPlan, names: Iterable[str], *, allow_nonfinite: bool = False
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the canonical `names` with their values, in the dtype and the layout that they are stored in.
+    """Yield the tensors of the canonical `names`, in their stored dtype and layout.
 
-    Raises CheckpointError after the last one, which lists all that hold NaN or infinite values.
+    Raises CheckpointError after the last one, which lists every tensor with NaN or infinite values.
     """
     shapes, dtypes = canonical_shapes(plan.config), plan.read_dtypes
-    damaged: dict[str, int] = {}
+    nonfinite: dict[str, int] = {}
     for name in names:
         if name in plan.zero_filled:
             yield name, np.zeros(shapes[name], EXACT[dtypes[name]])
             continue
         values = plan.sources[name].read()
         if not allow_nonfinite:
-            damaged[name] = count_nonfinite(values)
+            nonfinite[name] = count_nonfinite(values)
         yield name, values
-    refuse_damaged(plan, damaged)
+    check_finite(plan, nonfinite)
 
 
-def refuse_damaged(plan: LoadPlan, damaged: dict[str, int]) -> None:
-    """Raise CheckpointError when there are tensors, by canonical name, with a number of values that are not finite."""
+def check_finite(plan: LoadPlan, nonfinite: dict[str, int]) -> None:
+    """Raise CheckpointError if any tensor, by canonical name, has a nonzero count of nonfinite values."""
     problems = [
-        f"{plan.sources[name].name} has {damaged[name]} values that are NaN or infinite"
+        f"{plan.sources[name].name} has {nonfinite[name]} values that are NaN or infinite"
         for name in plan.sources
-        if damaged.get(name)
+        if nonfinite.get(name)
     ]
     if problems:
         remedy = "Download them again, or add --allow-nonfinite to load them as they are."
@@ -89,9 +89,9 @@ def refuse_damaged(plan: LoadPlan, damaged: dict[str, int]) -> None:
 class Checkpoint:
     """A loaded checkpoint.
 
-    `state_dict` is canonical: names and shapes as in `max_gpt2.checkpoint.layout`, float32, C-contiguous, always with
-    `lm_head.weight` (the very array of `wte` when the head is tied). What a file has in this form is mapped from it,
-    not copied: the file must not be written to as long as the arrays are used.
+    `state_dict` has the names and shapes of `max_gpt2.checkpoint.layout`, float32 and C-contiguous, and always contains
+    `lm_head.weight` (the same array as `wte` when the head is tied). Tensors stored in this form are memory-mapped: do
+    not modify the file while the arrays are in use.
     """
 
     folder: Path
@@ -102,7 +102,7 @@ class Checkpoint:
 
 
 def inspect_checkpoint(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> tuple[Path, GPT2Config, LoadPlan]:
-    """Return folder, config and plan of "demo", a hub id, a folder or a file of weights, without loading the weights.
+    """Return the folder, config and plan of "demo", a hub id, a folder or a file, without loading the weights.
 
     Raises ModelNotFoundError, ConfigError or CheckpointError, and MissingExtraError for a pickle without PyTorch.
     """
@@ -111,9 +111,9 @@ def inspect_checkpoint(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS
 
 
 def read_tokenizer(plan: LoadPlan, folder: str | Path | None = None) -> GPT2Tokenizer:
-    """Return the tokenizer of `folder`, or else the one that the weights' file holds, or else the one beside it.
+    """Load the tokenizer of `folder`, or else from the weights' file, or else from the checkpoint's folder.
 
-    Raises TokenizerError when there is none, or when it does not fit the model.
+    Raises TokenizerError when there is none, or when it does not match the model.
     """
     origin = plan.origin
     if folder is not None:
@@ -135,22 +135,22 @@ def load_checkpoint(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -
 
 
 def load_weights(plan: LoadPlan, *, allow_nonfinite: bool = False) -> dict[str, np.ndarray]:
-    """Read the weights as `Checkpoint.state_dict` has them; raises CheckpointError that names what is not finite."""
+    """Read the weights into a canonical state dict; raises CheckpointError that names tensors with nonfinite values."""
     state_dict: dict[str, np.ndarray] = {}
-    damaged: dict[str, int] = {}
+    nonfinite: dict[str, int] = {}
 
     def load(name: str) -> None:
         values = plan.sources[name].read()
-        state_dict[name], finite = as_float32(values, turn=plan.is_transposed(name))
+        state_dict[name], finite = as_float32(values, transpose=plan.is_transposed(name))
         if not (finite or allow_nonfinite):
-            damaged[name] = count_nonfinite(values)
+            nonfinite[name] = count_nonfinite(values)
 
-    # The largest first, so that no thread is left alone with a large one; numpy lets the others run while it copies.
+    # Largest first, so that threads finish together; numpy releases the GIL while it copies.
     names = sorted(plan.sources, key=lambda name: prod(plan.sources[name].shape), reverse=True)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         for _ in threads.map(load, names):
-            pass  # what went wrong in a thread is raised here
-    refuse_damaged(plan, damaged)
+            pass  # re-raises exceptions from the threads
+    check_finite(plan, nonfinite)
     shapes = canonical_shapes(plan.config)
     state_dict |= {name: np.zeros(shapes[name], np.float32) for name in plan.zero_filled}
     state_dict.setdefault(LM_HEAD, state_dict[WTE])

@@ -1,4 +1,4 @@
-"""Where a checkpoint is: the one that ships, a folder, or a model of the Hugging Face hub in its ordinary cache."""
+"""Locate a checkpoint: the bundled demo, a path, or a model of the Hugging Face hub in its cache."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Repo
 from max_gpt2.errors import ModelNotFoundError
 
 DEMO = Path(__file__).parent.parent / "demo"
-#: The hub moved the first models to the accounts of their makers; the short names are still what people type.
+#: The hub moved the first models to their authors' accounts; the short names are still in use.
 MOVED = {
     "gpt2": "openai-community/gpt2",
     "gpt2-medium": "openai-community/gpt2-medium",
@@ -19,7 +19,7 @@ MOVED = {
     "gpt2-xl": "openai-community/gpt2-xl",
     "distilgpt2": "distilbert/distilgpt2",
 }
-#: What is downloaded: the hub's folders also hold the same weights for other programs.
+#: The files to download. Repositories on the hub also contain the same weights in other formats.
 FILES = (
     "config.json",
     "generation_config.json",
@@ -34,7 +34,7 @@ FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
-#: What is downloaded besides, when pickles are allowed and there is nothing better.
+#: Additional files to download if pickles are allowed and there are no safetensors.
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WAYS_OUT = (
@@ -44,9 +44,9 @@ WAYS_OUT = (
 
 
 def locate(model: str | Path, allow_pickle: bool = False) -> Path:
-    """Return "demo", a folder or a file of weights as a path, or a hub id's folder in the cache, filled when needed.
+    """Return the path of "demo", a folder, a file of weights, or a hub id's folder in the cache, downloading if needed.
 
-    Raises ModelNotFoundError when there is no such thing, or no network and nothing in the cache.
+    Raises ModelNotFoundError when the model does not exist, or is neither cached nor can be downloaded.
     """
     if model == "demo":
         return DEMO
@@ -55,7 +55,7 @@ def locate(model: str | Path, allow_pickle: bool = False) -> Path:
         return folder
     if not _HUB_ID.fullmatch(name) or name.startswith("."):
         raise ModelNotFoundError(
-            f'There is no folder "{name}", and no file. Give one that exists, a hub id such as gpt2, or "demo".'
+            f'There is no file or folder "{name}". Give an existing path, a hub id such as gpt2, or "demo".'
         )
     folder = _from_hub(name, FILES)
     if allow_pickle and not any(folder.glob("model*.safetensors")):

@@ -1,4 +1,4 @@
-"""What loading a checkpoint will do to each of its tensors, decided before any of them is read."""
+"""Plan the load of a checkpoint: decide for each stored tensor what happens to it, before any values are read."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,10 +18,15 @@ Head = Literal["tied", "stored and equal to wte, so tied", "stored and not equal
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """Where each canonical tensor comes from, and what happens on the way.
+    """The source and the conversion of every canonical tensor.
 
-    `sources` has no `lm_head.weight` when the head is tied to `wte`. `skipped` maps stored names to the reason, and
-    `zero_filled` the canonical names of tensors that the format leaves out. `origin` is what was read.
+    Attributes:
+        origin: The checkpoint as its format reader found it.
+        sources: The stored tensor for each canonical name; without `lm_head.weight` when the head is tied to `wte`.
+        skipped: Names of stored tensors that are not loaded, with the reason.
+        head: How the output head is stored and used.
+        zero_filled: Canonical names of biases that the format omits, with the reason.
+
     """
 
     origin: Source
@@ -46,7 +51,7 @@ class LoadPlan:
         return LM_HEAD not in self.sources
 
     def is_transposed(self, name: str) -> bool:
-        """Say whether the tensor of this canonical name is stored [out, in], and so is turned into [in, out]."""
+        """Return whether this tensor is stored as [out, in] and is transposed to [in, out]."""
         return not self.origin.conv1d and is_conv1d(name)
 
     @property
@@ -56,12 +61,12 @@ class LoadPlan:
 
     @property
     def upcast(self) -> list[str]:
-        """The stored names of the tensors that are made float32, which holds each of their values exactly."""
+        """The stored names of the tensors that are converted to float32, which is exact."""
         return [one.name for one in self.sources.values() if one.dtype != "F32" and not one.quantised]
 
     @property
     def dequantised(self) -> dict[str, str]:
-        """The stored names of the quantised tensors, with what happens to them."""
+        """The stored names of the quantised tensors, with their conversion."""
         return {one.name: f"{one.dtype}, dequantised to float32" for one in self.sources.values() if one.quantised}
 
     @property
@@ -71,22 +76,22 @@ class LoadPlan:
 
     @property
     def read_dtypes(self) -> dict[str, str]:
-        """What dtype each tensor is read in, by canonical name; a bias that is not there has its weight's."""
+        """The dtype in which each tensor is read, by canonical name; an omitted bias has the dtype of its weight."""
         read = {name: one.read_dtype for name, one in self.sources.items()}
         return read | {name: read[name.removesuffix("bias") + "weight"] for name in self.zero_filled}
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model has; a tied head counts once, and biases that are not there do not."""
+        """The number of parameters; a tied head counts once, omitted biases do not count."""
         return sum(int(np.prod(stored.shape)) for stored in self.sources.values())
 
 
 def make_plan(origin: Source) -> LoadPlan:
-    """Assign every stored tensor to a place in the model; raises CheckpointError that lists all that do not fit."""
+    """Assign every stored tensor to a tensor of the model; raises CheckpointError that lists every mismatch."""
     config = origin.config
-    # A layer has six tensors at least. Without this a config could ask for a list of a billion names.
+    # A layer has at least six tensors. Without this check, a config could request a list of a billion names.
     if config.n_layer > len(origin.tensors):
-        raise _misfit(origin, [f"there are {len(origin.tensors)} tensors, too few for {config.n_layer} layers"])
+        raise _mismatch_error(origin, [f"there are {len(origin.tensors)} tensors, too few for {config.n_layer} layers"])
     expected = canonical_shapes(config)
     sources: dict[str, StoredTensor] = {}
     skipped = dict(origin.skipped)
@@ -94,35 +99,37 @@ def make_plan(origin: Source) -> LoadPlan:
     for tensor in origin.tensors:
         name = tensor.canonical
         if name in sources:
-            problems.append(f"{tensor.name} and {sources[name].name} are both {name}")
+            problems.append(f"{tensor.name} and {sources[name].name} both map to {name}")
         elif name in expected:
             sources[name] = tensor
-            problems += _misfits(tensor, expected[name], is_conv1d(name), turned=not origin.conv1d)
+            problems += _mismatches(tensor, expected[name], is_conv1d(name), transposed=not origin.conv1d)
             if origin.no_biases and name.endswith(".bias"):
-                problems.append(f"{tensor.name} is there, and {origin.no_biases}")
+                problems.append(f"{tensor.name} is present, but {origin.no_biases}")
         elif reason := why_skipped(name):
             skipped[tensor.name] = reason
         else:
-            problems.append(f"{tensor.name} {list(tensor.shape)} is no part of a GPT-2 with {config.n_layer} layers")
+            problems.append(
+                f"{tensor.name} {list(tensor.shape)} does not belong to a GPT-2 with {config.n_layer} layers"
+            )
     missing = [name for name in expected if name not in sources]
     zeros = {name: origin.no_biases for name in missing if origin.no_biases and name.endswith(".bias")}
     optional = {LM_HEAD, *zeros} if config.tie_word_embeddings else set(zeros)
     problems += [f"{name} {list(expected[name])} is missing" for name in missing if name not in optional]
     if problems:
-        raise _misfit(origin, problems)
+        raise _mismatch_error(origin, problems)
     return _with_head(origin, sources, skipped, zeros)
 
 
-def _misfit(origin: Source, problems: list[str]) -> CheckpointError:
+def _mismatch_error(origin: Source, problems: list[str]) -> CheckpointError:
     remedy = _REMEDY if origin.conv1d else "Nothing was loaded: take another checkpoint."
     return CheckpointError(listed(f"The weights in {origin.path} do not fit its config", problems, remedy))
 
 
-def _misfits(tensor: StoredTensor, canonical: tuple[int, ...], conv1d: bool, *, turned: bool) -> list[str]:
+def _mismatches(tensor: StoredTensor, canonical: tuple[int, ...], conv1d: bool, *, transposed: bool) -> list[str]:
     problems = []
-    shape = canonical[::-1] if conv1d and turned else canonical
+    shape = canonical[::-1] if conv1d and transposed else canonical
     if tensor.shape != shape:
-        hint = " (it looks transposed already)" if conv1d and not turned and tensor.shape == canonical[::-1] else ""
+        hint = " (it looks transposed already)" if conv1d and not transposed and tensor.shape == canonical[::-1] else ""
         problems.append(f"{tensor.name} is {list(tensor.shape)}, expected {list(shape)}{hint}")
     if tensor.dtype not in EXACT and not tensor.quantised:
         problems.append(f"{tensor.name} is {tensor.dtype}, which is not one of {', '.join(EXACT)}")
@@ -143,5 +150,5 @@ def _with_head(
 
 
 def _same_values(one: np.ndarray, other: np.ndarray, rows: int = 64) -> bool:
-    """Return whether two arrays of one shape are equal, comparing strips of rows that fit into the cache."""
+    """Return whether two arrays of the same shape are equal, comparing strips of rows that fit into the CPU cache."""
     return all(np.array_equal(one[at : at + rows], other[at : at + rows]) for at in range(0, len(one), rows))

@@ -1,7 +1,7 @@
-"""The text of a `tokenizer.json`, made from the parts that older programs store GPT-2's byte-level BPE in.
+"""Create a `tokenizer.json` from the files in which older programs store GPT-2's byte-level BPE.
 
-Up to version 4, transformers' slow tokenizer saved `vocab.json` and `merges.txt`, and in three files beside them the
-tokens that somebody added, and which of them are special.
+Up to version 4, the slow tokenizer of transformers saved `vocab.json` and `merges.txt`, and described added and special
+tokens in three more files.
 """
 
 import json
@@ -14,13 +14,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 END_OF_TEXT = "<|endoftext|>"
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
-#: The library prepares to find added tokens in a text, for which it needs the square of their length.
+#: The library's matcher of added tokens takes memory quadratic in their length.
 _LONGEST_ADDED = 1_000
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
 
 
 def added_tokens(text: str) -> list[dict[str, Any]]:
-    """Return the added tokens of a `tokenizer.json`; raises ValueError for what would crash the library or stop it."""
+    """Return the added tokens of a `tokenizer.json`; raises ValueError if it would crash or stall the library."""
     content = json.loads(text)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise ValueError("there is no model in it")
@@ -41,14 +41,14 @@ def byte_level_json(
     add_prefix_space: bool = False,
     start: str | None = None,
 ) -> str:
-    """Return the text for a vocab, merges and added tokens by id; `<|endoftext|>` is always one of these.
+    """Return a `tokenizer.json` for a vocabulary, merges and added tokens by id; it always adds `<|endoftext|>`.
 
-    `start` is the token that transformers puts before each text, if it does.
+    `start` is the token that transformers prepends to each text, if any.
     """
     ids = dict(vocab) | {token.content: id_ for id_, token in added.items()}
     if END_OF_TEXT in ids:
         added = {ids[END_OF_TEXT]: AddedToken(END_OF_TEXT, special=True)} | dict(added)
-    # The library fills in all but the tokens: a vocab whose ids have gaps makes it print to standard output.
+    # Insert the tokens into the JSON: the library prints to stdout when a vocabulary has gaps in its ids.
     frame = Tokenizer(models.BPE())
     frame.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     frame.decoder = decoders.ByteLevel()
@@ -62,9 +62,9 @@ def byte_level_json(
 
 
 def slow_tokenizer_json(folder: Path) -> str:
-    """Return the text for `vocab.json`, `merges.txt` and the files beside them, understood as transformers does.
+    """Return a `tokenizer.json` for `vocab.json`, `merges.txt` and the files of added tokens, as transformers does.
 
-    Raises whatever comes up when a file is broken.
+    Raises any exception when a file is damaged.
     """
     vocab, merges = models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
     settings = _read(folder / "tokenizer_config.json")
@@ -92,7 +92,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _special(settings: Mapping[str, Any]) -> Iterator[AddedToken]:
-    """Yield the tokens that have a name of their own, such as `eos_token`, and those that are only called special."""
+    """Yield the special tokens: named ones such as `eos_token`, and the lists of additional ones."""
     for name in _NAMED:
         if settings.get(name) is not None:
             yield _token(settings[name], special=True)

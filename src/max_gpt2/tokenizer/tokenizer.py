@@ -1,4 +1,4 @@
-"""GPT-2's byte-level BPE, by the `tokenizers` library."""
+"""GPT-2's byte-level BPE tokenizer, based on the `tokenizers` library."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,28 +12,30 @@ from max_gpt2.tokenizer.legacy import END_OF_TEXT, added_tokens, byte_level_json
 
 
 class GPT2Tokenizer:
-    """Text to ids and back. A special token that somebody types, such as `<|endoftext|>`, is encoded as plain text.
+    """A byte-level BPE tokenizer. Special tokens in a text, such as `<|endoftext|>`, are encoded as plain text.
 
-    `json` is the text of its `tokenizer.json`, `folder` the folder that it is from, if it is from one.
+    Attributes:
+        json: The content of its `tokenizer.json`.
+        folder: The folder that it was loaded from, or None.
+
     """
 
     def __init__(self, text: str, folder: Path | None = None) -> None:
-        """Make one from the text of a `tokenizer.json`; `from_folder` makes one from a checkpoint."""
+        """Create a tokenizer from the content of a `tokenizer.json`; `from_folder` loads one from a checkpoint."""
         self.json = text
         self.folder = folder
         self._added_tokens = added_tokens(text)
         self._tokenizer = Tokenizer.from_str(text)
         self._tokenizer.encode_special_tokens = True
-        # A file may ask for the lengths of the training.
+        # A file can contain the padding and truncation settings of training.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 
     @classmethod
     def from_folder(cls, folder: Path, vocab_size: int) -> "GPT2Tokenizer":
-        """Read `tokenizer.json`, or else `vocab.json` with `merges.txt` and the added tokens beside them.
+        """Load `tokenizer.json`, or else `vocab.json` with `merges.txt` and the files of added tokens.
 
-        Raises TokenizerError when there is neither, when a file is broken, or when it has ids that a model of
-        `vocab_size` tokens does not know.
+        Raises TokenizerError when there is neither, when a file is damaged, or when an id is not below `vocab_size`.
         """
         single, vocab, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
         if not single.is_file() and not (vocab.is_file() and merges.is_file()):
@@ -60,9 +62,10 @@ class GPT2Tokenizer:
         special: Sequence[str] = (),
         added: Sequence[str] = (),
     ) -> "GPT2Tokenizer":
-        """Make one from its parts; `special` tokens of the vocab are never written, `added` ones are no bytes' names.
+        """Create a tokenizer from a vocabulary and merges.
 
-        Raises TokenizerError, which names `source`, as `from_folder` does.
+        `special` tokens are left out when decoding. `added` tokens are plain strings, not encoded bytes. Raises
+        TokenizerError, which names `source`, as `from_folder` does.
         """
         tokens = {vocab[token]: AddedToken(token, normalized=False) for token in added if token in vocab}
         tokens |= {vocab[token]: AddedToken(token, special=True) for token in special if token in vocab}
@@ -75,12 +78,12 @@ class GPT2Tokenizer:
 
     @property
     def vocab(self) -> dict[str, int]:
-        """All tokens with their ids, the added ones included."""
+        """The ids of all tokens, including added tokens."""
         return self._tokenizer.get_vocab()
 
     @cached_property
     def size(self) -> int:
-        """One more than the largest id, at most the model's vocabulary."""
+        """The largest id plus one; at most the model's `vocab_size`."""
         return max(self.vocab.values()) + 1
 
     @property
@@ -88,11 +91,11 @@ class GPT2Tokenizer:
         """The id of `<|endoftext|>`; raises TokenizerError when there is none."""
         id_ = self._tokenizer.token_to_id(END_OF_TEXT)
         if id_ is None:
-            raise TokenizerError(f"This tokenizer has no {END_OF_TEXT} to start a text with. Give a prompt.")
+            raise TokenizerError(f"This tokenizer has no {END_OF_TEXT} to start a sequence with. Give a prompt.")
         return id_
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text; raises RequestError when it is not valid Unicode."""
+        """Return the token ids of a text; raises RequestError when it is not valid Unicode."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -122,7 +125,7 @@ class GPT2Tokenizer:
         return isinstance(self._tokenizer.decoder, ByteLevel)
 
     def _check(self, vocab_size: int, source: str) -> None:
-        """Refuse ids that a model of `vocab_size` tokens does not know, and added tokens that have got other ids."""
+        """Raise TokenizerError for ids beyond `vocab_size`, and for added tokens that the library gave other ids."""
         by_id = sorted(self.vocab.items(), key=lambda item: item[1])
         beyond = [f"{token!r} = {id_}" for token, id_ in by_id if id_ >= vocab_size]
         if beyond:
@@ -131,9 +134,9 @@ class GPT2Tokenizer:
                 "Use the tokenizer that belongs to this checkpoint."
             )
         for token in self._added_tokens:
-            # The library gives an added token the next id, whatever the file says.
+            # The library assigns the next free id to an added token and ignores the id in the file.
             if (id_ := self._tokenizer.token_to_id(token["content"])) != token["id"]:
                 raise TokenizerError(
-                    f"{source} goes with the added token {token['content']!r} = {token['id']}, which would be {id_}: "
-                    "the ids of added tokens have to follow the vocabulary without a gap. Use another tokenizer."
+                    f"{source} gives the added token {token['content']!r} the id {token['id']}, but it would get "
+                    f"{id_}: ids of added tokens must follow the vocabulary without a gap. Use another tokenizer."
                 )

@@ -234,7 +234,7 @@ class TestDamage:
         for kept in steps:
             file.write_bytes(content[:kept])
             message = refusal(file, inspect_checkpoint)
-            assert "cut off" in message, kept
+            assert "truncated" in message, kept
             if 4 <= kept < 400:  # within what stands before the weights
                 assert f"it ends at byte {kept}." in message
 
@@ -246,15 +246,15 @@ class TestDamage:
         ("old", "new", "says"),
         [
             (b"GGUF", b"FUGG", "does not start as a file of"),
-            (b"GGUF\3", b"GGUF\1", "is of GGUF version 1"),
+            (b"GGUF\3", b"GGUF\1", "has GGUF version 1"),
             (b"gpt2.block_count", b"gpt2.block_c0unt", "gpt2.block_count is missing"),
             (b"gpt2.context_length", b"gpt2.block_count\0\0\0", "gpt2.context_length is missing"),
             (b"token_embd.weight", b"token_embd.weighs", "no tensor token_embd.weight"),
             (b"blk.2.attn_qkv.bias", b"blk.2.attn_qkv.bits", "transformer.h.2.attn.c_attn.bias [72] is missing"),
-            (b"gpt2.block_count", b"gpt2.block_c\xff\xfent", "cut off or damaged ('utf-8'"),
-            (b"tokenizer.ggml.merges", b"tokenizer.ggml.tokens", "tokenizer.ggml.tokens is there twice"),
-            (b"blk.2.attn_qkv.bias", b"blk.1.attn_qkv.bias", "blk.1.attn_qkv.bias is there twice"),
-            (b"output_norm.bias", b"output_nurm.bias", "output_nurm.bias [24] is no part of a GPT-2"),
+            (b"gpt2.block_count", b"gpt2.block_c\xff\xfent", "truncated or damaged ('utf-8'"),
+            (b"tokenizer.ggml.merges", b"tokenizer.ggml.tokens", "tokenizer.ggml.tokens occurs twice"),
+            (b"blk.2.attn_qkv.bias", b"blk.1.attn_qkv.bias", "blk.1.attn_qkv.bias occurs twice"),
+            (b"output_norm.bias", b"output_nurm.bias", "output_nurm.bias [24] does not belong to a GPT-2"),
         ],
     )
     def test_a_wrong_name_is_refused(self, file: Path, old: bytes, new: bytes, says: str) -> None:
@@ -266,7 +266,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("key", "value", "says"),
         [
-            (b"gpt2.block_count", 2, "is no part of a GPT-2 with 2 layers"),
+            (b"gpt2.block_count", 2, "does not belong to a GPT-2 with 2 layers"),
             (b"gpt2.block_count", 2**31, "n_layer is 2147483648, not a whole number"),
             (b"gpt2.context_length", 66, "position_embd.weight is [67, 24], expected [66, 24]"),
             (b"gpt2.attention.head_count", 5, "n_embd 24 is not a multiple of n_head 5"),
@@ -289,15 +289,15 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("at", "format_", "value", "says"),
         [
-            (0, "<Q", 25, "cut off"),
-            (0, "<Q", 2**63, "cut off"),
+            (0, "<Q", 25, "truncated"),
+            (0, "<Q", 2**63, "truncated"),
             (0, "<Q", 23, "output_norm.bias is [23], expected [24]"),
             (8, "<I", 24, "output_norm.bias is I8, which the gguf package does not dequantise"),
             (8, "<I", 8, "is Q8_0, whose rows are multiples of 32"),
-            (8, "<I", 999, "is of the unknown type 999"),
+            (8, "<I", 999, "has the unknown type 999"),
             (12, "<Q", 0, "starts within"),
             (12, "<Q", 33, "does not start at a multiple of 32"),
-            (12, "<Q", 2**60, "cut off"),
+            (12, "<Q", 2**60, "truncated"),
         ],
     )
     def test_a_wrong_tensor_line_is_refused(self, file: Path, at: int, format_: str, value: int, says: str) -> None:
@@ -323,4 +323,4 @@ class TestDamage:
             at = content.index(struct.pack("<Q", len(key)) + key) + 8 + len(key) + 8
             content[at : at + 8] = struct.pack("<Q", count)
             file.write_bytes(content)
-            assert "cut off or damaged" in refusal(file)
+            assert "truncated or damaged" in refusal(file)

@@ -106,7 +106,7 @@ def test_a_truncated_file_is_refused(file: Path, kept: float) -> None:
     content = file.read_bytes()
     file.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
     message = refusal(file)
-    assert "gpt2.bin is cut off" in message
+    assert "gpt2.bin is truncated" in message
 
 
 def test_a_longer_file_is_refused(file: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_longer_file_is_refused(file: Path) -> None:
     ("position", "value", "says"),
     [
         (0, 20240327, "does not start as a file of"),
-        (1, 1, "version 1; read are 3 (float32) and 5 (bfloat16)"),
+        (1, 1, "version 1; supported are 3 (float32) and 5 (bfloat16)"),
         (1, 5, "its header says"),
         (2, 66, "its header says"),
         (3, 385, "padded_vocab_size 384"),

@@ -107,9 +107,9 @@ def test_a_tokenizer_from_elsewhere(folder: Path, tmp_path_factory: pytest.TempP
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"bias": False}, "transformer.h.0.ln_1.bias is there, and model_args has bias=False"),
+        ({"bias": False}, "transformer.h.0.ln_1.bias is present, but model_args has bias=False"),
         ({"bias": 1}, "bias is 1, not True or False"),
-        ({"n_layer": 2}, "transformer.h.2.ln_1.weight [24] is no part of a GPT-2 with 2 layers"),
+        ({"n_layer": 2}, "transformer.h.2.ln_1.weight [24] does not belong to a GPT-2 with 2 layers"),
         ({"n_layer": 4}, "transformer.h.3.ln_1.weight [24] is missing"),
         ({"n_layer": 9999}, "too few for 9999 layers"),
         ({"n_head": 5}, "n_embd 24 is not a multiple of n_head 5"),

@@ -171,7 +171,7 @@ def test_a_huge_text_takes_no_memory(tiny: Path, state: State) -> None:
     path.write_bytes(content)
     tracemalloc.start()
     try:
-        assert "pytorch_model.bin is cut off or damaged" in refusal(tiny)
+        assert "pytorch_model.bin is truncated or damaged" in refusal(tiny)
         assert tracemalloc.get_traced_memory()[1] < 2**28
     finally:
         tracemalloc.stop()
@@ -184,7 +184,7 @@ def test_more_numbers_than_there_are(tiny: Path, state: State, count: int) -> No
     there = pickle.dumps(state[WTE].numel(), protocol=2)[2:-1]
     assert there.startswith(b"M")
     path.write_bytes(path.read_bytes().replace(there, b"J" + count.to_bytes(4, "little"), 1))
-    assert "pytorch_model.bin is cut off or damaged (it promises more numbers than it has)" in refusal(tiny)
+    assert "pytorch_model.bin is truncated or damaged (it declares more values than it contains)" in refusal(tiny)
 
 
 def test_numbers_that_are_not_there_are_not_made_up(tiny: Path, state: State) -> None:
@@ -221,7 +221,7 @@ def test_pytorch_warns_of_nothing(tiny: Path, state: State) -> None:
         ({"transformer.ln_f.bias": torch.zeros(24).to_sparse()}, "is a sparse or nested F32"),
         ({"transformer.ln_f.bias": torch.zeros(24, device="meta")}, "is a F32 without values"),
         ({"transformer.ln_f.bias": torch.zeros(1).expand(24)}, "is an expanded F32"),
-        ({"transformer.extra": torch.zeros(2)}, "transformer.extra [2] is no part of a GPT-2"),
+        ({"transformer.extra": torch.zeros(2)}, "transformer.extra [2] does not belong to a GPT-2"),
         ({"transformer.extra": 3}, "'transformer.extra' is of type int, not a tensor"),
         ({7: torch.zeros(2)}, "7 is of type Tensor, not a tensor"),
     ],

@@ -56,7 +56,7 @@ def test_values_that_would_be_shifted_are_refused(pickled: Path, change: int) ->
     start = entry.header_offset + 28
     extra = struct.unpack_from("<H", (pickled / WHOLE).read_bytes(), start)[0]
     write_number(pickled / WHOLE, start, "H", max(change, -extra))
-    assert "data/3 does not lie where it should" in refusal(pickled)
+    assert "data/3 is not at the offset that the archive's directory gives" in refusal(pickled)
 
 
 def test_compressed_entries_are_refused_before_they_fill_the_memory(pickled: Path) -> None:

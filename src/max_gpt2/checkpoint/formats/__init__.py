@@ -1,4 +1,8 @@
-"""Readers of checkpoint formats, one file each: they return a `Source` without reading the tensors' values."""
+"""Readers of the checkpoint formats, one module each. `read_source` is the entry point.
+
+A reader returns a `Source` without reading tensor values. `read_source` lives here, not in `source.py`, because every
+reader imports `source.py`.
+"""
 
 from pathlib import Path
 
@@ -14,9 +18,10 @@ __all__ = ["Source", "StoredTensor", "read_source"]
 
 
 def read_source(path: Path, allow_pickle: bool = False) -> Source:
-    """Find out what a file or folder holds, without reading its weights.
+    """Detect the format of a file or folder, and read its tensor index and config but no tensor values.
 
-    Raises CheckpointError or ConfigError for what is not read, and MissingExtraError for a pickle without PyTorch.
+    Raises CheckpointError or ConfigError for an unsupported or damaged checkpoint, and MissingExtraError for a pickle
+    without PyTorch.
     """
     file = weights_file(path) if path.is_dir() else path
     match detect(file):

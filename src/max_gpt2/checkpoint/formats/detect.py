@@ -1,4 +1,4 @@
-"""Which format a file has, by its first bytes, and which file of a folder holds the weights."""
+"""Detect the format of a file by its first bytes, and find the weights file of a folder."""
 
 import re
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from max_gpt2.errors import CheckpointError
 
 AGAIN = "Download the file again."
 LLMC_MAGIC = 20240326
-#: What Hugging Face calls its weights, in the order in which transformers looks for them.
+#: Hugging Face's names of weight files, in the order in which transformers looks for them.
 NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _START = 512
 _TENSORFLOW_NAMES = re.compile(r"model\.ckpt.*|checkpoint|hparams\.json")
 
 
 class Kind(Enum):
-    """The formats that are read."""
+    """The supported formats."""
 
     INDEX = "an index of shards"
     SAFETENSORS = "safetensors"
@@ -28,7 +28,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Foreign:
-    """A format that is known and not read, and the way to one that is."""
+    """A recognised format that is not supported, and how to convert it to a supported one."""
 
     name: str
     remedy: str
@@ -50,7 +50,7 @@ def _is_pickle(start: bytes, _name: str) -> bool:
     return zipped or bool(re.match(rb"\x80[\x02-\x05]", start))
 
 
-#: Tried in this order. No format's first bytes are those of another; names count only where bytes say nothing.
+#: Tried in this order. First bytes identify a format uniquely; names only matter where the bytes are ambiguous.
 TABLE: list[tuple[Kind | Foreign, Callable[[bytes, str], bool]]] = [
     (Kind.INDEX, lambda start, name: name.endswith(".index.json")),
     (Kind.GGUF, lambda start, name: start.startswith(b"GGUF")),
@@ -66,11 +66,11 @@ TABLE: list[tuple[Kind | Foreign, Callable[[bytes, str], bool]]] = [
 
 
 def detect(path: Path) -> Kind:
-    """Return the format of a file; raises CheckpointError for all that is not read, naming what it is."""
+    """Return the format of a file; raises CheckpointError that names an unsupported format."""
     start = _start_of(path)
     kind = _kind(start, path.name)
     if isinstance(kind, Foreign):
-        raise CheckpointError(f"{path} is {kind.name}, which is not read. {kind.remedy}")
+        raise CheckpointError(f"{path} is {kind.name}, which is not supported. {kind.remedy}")
     if kind:
         return kind
     if not start:
@@ -80,13 +80,13 @@ def detect(path: Path) -> Kind:
     if start.lstrip().startswith(b"<"):
         raise CheckpointError(f"{path} is a web page, not the weights: the download went wrong. {AGAIN}")
     raise CheckpointError(
-        f"{path} is cut off or damaged, or holds no weights: it does not start as a file of "
+        f"{path} is truncated or damaged, or holds no weights: it does not start as a file of "
         f"{', '.join(known.value for known in Kind if known is not Kind.INDEX)} does. {AGAIN}"
     )
 
 
 def weights_file(folder: Path) -> Path:
-    """Return the file of a folder that holds the weights, or their index; raises CheckpointError."""
+    """Return the file with the weights of a folder, or their index; raises CheckpointError."""
     for name in NAMES:
         if (folder / name).exists():
             return folder / name
@@ -101,7 +101,7 @@ def weights_file(folder: Path) -> Path:
     for path, kind in kinds.items():
         if isinstance(kind, Foreign):
             raise CheckpointError(
-                f"{folder} has no {NAMES[0]}, and {path.name} is {kind.name}, which is not read. {kind.remedy}"
+                f"{folder} has no {NAMES[0]}, and {path.name} is {kind.name}, which is not supported. {kind.remedy}"
             )
     raise CheckpointError(
         f"{folder} has no {NAMES[0]}, nor weights in another format. Download the safetensors file, or give another "

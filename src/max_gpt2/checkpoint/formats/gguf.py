@@ -1,7 +1,7 @@
-"""GGUF, llama.cpp's format, of the architecture `gpt2`: one file with config, tokenizer and weights.
+"""Read GGUF, llama.cpp's format, with the architecture `gpt2`: one file with config, tokenizer and weights.
 
-Its linear layers are `[out, in]` already, so nothing is transposed; quantised weights are dequantised as the `gguf`
-package does it. llama.cpp computes GPT-2 with the tanh form of GELU.
+Linear weights are `[out, in]`. The `gguf` package dequantises quantised weights. llama.cpp computes GPT-2 with the
+tanh approximation of GELU.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from max_gpt2.checkpoint.formats.detect import AGAIN
-from max_gpt2.checkpoint.formats.gguf_header import Header, TensorInfo, check_places, elements, read_header
+from max_gpt2.checkpoint.formats.gguf_header import Header, TensorInfo, check_offsets, elements, read_header
 from max_gpt2.checkpoint.formats.huggingface import map_values
 from max_gpt2.checkpoint.formats.source import EXACT, Source, StoredTensor
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE
@@ -29,14 +29,14 @@ _FIELDS = {
     "gpt2.feed_forward_length": "n_inner",
     "gpt2.attention.layer_norm_epsilon": "layer_norm_epsilon",
 }
-_PLACES = {
+_NAMES = {
     "token_embd.weight": WTE,
     "position_embd.weight": "transformer.wpe.weight",
     "output_norm.weight": "transformer.ln_f.weight",
     "output_norm.bias": "transformer.ln_f.bias",
     "output.weight": LM_HEAD,
 }
-_IN_BLOCK = {
+_BLOCK_NAMES = {
     "attn_norm": "ln_1",
     "attn_qkv": "attn.c_attn",
     "attn_output": "attn.c_proj",
@@ -65,7 +65,7 @@ def _config(header: Header, file: Path) -> GPT2Config:
     embeddings = [info.shape[0] for info in header.tensors if info.name == "token_embd.weight" and info.shape]
     problems = [f"{name} is missing" for name in _FIELDS if name not in metadata]
     if not embeddings:
-        problems.append("there is no tensor token_embd.weight, which says how many tokens there are")
+        problems.append("there is no tensor token_embd.weight, which gives the vocabulary size")
     if problems:
         raise ConfigError(listed(source, problems, _REMEDY))
     values = {ours: metadata[theirs] for theirs, ours in _FIELDS.items()}
@@ -92,16 +92,16 @@ def _tensors(header: Header, file: Path) -> list[StoredTensor]:
                 if exact is None
                 else partial(map_values, file, exact, info.offset, info.shape)
             )
-            place = _place(info.name)
-            tensors.append(StoredTensor(info.name, dtype, info.shape, file, read, place, quantised=exact is None))
+            name = _canonical_name(info.name)
+            tensors.append(StoredTensor(info.name, dtype, info.shape, file, read, name, quantised=exact is None))
     if problems:
         raise CheckpointError(listed(f"{file} cannot be read exactly", problems, _REMEDY))
-    check_places(file, header, sizes)
+    check_offsets(file, header, sizes)
     return tensors
 
 
 def _type(info: TensorInfo) -> tuple[str, int]:
-    """Return the name of a tensor's type and its size in bytes; raises ValueError for a type that is not read."""
+    """Return the name of a tensor's type and its size in bytes; raises ValueError for an unsupported type."""
     import gguf
 
     try:
@@ -109,7 +109,7 @@ def _type(info: TensorInfo) -> tuple[str, int]:
         block, bytes_ = gguf.GGML_QUANT_SIZES[kind]
         gguf.quants.dequantize(np.zeros((1, bytes_), np.uint8), kind)
     except (ValueError, KeyError) as error:
-        raise ValueError(f"{info.name} is of the unknown type {info.type_number}") from error
+        raise ValueError(f"{info.name} has the unknown type {info.type_number}") from error
     except NotImplementedError as error:
         raise ValueError(f"{info.name} is {kind.name}, which the gguf package does not dequantise") from error
     if (info.shape or (1,))[-1] % block:
@@ -117,11 +117,11 @@ def _type(info: TensorInfo) -> tuple[str, int]:
     return kind.name, elements(info) // block * bytes_
 
 
-def _place(name: str) -> str:
+def _canonical_name(name: str) -> str:
     if block := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
         layer, part, kind = block.groups()
-        return f"transformer.h.{layer}.{_IN_BLOCK[part]}.{kind}" if part in _IN_BLOCK else name
-    return _PLACES.get(name, name)
+        return f"transformer.h.{layer}.{_BLOCK_NAMES[part]}.{kind}" if part in _BLOCK_NAMES else name
+    return _NAMES.get(name, name)
 
 
 def _dequantised(file: Path, info: TensorInfo, size: int) -> np.ndarray:
@@ -129,7 +129,7 @@ def _dequantised(file: Path, info: TensorInfo, size: int) -> np.ndarray:
     import gguf
 
     rows = map_values(file, np.dtype(np.uint8), info.offset, (size,)).reshape(*info.shape[:-1], -1)
-    with np.errstate(all="ignore"):  # a scale that is infinite is found later, with the tensor's name
+    with np.errstate(all="ignore"):  # load_weights reports infinite values, with the tensor's name
         return gguf.quants.dequantize(rows, gguf.GGMLQuantizationType(info.type_number)).reshape(info.shape)
 
 

@@ -1,7 +1,7 @@
-"""What stands before the weights of a GGUF file: its metadata, and a line for each tensor.
+"""Parse the header of a GGUF file: its metadata, and an entry for each tensor.
 
-The `gguf` package has a reader too. It believes the counts that it finds, and so a wrong count can keep it busy for
-hours and fill the memory; this one knows at each step how much file is left.
+The reader of the `gguf` package trusts the counts in the file, so a wrong count can keep it busy for hours and exhaust
+the memory. This parser checks every read against the length of the file.
 """
 
 import mmap
@@ -23,7 +23,7 @@ _MOST_DIMENSIONS = 4
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor's name, shape (numpy's order, slowest first), the number of its type, and where its bytes start."""
+    """A tensor's name, shape (slowest axis first, as in numpy), type number, and byte offset."""
 
     name: str
     shape: tuple[int, ...]
@@ -41,16 +41,16 @@ class Header:
 
 
 def read_header(file: Path) -> Header:
-    """Read all that stands before the weights; raises CheckpointError."""
+    """Read the header; raises CheckpointError when it is damaged."""
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
             return _Parser(file, content).header()
         except UnicodeDecodeError as error:
-            raise CheckpointError(f"{file} is cut off or damaged ({error}). {AGAIN}") from error
+            raise CheckpointError(f"{file} is truncated or damaged ({error}). {AGAIN}") from error
 
 
 class _Parser:
-    """Walks over a header; every step checks that the file has that many bytes left."""
+    """A parser that checks the remaining length of the file before every read."""
 
     def __init__(self, file: Path, content: mmap.mmap) -> None:
         self._file = file
@@ -58,24 +58,24 @@ class _Parser:
         self._at = 4  # after the magic
 
     def header(self) -> Header:
-        """Return the whole of it."""
+        """Parse and return the complete header."""
         version = self._scalar("I")
         if version not in _VERSIONS:
             raise CheckpointError(
-                f"{self._file} is of GGUF version {version}; read are {_VERSIONS}, little-endian. Convert it anew."
+                f"{self._file} has GGUF version {version}; supported are {_VERSIONS}, little-endian. Convert it again."
             )
         tensor_count, pairs = self._scalar("Q"), self._scalar("Q")
         metadata: dict[str, Any] = {}
         for _ in range(pairs):
             key = self._string()
             if key in metadata:
-                raise self._damaged(f"{key} is there twice")
+                raise self._damaged(f"{key} occurs twice")
             metadata[key] = self._value(self._scalar("I"))
         infos: dict[str, TensorInfo] = {}
         for _ in range(tensor_count):
             info = self._tensor()
             if info.name in infos:
-                raise self._damaged(f"{info.name} is there twice")
+                raise self._damaged(f"{info.name} occurs twice")
             infos[info.name] = info
         alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
@@ -93,7 +93,7 @@ class _Parser:
         taken = self._content[self._at : self._at + count]
         if len(taken) < count:
             raise CheckpointError(
-                f"{self._file} is cut off or damaged: it ends at byte {len(self._content):,}. {AGAIN}"
+                f"{self._file} is truncated or damaged: it ends at byte {len(self._content):,}. {AGAIN}"
             )
         self._at += count
         return taken
@@ -111,14 +111,14 @@ class _Parser:
             return self._string()
         if type_number == _ARRAY:
             return self._array()
-        raise self._damaged(f"a value of the unknown type {type_number}")
+        raise self._damaged(f"a value of unknown type {type_number}")
 
     def _array(self) -> list[Any]:
         type_number, count = self._scalar("I"), self._scalar("Q")
         if type_number == _STRING:
             return [self._string() for _ in range(count)]
         if type_number not in _SCALARS:
-            raise self._damaged(f"an array of the type {type_number}, which no GPT-2 has")
+            raise self._damaged(f"an array of type {type_number}, which is not supported")
         code = _SCALARS[type_number]
         return list(struct.unpack(f"<{count}{code}", self._take(count * struct.calcsize(f"<{code}"))))
 
@@ -130,8 +130,8 @@ class _Parser:
         return TensorInfo(name, shape, self._scalar("I"), self._scalar("Q"))
 
 
-def check_places(file: Path, header: Header, sizes: dict[str, int]) -> None:
-    """Refuse a file whose tensors, of `sizes` in bytes, reach beyond its end or into each other."""
+def check_offsets(file: Path, header: Header, sizes: dict[str, int]) -> None:
+    """Raise CheckpointError if tensors, of `sizes` in bytes, overlap or extend beyond the end of the file."""
     end, before = 0, "the header"
     for info in sorted(header.tensors, key=lambda one: one.offset):
         if info.offset < end:
@@ -139,11 +139,11 @@ def check_places(file: Path, header: Header, sizes: dict[str, int]) -> None:
         end, before = info.offset + sizes[info.name], info.name
         if end > header.size:
             raise CheckpointError(
-                f"{file} is cut off: {info.name} {list(info.shape)} ends at byte {end:,}, the file at {header.size:,}. "
-                f"{AGAIN}"
+                f"{file} is truncated: {info.name} {list(info.shape)} ends at byte {end:,}, "
+                f"the file at {header.size:,}. {AGAIN}"
             )
 
 
 def elements(info: TensorInfo) -> int:
-    """Return how many numbers a tensor has."""
+    """Return the number of elements of a tensor."""
     return prod(info.shape)

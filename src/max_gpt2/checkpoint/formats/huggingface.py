@@ -1,4 +1,4 @@
-"""Hugging Face's folders: `config.json`, with safetensors or a pickled state dict, in one file or in shards."""
+"""Read Hugging Face folders: `config.json` with safetensors or a pickled state dict, in one file or in shards."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,14 +17,14 @@ from max_gpt2.errors import CheckpointError, listed
 
 
 def map_values(file: Path, dtype: np.dtype, offset: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the values that start at byte `offset`; raises CheckpointError when the file has gone.
+    """Memory-map the values that start at byte `offset`; raises CheckpointError when the file cannot be read.
 
-    Who writes to them changes his own copy, never the file.
+    The mapping is copy-on-write: changing the array never changes the file.
     """
     try:
         return np.memmap(file, dtype, "c", offset, shape)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read any more ({error}). {AGAIN}") from error
+        raise CheckpointError(f"{file} can no longer be read ({error}). {AGAIN}") from error
 
 
 #: The safetensors library's own limit.
@@ -32,14 +32,14 @@ LARGEST_HEADER = 100_000_000
 
 
 def safetensors_tensors(path: Path) -> list[StoredTensor]:
-    """List what a safetensors file holds, without reading it; raises CheckpointError."""
+    """List the tensors of a safetensors file without reading values; raises CheckpointError."""
     start, header = _header(path)
     try:
         with safe_open(path, framework="numpy") as handle:  # the library checks every entry, and the file's length
             slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118  (it is no dict)
             kinds = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is cut off or damaged ({error}). {AGAIN}") from error
+        raise CheckpointError(f"{path} is truncated or damaged ({error}). {AGAIN}") from error
     tensors = []
     for name, (dtype, shape) in kinds.items():
         offset = start + header[name]["data_offsets"][0]
@@ -52,9 +52,9 @@ def _read(path: Path, dtype: str, offset: int, shape: tuple[int, ...]) -> np.nda
 
 
 def _header(path: Path) -> tuple[int, dict[str, Any]]:
-    """Return where the values start, and the header.
+    """Return the offset of the values, and the header.
 
-    Names that are there twice are refused: the library takes one of the two tensors and says nothing.
+    Raises CheckpointError for duplicate names: the library would silently use one of the two tensors.
     """
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
@@ -65,7 +65,7 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
         return 8 + size, json.loads(header.decode("utf-8"), object_pairs_hook=partial(_without_duplicates, path))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is cut off or damaged (its header is not JSON in UTF-8: {error}). {AGAIN}"
+            f"{path} is truncated or damaged (its header is not JSON in UTF-8: {error}). {AGAIN}"
         ) from error
 
 
@@ -89,7 +89,7 @@ def read_safetensors(path: Path, file: Path) -> Source:
 
 
 def read_state_dict(path: Path, file: Path, state_dict: Mapping[Any, Any]) -> Source:
-    """Take a state dict out of a pickle and the config beside it; raises ConfigError or CheckpointError."""
+    """Read an unpickled state dict and the config beside it; raises ConfigError or CheckpointError."""
     config = read_config(file.parent)
     return Source(PICKLE, path, pickled_tensors(state_dict, file), config, conv1d=True, pickled=True)
 
@@ -116,14 +116,14 @@ def read_shards(path: Path, index: Path, allow_pickle: bool) -> Source:
 
 
 def as_state_dict(content: Any, file: Path) -> Mapping[Any, Any]:
-    """Return what a pickle holds if it is a dict; raises CheckpointError otherwise."""
+    """Return the content of a pickle if it is a dict; raises CheckpointError otherwise."""
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} holds a {type(content).__name__}, not a state dict. Take another checkpoint.")
     return content
 
 
 def _tensors_of_shards(index: Path, read_shard: Callable[[Path], list[StoredTensor]]) -> list[StoredTensor]:
-    """List the tensors of all shards; the index and the shards have to agree on every one of them."""
+    """List the tensors of all shards; raises CheckpointError when the index and the shards disagree."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError(f"{index} has no weight_map from tensors to files. {AGAIN}")
@@ -138,10 +138,10 @@ def _tensors_of_shards(index: Path, read_shard: Callable[[Path], list[StoredTens
             tensors += read_shard(index.parent / shard)
     if problems:
         raise CheckpointError(listed(str(index), problems, "Download the checkpoint again."))
-    held = {(tensor.name, tensor.file.name) for tensor in tensors}
-    promised = set(weight_map.items())
-    problems = [f"{name} should be in {shard} and is not" for name, shard in sorted(promised - held)]
-    problems += [f"{name} is in {shard}, which the index does not say" for name, shard in sorted(held - promised)]
+    stored = {(tensor.name, tensor.file.name) for tensor in tensors}
+    indexed = set(weight_map.items())
+    problems = [f"{name} should be in {shard} and is not" for name, shard in sorted(indexed - stored)]
+    problems += [f"{name} is in {shard}, but not in the index" for name, shard in sorted(stored - indexed)]
     if problems:
         raise CheckpointError(listed(str(index), problems, "Download the checkpoint again."))
     return tensors
@@ -150,5 +150,5 @@ def _tensors_of_shards(index: Path, read_shard: Callable[[Path], list[StoredTens
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name that is too long
+    except OSError:  # the name is too long
         return False

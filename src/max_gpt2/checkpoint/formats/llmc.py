@@ -1,6 +1,6 @@
-"""llm.c's `.bin`: 256 numbers that say what follows, then all tensors of one kind for all layers, kind by kind.
+"""Read llm.c's `.bin`: a header of 256 int32, then the tensors, each kind stored for all layers in a row.
 
-Its linear layers are `[out, in]`, so nothing is transposed; the head is tied; `wte` has rows that pad the vocabulary.
+Linear weights are `[out, in]`; the head is tied; `wte` has extra rows that pad the vocabulary.
 """
 
 from functools import partial
@@ -17,12 +17,12 @@ from max_gpt2.checkpoint.layout import WTE
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError
 
-_HEADER = 256  # numbers of int32
+_HEADER = 256  # int32 values
 _VERSIONS = {3: "F32", 5: "BF16"}
 
 
 class _Sizes(NamedTuple):
-    """The header's numbers, in its order."""
+    """The header's fields, in file order."""
 
     n_positions: int
     vocab_size: int
@@ -33,10 +33,10 @@ class _Sizes(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """One kind of tensor: llm.c's name, the canonical name (with {} for the layer), the shape of one layer's."""
+    """One kind of tensor: llm.c's name, the canonical name (with {} for the layer), and the shape per layer."""
 
     name: str
-    place: str
+    canonical_name: str
     shape: tuple[int, ...]
 
 
@@ -53,14 +53,14 @@ def read_llmc(path: Path, file: Path) -> Source:
     tensors = []
     offset = 4 * _HEADER
     for kind in _kinds(sizes):
-        layers = sizes.n_layer if "{}" in kind.place else 1
+        layers = sizes.n_layer if "{}" in kind.canonical_name else 1
         for layer in range(layers):
-            name = f"{kind.name}[{layer}]" if "{}" in kind.place else kind.name
-            place = kind.place.format(layer)
-            # The rows that pad the vocabulary are wte's last.
-            shape = (sizes.vocab_size, sizes.n_embd) if place == WTE else kind.shape
+            name = f"{kind.name}[{layer}]" if "{}" in kind.canonical_name else kind.name
+            canonical_name = kind.canonical_name.format(layer)
+            # The padding rows come last in wte.
+            shape = (sizes.vocab_size, sizes.n_embd) if canonical_name == WTE else kind.shape
             read = partial(map_values, file, dtype, offset, shape)
-            tensors.append(StoredTensor(name, dtype_name, shape, file, read, place))
+            tensors.append(StoredTensor(name, dtype_name, shape, file, read, canonical_name))
             offset += prod(kind.shape) * dtype.itemsize
     padding = {f"wte[{sizes.vocab_size}:{padded}]": "rows that pad the vocabulary"}
     return Source("llm.c", path, tensors, config, skipped=padding if padded > sizes.vocab_size else {})
@@ -70,12 +70,13 @@ def _header(file: Path) -> tuple[int, _Sizes]:
     with file.open("rb") as opened:
         start = opened.read(4 * _HEADER)
     if len(start) < 4 * _HEADER:
-        raise CheckpointError(f"{file} is cut off: it is shorter than llm.c's header. {AGAIN}")
+        raise CheckpointError(f"{file} is truncated: it is shorter than llm.c's header. {AGAIN}")
     numbers = np.frombuffer(start, "<i4").tolist()
     version, sizes = numbers[1], _Sizes(*numbers[2:8])
     if version not in _VERSIONS:
         raise CheckpointError(
-            f"{file} is of llm.c's version {version}; read are 3 (float32) and 5 (bfloat16). Write it anew with llm.c."
+            f"{file} has llm.c version {version}; supported are 3 (float32) and 5 (bfloat16). "
+            "Write it again with llm.c."
         )
     if min(sizes) < 1 or sizes.padded_vocab_size < sizes.vocab_size:
         numbers_there = ", ".join(f"{name} {value}" for name, value in sizes._asdict().items())
@@ -84,11 +85,11 @@ def _header(file: Path) -> tuple[int, _Sizes]:
 
 
 def _check_size(file: Path, sizes: _Sizes, dtype: np.dtype) -> None:
-    numbers = sum(prod(kind.shape) * (sizes.n_layer if "{}" in kind.place else 1) for kind in _kinds(sizes))
+    numbers = sum(prod(kind.shape) * (sizes.n_layer if "{}" in kind.canonical_name else 1) for kind in _kinds(sizes))
     expected, found = 4 * _HEADER + numbers * dtype.itemsize, file.stat().st_size
     if found != expected:
         raise CheckpointError(
-            f"{file} is cut off or damaged: it has {found:,} bytes, its header says {expected:,}. {AGAIN}"
+            f"{file} is truncated or damaged: it has {found:,} bytes, its header says {expected:,}. {AGAIN}"
         )
 
 

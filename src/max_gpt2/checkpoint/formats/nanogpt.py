@@ -1,7 +1,7 @@
-"""nanoGPT's `ckpt.pt`: a dict with the weights in `model` and the sizes in `model_args`.
+"""Read nanoGPT's `ckpt.pt`: a dict with the weights in `model` and the sizes in `model_args`.
 
-Its layers are PyTorch's `Linear`, so nothing is transposed. It computes the exact (erf) GELU, and LayerNorms with an
-epsilon of 1e-5; its `bias=False` leaves out every bias, those of the LayerNorms included.
+Linear weights are `[out, in]`, as in PyTorch. nanoGPT uses the exact (erf) GELU and a LayerNorm epsilon of 1e-5; with
+`bias=False`, the model has no biases at all, not even in LayerNorm.
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ _SIZES = {
 
 
 def is_nanogpt(content: Any) -> bool:
-    """Say whether what a pickle holds is a checkpoint of nanoGPT."""
+    """Return whether the content of a pickle is a nanoGPT checkpoint."""
     return isinstance(content, dict) and {"model", "model_args"} <= content.keys()
 
 
 def read_nanogpt(path: Path, file: Path, content: Mapping[str, Any]) -> Source:
-    """Take the weights and the config out of a checkpoint; raises ConfigError or CheckpointError."""
+    """Extract the weights and the config from a checkpoint; raises ConfigError or CheckpointError."""
     arguments = content["model_args"]
     config, bias = _config(arguments, f"model_args in {file}"), arguments.get("bias", True)
     tensors = pickled_tensors(as_state_dict(content["model"], file), file)

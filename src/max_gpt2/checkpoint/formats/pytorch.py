@@ -1,4 +1,4 @@
-"""What PyTorch saves (`.bin`, `.pt`): pickles, which are read only when asked for, and only as plain tensors."""
+"""Read PyTorch's pickles (`.bin`, `.pt`), only with the user's permission, and only as plain tensors."""
 
 import io
 import os
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     import torch
     from torch.types import Storage
 
-#: From the start of an entry to the lengths of its name and of what follows it; its bytes come after these two.
+#: Offsets in a zip entry's local header: of the name and extra-field lengths, and of the name itself.
 _LENGTHS, _LOCAL_HEADER = 26, 30
 _HAS_DESCRIPTOR, _DESCRIPTOR = 0x08, b"PK\x07\x08"
 _IS_FOLDER = 0x10
 
 
 def check_zip(path: Path) -> None:
-    """Raise BadZipFile when an entry is not stored as PyTorch does: as it is, and where its header ends."""
+    """Raise BadZipFile unless every entry is uncompressed and follows its local header, as PyTorch writes it."""
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
         ends = [*(entry.header_offset for entry in entries[1:]), archive.start_dir]
@@ -37,27 +37,27 @@ def check_zip(path: Path) -> None:
             stored = entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size
             if not stored or entry.external_attr & _IS_FOLDER:
                 raise zipfile.BadZipFile(f"{entry.filename} is compressed, or a folder")
-            _check_place(file, entry, end)
+            _check_offset(file, entry, end)
 
 
-def _check_place(file: BinaryIO, entry: zipfile.ZipInfo, end: int) -> None:
-    """Refuse an entry whose bytes are not between its header and `end`, with the descriptor behind it if it has one."""
+def _check_offset(file: BinaryIO, entry: zipfile.ZipInfo, end: int) -> None:
+    """Raise BadZipFile unless an entry's bytes, and its data descriptor if any, lie between its header and `end`."""
     file.seek(entry.header_offset + _LENGTHS)
     start = entry.header_offset + _LOCAL_HEADER + sum(struct.unpack("<HH", file.read(4)))
     stop = start + entry.file_size
     file.seek(max(0, stop - 4))
     before, behind = file.read(4), file.read(4)
-    # The signature may be left out: the checksum comes first then.
+    # The descriptor's signature is optional; without it, the checksum comes first.
     described = behind == _DESCRIPTOR or (behind == struct.pack("<I", entry.CRC) and before != _DESCRIPTOR)
     if stop > end or (entry.flag_bits & _HAS_DESCRIPTOR and not described):
-        raise zipfile.BadZipFile(f"{entry.filename} does not lie where it should")
+        raise zipfile.BadZipFile(f"{entry.filename} is not at the offset that the archive's directory gives")
 
 
-_NAN = 0xFF  # a number that has all bits set is NaN, whatever its dtype
+_NAN = 0xFF  # all bits set is NaN in every float dtype
 
 
 def load_unzipped(path: Path) -> Any:
-    """Return what the file holds; raises what PyTorch raises, and ValueError for more numbers than the file has."""
+    """Return the content of a pickle from before PyTorch 1.6; raises ValueError if it declares too many values."""
     import torch
 
     with _Bounded(io.FileIO(path)) as file:
@@ -65,7 +65,7 @@ def load_unzipped(path: Path) -> Any:
 
 
 class _Bounded(io.BufferedReader):
-    """A file that is asked for no more than it has: Python takes the memory for all that is asked for first."""
+    """A file whose reads are limited to its remaining length: Python allocates the requested size before reading."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         left = max(0, os.fstat(self.fileno()).st_size - self.tell())
@@ -73,30 +73,30 @@ class _Bounded(io.BufferedReader):
 
 
 def _storages(left: int) -> "Callable[[Storage, str], Storage]":
-    """Return what PyTorch calls for each storage before it reads the numbers into it."""
+    """Return a `map_location` function that checks the total size of all storages before PyTorch fills them."""
     import torch
 
-    def take(storage: "Storage", _: str) -> "Storage":
+    def check_storage(storage: "Storage", _: str) -> "Storage":
         nonlocal left
         left -= storage.nbytes()
         if left < 0:
-            raise ValueError("it promises more numbers than it has")
-        # What is not read then must not be what happened to be in the memory.
+            raise ValueError("it declares more values than it contains")
+        # A part that the file does not fill must not expose uninitialised memory.
         torch.empty(0, dtype=torch.uint8).set_(storage).fill_(_NAN)
         return storage
 
-    return take
+    return check_storage
 
 
-#: Before it, a crafted pickle could run code in spite of `weights_only=True` (CVE-2025-32434, CVE-2026-24747).
+#: In older versions, a crafted pickle can run code despite `weights_only=True` (CVE-2025-32434, CVE-2026-24747).
 SAFE_TORCH = (2, 10)
 _INSTALL = "Install it: pip install 'max-gpt2[compare]'"
 
 
 def load_pickle(path: Path, allow_pickle: bool) -> Any:
-    """Return what a pickle holds, its tensors mapped from the file where that is possible.
+    """Return the content of a pickle, with tensors memory-mapped where possible.
 
-    Raises CheckpointError without the permission, for a damaged file and for one that holds more than plain data, and
+    Raises CheckpointError without permission, for a damaged file and for content other than plain data, and
     MissingExtraError without PyTorch.
     """
     if not allow_pickle:
@@ -112,15 +112,15 @@ def load_pickle(path: Path, allow_pickle: bool) -> Any:
         raise MissingExtraError(f"PyTorch {torch.__version__} is too old to read a pickle safely. {_INSTALL}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch's, about what a damaged pickle makes it do
+            warnings.simplefilter("ignore")  # PyTorch warns about operations on damaged pickles
             return _load(path)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than plain tensors, or is damaged ({_reason(error)}). It was not loaded, and nothing "
             "in it was run. Take a safetensors file of the same model."
         ) from error
-    except Exception as error:  # bytes that are no pickle can fail in any way
-        raise CheckpointError(f"{path} is cut off or damaged ({_reason(error)}). {AGAIN}") from error
+    except Exception as error:  # invalid pickles can raise any exception
+        raise CheckpointError(f"{path} is truncated or damaged ({_reason(error)}). {AGAIN}") from error
 
 
 def _load(path: Path) -> Any:
@@ -130,14 +130,14 @@ def _load(path: Path) -> Any:
         if file.read(2) != b"PK":
             return load_unzipped(path)
         check_zip(path)
-        if path.suffix != ".safetensors":  # a name by which PyTorch goes, whatever is in the file
+        if path.suffix != ".safetensors":  # PyTorch selects the reader by this suffix
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         file.seek(0)
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def pickled_tensors(state_dict: Mapping[Any, Any], path: Path) -> list[StoredTensor]:
-    """List the tensors of a state dict; raises CheckpointError that names all that is no tensor."""
+    """List the tensors of a state dict; raises CheckpointError that names every other value."""
     import torch
 
     problems = [
@@ -154,7 +154,7 @@ def pickled_tensors(state_dict: Mapping[Any, Any], path: Path) -> list[StoredTen
 
 
 def _read(tensor: "torch.Tensor") -> np.ndarray:
-    """Return the values by way of integers: numpy has no bfloat16 that PyTorch knows."""
+    """Return the values, viewed as integers in between: PyTorch cannot convert bfloat16 to numpy."""
     import torch
 
     integers = torch.int32 if tensor.element_size() == 4 else torch.int16
@@ -162,7 +162,7 @@ def _read(tensor: "torch.Tensor") -> np.ndarray:
 
 
 def _dtype(tensor: "torch.Tensor") -> str:
-    """Return safetensors' name of the dtype, or words that say why the tensor is no plain array of numbers."""
+    """Return safetensors' name of the dtype, or a description of a tensor that is not a plain array."""
     import torch
 
     plain = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
@@ -171,13 +171,13 @@ def _dtype(tensor: "torch.Tensor") -> str:
         return f"a sparse or nested {name}"
     if tensor.device.type != "cpu":
         return f"a {name} without values"
-    # Strides of 0 make a huge tensor out of a few stored numbers.
+    # Strides of 0 expand a few stored values to a huge tensor.
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
         return f"an expanded {name}"
     return name
 
 
 def _reason(error: Exception) -> str:
-    """Return the part of PyTorch's page-long messages that says what was found."""
+    """Return the relevant sentence of PyTorch's long error messages."""
     text = str(error).split("WeightsUnpickler error: ")[-1].strip()
     return text.splitlines()[0].split(". ")[0] if text else type(error).__name__

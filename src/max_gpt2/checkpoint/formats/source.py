@@ -1,4 +1,4 @@
-"""What every reader returns: the tensors of a checkpoint as they are stored, none of them read yet."""
+"""The result of every format reader: a checkpoint's stored tensors, config and tokenizer, without tensor values."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,11 +18,17 @@ EXACT = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dty
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as a file has it: its name there, the name of its dtype ("F16", "Q8_0"), its shape, its file.
+    """A tensor as stored in a file.
 
-    `read` returns the values, bit for bit, mapped from the file where that is possible, so that who keeps them has to
-    copy them; those of a quantised tensor are float32. `place` is the canonical name, when it is not what
-    `canonical_name` makes of `name`.
+    Attributes:
+        name: The name in the file.
+        dtype: The name of the stored dtype, such as "F16" or "Q8_0".
+        shape: The stored shape.
+        file: The file that contains the values.
+        read: Return the values exactly, memory-mapped where possible; a quantised tensor is dequantised to float32.
+        mapped_name: The canonical name, if it does not follow from `name` by `canonical_name`.
+        quantised: Whether the values are stored in a quantised format.
+
     """
 
     name: str
@@ -30,28 +36,35 @@ class StoredTensor:
     shape: tuple[int, ...]
     file: Path
     read: Callable[[], np.ndarray] = field(repr=False, compare=False)
-    place: str = ""
+    mapped_name: str = ""
     quantised: bool = False
 
     @property
     def canonical(self) -> str:
-        """The name that the tensor has in the canonical state dict, if it is part of it."""
-        return self.place or canonical_name(self.name)
+        """The name of the tensor in the canonical state dict, if the model has it."""
+        return self.mapped_name or canonical_name(self.name)
 
     @property
     def read_dtype(self) -> str:
-        """The name of the dtype that `read` returns."""
+        """The name of the dtype of the values that `read` returns."""
         return "F32" if self.quantised else self.dtype
 
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint of some format.
+    """A checkpoint in one of the supported formats.
 
-    `path` is the file or the folder that was asked for, `conv1d` whether the weights of the four Conv1D layers are
-    stored `[in, out]`, `skipped` what the reader itself leaves out, and why. `no_biases` says why the model has no
-    biases at all, when it has none. `tokenizer` makes the tokenizer that the weights' own file holds, given the
-    model's vocab_size. `pickled` says whether PyTorch had to read it.
+    Attributes:
+        format: The name of the format.
+        path: The requested file or folder.
+        tensors: All stored tensors.
+        config: The model's config.
+        conv1d: Whether the weights of the four Conv1D layers are stored as `[in, out]`.
+        skipped: Stored data that the reader ignores, with the reason.
+        no_biases: The reason why the model has no biases; empty when it has them.
+        tokenizer: Create the tokenizer stored in the weights' file, given `vocab_size`; None without one.
+        pickled: Whether the tensors were unpickled with PyTorch.
+
     """
 
     format: str
@@ -66,21 +79,21 @@ class Source:
 
     @property
     def folder(self) -> Path:
-        """The folder of the checkpoint, in which its tokenizer may be."""
+        """The folder of the checkpoint, which may contain its tokenizer."""
         return self.path if self.path.is_dir() else self.path.parent
 
     @property
     def config_json(self) -> Path | None:
-        """The file that the config is from; only Hugging Face's formats have one."""
+        """The file that the config was read from; None for formats other than Hugging Face's."""
         return self.folder / "config.json" if self.conv1d else None
 
     @property
     def transformers_reads_it(self) -> bool:
-        """Whether transformers, which goes by names, finds the same weights in `path`."""
+        """Whether transformers, which selects files and tensors by name, loads the same weights from `path`."""
         names = {tensor.file.name for tensor in self.tensors}
         usual = names <= set(NAMES) or any((self.folder / name).exists() for name in NAMES if name.endswith(".json"))
-        ending = ".bin" if self.pickled else ".safetensors"
-        endings = all(name.endswith(ending) for name in names)
-        # It knows one prefix of its own; a tensor with another it leaves out, and computes with random numbers.
+        suffix = ".bin" if self.pickled else ".safetensors"
+        suffixes = all(name.endswith(suffix) for name in names)
+        # It strips one prefix only; a tensor with another prefix is ignored and its weight initialised randomly.
         prefixes = all(one.canonical in (one.name, f"transformer.{one.name}") for one in self.tensors)
-        return self.conv1d and self.path.is_dir() and usual and endings and prefixes
+        return self.conv1d and self.path.is_dir() and usual and suffixes and prefixes

@@ -54,7 +54,7 @@ def test_a_hub_id_in_a_filled_cache_with_the_network_off(tiny_original: Path, tm
         (["--max-new-tokens", "70"], "exceed the model's context of 67"),
         (["--temperature", "-1"], "temperature -1.0"),
         (["--seed", "x"], "--seed"),
-        (["--model", "./nothing"], 'There is no folder "./nothing"'),
+        (["--model", "./nothing"], 'There is no file or folder "./nothing"'),
         (["--model", "gpt2", "--prompt", "x"], "openai-community/gpt2 is not in the cache"),
     ],
 )

@@ -84,7 +84,7 @@ def test_its_options(cli: Cli, tmp_path: Path, tiny: Path) -> None:
         (["demo"], "Missing argument 'DST'"),
         (["demo", "a", "b"], "unexpected extra argument"),
         (["demo", "no/such/place"], "Make it first"),
-        (["./nothing", "new"], 'There is no folder "./nothing"'),
+        (["./nothing", "new"], 'There is no file or folder "./nothing"'),
     ],
 )
 def test_bad_arguments(

@@ -1,6 +1,7 @@
-"""The complete example: load a pretrained GPT-2 into MAX, check it against PyTorch, let both of them write."""
+"""The complete example: load a pretrained GPT-2 into MAX, compare it with PyTorch, and generate text with both."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -8,22 +9,104 @@ import torch
 import typer
 from transformers import GPT2LMHeadModel
 
-from max_gpt2 import example
+import main_tables as tables
+from max_gpt2._progress import COMPILING
+from max_gpt2.checkpoint import Checkpoint, load_checkpoint
+from max_gpt2.cli.console import run_with_timer
 from max_gpt2.cli.process import make_program, run_guarded
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import Request, Sampling, check_request, encode_prompt
+from max_gpt2.verify import compare_logits, make_prompts, quiet_transformers
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
 from solutions.solution_14 import generate_tokens
-from tutorial.mine import Parts, my_parts
+from tutorial.learner_model import ModelParts, check_supported, learner_parts
 
 CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
 
+def main(
+    model: Annotated[str, typer.Option(help='"demo", a hub id such as gpt2, or a folder.')] = "demo",
+    prompt: Annotated[str, typer.Option(help="The text to continue.")] = "It was a pleasure to",
+    max_new_tokens: Annotated[int, typer.Option(help="The number of tokens to generate.")] = 40,
+    temperature: Annotated[float, typer.Option(help="The temperature of the sampled text.")] = 0.8,
+    seed: Annotated[int, typer.Option(help="The random seed; the same seed samples the same text.")] = 0,
+    learner_model: Annotated[
+        bool, typer.Option("--learner-model", help="Use the model that you built in steps/.")
+    ] = False,
+) -> None:
+    """Load a GPT-2 into MAX and into PyTorch, compare their logits, and show the text that both generate."""
+    # The model: the solutions of the tutorial, or the learner's own steps.
+    parts = learner_parts() if learner_model else ModelParts(GPT2Config, MaxGPT2LMHeadModel, generate_tokens)
+
+    # The checkpoint and the prompt, validated before anything is compiled.
+    checkpoint = run_with_timer("Checking the weights", lambda: load_checkpoint(model))
+    sampling = Sampling(temperature, seed=seed)
+    prompt_ids = prepare(model, checkpoint, prompt, max_new_tokens, sampling)  # [1, seq]
+
+    # The weights, in both models.
+    quiet_transformers()
+    loaded = run_with_timer(COMPILING, lambda: load(checkpoint.folder, parts))
+    tables.show_checkpoint(model, checkpoint, loaded.transposed, parts.origin)
+
+    # The logits of four prompts, [1, seq, vocab] each, and how far apart they are.
+    differences = {}
+    for example in make_prompts(checkpoint.tokenizer, checkpoint.config.n_positions, checkpoint.config.vocab_size):
+        ids = np.array([example.tokens])  # [1, seq]
+        differences[example.name] = compare_logits(loaded.max_gpt2(ids), loaded.torch_gpt2(ids))
+    tables.show_logits(differences)
+
+    # The generated text: greedy, then sampled. The same loop drives both models.
+    for title, do_sample in (
+        ("greedy: the most likely token each time", False),
+        (f"sampled: temperature {temperature}, seed {seed}", temperature > 0),
+    ):
+        generations = []
+        for compiled in (loaded.max_gpt2, loaded.torch_gpt2):
+            with tables.Stopwatch() as watch:
+                ids = parts.generate_tokens(compiled, prompt_ids, max_new_tokens, temperature, do_sample, seed)
+            generations.append(tables.Generation(checkpoint.tokenizer.decode(ids[0].tolist()), max_new_tokens, watch))
+        tables.show_generations(title, generations)
+
+    # The verdict.
+    tables.show_verdict(list(differences.values()))
+    if not all(difference.equal for difference in differences.values()):
+        raise typer.Exit(1)
+
+
+def prepare(model: str, checkpoint: Checkpoint, prompt: str, max_new_tokens: int, sampling: Sampling) -> np.ndarray:
+    """Return the prompt's token ids, [1, seq].
+
+    Raises RequestError for a checkpoint that transformers or the tutorial's model would load wrongly, for an invalid
+    option, and for a result that would exceed the context.
+    """
+    config, tokenizer = checkpoint.config, checkpoint.tokenizer
+    if not checkpoint.plan.origin.transformers_reads_it:
+        raise RequestError(
+            f"{model} is stored as {checkpoint.plan.format}. This example needs a checkpoint in the format of "
+            f"transformers. Use: max-gpt2 verify --model {model}"
+        )
+    check_supported(model, config)
+    tokens = encode_prompt(tokenizer, prompt)
+    check_request(config, tokenizer, Request(tokens, max_new_tokens, sampling))
+    if len(tokens) + max_new_tokens > config.n_positions:
+        raise RequestError(
+            f"The prompt's {len(tokens)} tokens and --max-new-tokens {max_new_tokens} exceed the model's context of "
+            f"{config.n_positions}. Shorten the prompt, or generate at most {config.n_positions - len(tokens)} tokens."
+        )
+    return np.array([tokens])
+
+
 @dataclass
 class TorchGPT2:
-    """PyTorch's model, called like MAX's: arrays in, arrays out."""
+    """PyTorch's model with the interface of `CompiledGPT2`: numpy arrays in, numpy arrays out."""
 
     model: GPT2LMHeadModel
-    config: Any
+
+    @property
+    def config(self) -> Any:
+        """Return the config, which has the field `n_positions`."""
+        return self.model.config
 
     def __call__(self, input_ids: np.ndarray) -> np.ndarray:
         """Return the logits after every token: [batch, seq] -> [batch, seq, vocab]."""
@@ -31,48 +114,28 @@ class TorchGPT2:
             return self.model(torch.from_numpy(input_ids)).logits.numpy()
 
 
-def load(folder: str, parts: Parts) -> tuple[CompiledGPT2, TorchGPT2, list[str]]:
-    """Load a checkpoint into PyTorch, and from there into MAX; return both and what was transposed."""
+@dataclass
+class LoadedModels:
+    """A checkpoint in MAX and in PyTorch, and the names of the weights that were transposed."""
+
+    max_gpt2: CompiledGPT2
+    torch_gpt2: TorchGPT2
+    transposed: list[str]
+
+
+def load(folder: Path, parts: ModelParts) -> LoadedModels:
+    """Load a checkpoint into PyTorch, copy its weights to MAX, and compile."""
     torch_model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
-    # OpenAI wrote four layers of a block as "Conv1D", which keeps its weight as [in, out]; MAX's Linear wants
-    # [out, in]. Transpose before loading, and by name: attn.c_proj is square, so no shape gives it away.
+    # OpenAI implemented four layers of a block as "Conv1D", which stores its weight as [in, out]. MAX's Linear expects
+    # [out, in]. Transpose before loading, and by name: attn.c_proj is square, so its shape does not reveal the layout.
     weights = {name: tensor.numpy() for name, tensor in torch_model.state_dict().items()}
     transposed = [name for name in weights if name.endswith(CONV1D)]
     weights |= {name: np.ascontiguousarray(weights[name].T) for name in transposed}
 
     config = parts.config(**{name: getattr(torch_model.config, name) for name in asdict(parts.config())})
     max_model = parts.model(config)
-    max_model.load_state_dict(weights)  # strict: a missing, an extra or a misshapen weight raises
-    return max_model.compiled(), TorchGPT2(torch_model, torch_model.config), transposed
-
-
-def main(
-    model: Annotated[str, typer.Option(help='"demo", a hub id such as gpt2, or a folder.')] = "demo",
-    prompt: Annotated[str, typer.Option(help="What both continue.")] = "It was a pleasure to",
-    max_new_tokens: Annotated[int, typer.Option(help="How many tokens each writes.")] = 40,
-    temperature: Annotated[float, typer.Option(help="How freely the sampled text is drawn.")] = 0.8,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same text.")] = 0,
-    mine: Annotated[bool, typer.Option("--mine", help="Use the model that you built in steps/.")] = False,
-) -> None:
-    """Load a GPT-2 into MAX and into PyTorch, compare their logits, and show what both write."""
-    parts = my_parts() if mine else Parts(GPT2Config, MaxGPT2LMHeadModel, generate_tokens)
-    checked = example.check(model, prompt, max_new_tokens, temperature, seed)  # refuses what cannot be exact
-    max_gpt2, torch_gpt2, transposed = example.while_it_compiles(lambda: load(str(checked.folder), parts))
-    example.show_loaded(checked, transposed, parts.whose)
-    comparisons = example.show_logits({one.name: (max_gpt2(one.ids), torch_gpt2(one.ids)) for one in checked.prompts})
-    example.show_texts(
-        "greedy: the likeliest token each time",
-        checked,
-        lambda ids: parts.generate_tokens(max_gpt2, ids, max_new_tokens, do_sample=False),
-        lambda ids: parts.generate_tokens(torch_gpt2, ids, max_new_tokens, do_sample=False),
-    )
-    example.show_texts(
-        f"sampled: temperature {temperature}, seed {seed}",
-        checked,
-        lambda ids: parts.generate_tokens(max_gpt2, ids, max_new_tokens, temperature, temperature > 0, seed),
-        lambda ids: parts.generate_tokens(torch_gpt2, ids, max_new_tokens, temperature, temperature > 0, seed),
-    )
-    example.conclude(comparisons)
+    max_model.load_state_dict(weights)  # strict: raises if a weight is missing, unexpected, or has the wrong shape
+    return LoadedModels(max_model.compiled(), TorchGPT2(torch_model), transposed)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from book.errors import BookError
 from book.excerpts import between, excerpt, text_block
 from tutorial.exercises import exercise
-from tutorial.places import STEPS
+from tutorial.step_files import STEPS
 
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "book"
 #: The transcripts of README.md, by the words that each begins with.

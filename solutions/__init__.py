@@ -1,1 +1,1 @@
-"""GPT-2 in MAX, built in fourteen steps: every file holds one idea, and imports what the earlier ones wrote."""
+"""GPT-2 in MAX, built in fourteen steps: each file covers one idea and imports the earlier ones."""

@@ -1,4 +1,4 @@
-"""Step 02: the causal mask, which keeps a token from looking at the ones after it."""
+"""Step 02: the causal mask, which prevents a token from attending to later ones."""
 
 from max.dtype import DType
 from max.experimental import functional as F
@@ -7,11 +7,11 @@ from max.graph import DimLike
 
 
 def causal_mask(seq: DimLike) -> Tensor:
-    """Return what attention adds to its scores: 0 where a query may look at a key, -inf where it may not.
+    """Return the mask that attention adds to its scores, [seq, seq]: 0 where a query may attend to a key, else -inf.
 
-    The mask is [seq, seq]. Row i belongs to the query at position i, column j to the key at position j; i may look at
-    j when j <= i. The softmax that follows turns -inf into a weight of exactly 0. `seq` may be a symbolic dimension.
+    Row i belongs to the query at position i, column j to the key at position j; i may attend to j if j <= i. The
+    softmax that follows turns -inf into a weight of exactly 0. `seq` may be a symbolic dimension.
     """
     nothing_seen = F.broadcast_to(Tensor(float("-inf"), dtype=DType.float32), [seq, seq])
-    # A band of the matrix is the part around its diagonal: here the diagonal and all below it, which becomes 0.
+    # The band consists of the diagonal and everything below it; exclude=True sets it to 0.
     return F.band_part(nothing_seen, num_lower=None, num_upper=0, exclude=True)  # [seq, seq]

@@ -8,12 +8,12 @@ from solutions.solution_01 import GPT2Config
 
 
 class GPT2Embeddings(Module[[Tensor], Tensor]):
-    """A table with one learned vector for each token of the vocabulary (`wte` in the checkpoint)."""
+    """A table with a learned vector for each token of the vocabulary (`wte` in checkpoints)."""
 
     def __init__(self, config: GPT2Config) -> None:
-        """Make room for the table, `weight` [vocab, n_embd]; the checkpoint fills it."""
+        """Create the table, `weight` [vocab, n_embd]; a checkpoint provides the values."""
         self.weight = Tensor.zeros([config.vocab_size, config.n_embd])
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Look every id up: [batch, seq] -> [batch, seq, n_embd]."""
+        """Look up each id: [batch, seq] -> [batch, seq, n_embd]."""
         return F.gather(self.weight, input_ids, axis=0)

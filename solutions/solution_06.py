@@ -10,13 +10,13 @@ from solutions.solution_01 import GPT2Config
 
 
 class GPT2PositionEmbeddings(Module[[DimLike], Tensor]):
-    """A table with one learned vector for each position (`wpe` in the checkpoint): attention alone knows no order."""
+    """A table with a learned vector for each position (`wpe` in checkpoints); attention itself ignores the order."""
 
     def __init__(self, config: GPT2Config) -> None:
-        """Make room for the table, `weight` [n_positions, n_embd]; the checkpoint fills it."""
+        """Create the table, `weight` [n_positions, n_embd]; a checkpoint provides the values."""
         self.weight = Tensor.zeros([config.n_positions, config.n_embd])
 
     def forward(self, seq: DimLike) -> Tensor:
-        """Return the vectors of the positions 0 .. seq - 1: [seq, n_embd]. `seq` may be a symbolic dimension."""
+        """Return the vectors of positions 0 to seq - 1: [seq, n_embd]. `seq` may be a symbolic dimension."""
         positions = F.range(0, Tensor.from_dim(seq), 1, out_dim=seq, dtype=DType.int64)  # [seq]
         return F.gather(self.weight, positions, axis=0)

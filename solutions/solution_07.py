@@ -8,20 +8,20 @@ from solutions.solution_01 import GPT2Config
 
 
 class GPT2SingleHeadQKV(TransparentModule[[Tensor], tuple[Tensor, Tensor, Tensor]]):
-    """Make from each token what it looks for (query), what it can be found by (key) and what it has to say (value).
+    """Compute what each token looks for (query), what it is found by (key), and what it provides (value).
 
-    One layer makes all three; each is as wide as the model, as if there were a single head. The module is transparent:
-    the attention that holds it calls its weight `c_attn.weight`, with no name in between, just as the checkpoint does.
+    One layer computes all three; each is as wide as the model, as if there were a single head. The module is
+    transparent: within the attention, its weight is called `c_attn.weight`, as in checkpoints.
     Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
     """
 
     def __init__(self, config: GPT2Config) -> None:
-        """Make the layer; its output holds query, key and value side by side, in this order."""
+        """Create the layer; its output holds query, key and value side by side, in this order."""
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd, bias=True)
         self.n_embd = config.n_embd
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return query, key, value: [batch, seq, n_embd] -> three of [batch, seq, n_embd]."""
+        """Return query, key and value: [batch, seq, n_embd] -> three of [batch, seq, n_embd]."""
         qkv = self.c_attn(x)  # [batch, seq, n_embd] -> [batch, seq, 3 * n_embd]
         query, key, value = F.split(qkv, [self.n_embd, self.n_embd, self.n_embd], axis=-1)
         return query, key, value

@@ -1,4 +1,4 @@
-"""Step 12: the whole stack."""
+"""Step 12: the transformer stack."""
 
 from max.experimental.nn import Module, Sequential, as_subgraph
 from max.experimental.tensor import Tensor
@@ -11,13 +11,13 @@ from solutions.solution_11 import GPT2Block
 
 
 class GPT2Model(Module[[Tensor], Tensor]):
-    """Embed the tokens and their positions, pass them through `n_layer` blocks, and normalize what comes out.
+    """Embed the tokens and their positions, apply `n_layer` blocks, and normalize the result.
 
     Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3.
     """
 
     def __init__(self, config: GPT2Config) -> None:
-        """Make the parts under the names that the checkpoint uses."""
+        """Create the submodules, named as in checkpoints."""
         self.wte = GPT2Embeddings(config)
         self.wpe = GPT2PositionEmbeddings(config)
         self.h = Sequential(*(GPT2Block(config) for _ in range(config.n_layer)))
@@ -28,5 +28,5 @@ class GPT2Model(Module[[Tensor], Tensor]):
         _, seq = input_ids.shape
         x = self.wte(input_ids) + self.wpe(seq)  # [batch, seq, n_embd] + [seq, n_embd]
         for block in self.h:
-            x = as_subgraph(block, name="block")(x)  # the blocks differ only in their weights: compile one for all
+            x = as_subgraph(block, name="block")(x)  # compile one block for all layers
         return self.ln_f(x)

@@ -1,4 +1,4 @@
-"""Step 13: the language model, and how to run it."""
+"""Step 13: the language model, and how to compile and run it."""
 
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ from solutions.solution_12 import GPT2Model
 
 
 class MaxGPT2LMHeadModel(Module[[Tensor], Tensor]):
-    """GPT-2 with its head: a score ("logit") for every token of the vocabulary to come next.
+    """GPT-2 with its head, which computes a score ("logit") for every possible next token.
 
-    Its parameters have the names of Hugging Face's `GPT2LMHeadModel`: `transformer.h.0.attn.c_attn.weight` and so on.
+    The parameters have the names of Hugging Face's `GPT2LMHeadModel`: `transformer.h.0.attn.c_attn.weight` and so on.
     """
 
     def __init__(self, config: GPT2Config) -> None:
-        """Make the model on the CPU in float32, with no weights yet: `load_state_dict` brings them."""
+        """Create the model on the CPU in float32; `load_state_dict` provides the weights."""
         with F.lazy(), default_device(CPU()), default_dtype(DType.float32):
             self.transformer = GPT2Model(config)
             self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
@@ -33,7 +33,7 @@ class MaxGPT2LMHeadModel(Module[[Tensor], Tensor]):
         return self.lm_head(self.transformer(input_ids))
 
     def compiled(self) -> "CompiledGPT2":
-        """Compile once for every batch and length; the first time takes about a minute, later MAX's cache answers."""
+        """Compile for any batch size and length; this takes about a minute the first time, seconds with MAX's cache."""
         ids = TensorType(DType.int64, ["batch", "seq"], device=self.device)
         with default_device(CPU()), default_dtype(DType.float32):
             return CompiledGPT2(self.config, self.compile(ids))
@@ -41,7 +41,7 @@ class MaxGPT2LMHeadModel(Module[[Tensor], Tensor]):
 
 @dataclass(frozen=True)
 class CompiledGPT2:
-    """A compiled model, which takes and gives numpy arrays."""
+    """A compiled model that takes and returns numpy arrays."""
 
     config: GPT2Config
     run: CompiledCallable[[Tensor], Tensor]

@@ -1,4 +1,4 @@
-"""Step 14: writing text, one token at a time."""
+"""Step 14: text generation, one token at a time."""
 
 from typing import Protocol
 
@@ -6,17 +6,17 @@ import numpy as np
 
 
 class HasContext(Protocol):
-    """A config that knows how many tokens the model can look at."""
+    """A config with the length of the model's context."""
 
     n_positions: int
 
 
 class LogitsModel(Protocol):
-    """What text can be written with: the compiled model of step 13, or anything else that is called like it."""
+    """A callable that computes logits: the compiled model of step 13, or anything with the same interface."""
 
     @property
     def config(self) -> HasContext:
-        """Its config."""
+        """Return the config."""
         ...
 
     def __call__(self, input_ids: np.ndarray) -> np.ndarray:
@@ -29,16 +29,16 @@ def generate_next_token(
 ) -> np.ndarray:
     """Choose the token that follows each row: [batch, seq] -> [batch, 1].
 
-    Greedy takes the likeliest. Sampling draws from softmax(logits / temperature): below 1 the model plays safe, above
-    1 it takes risks.
+    With `do_sample=False`, take the most likely token. Otherwise sample from softmax(logits / temperature): a
+    temperature below 1 sharpens the distribution, one above 1 flattens it.
     """
     logits = model(input_ids)[:, -1].astype(np.float64)  # [batch, seq, vocab] -> [batch, vocab]
     if not do_sample:
         return logits.argmax(axis=-1)[:, None]
     scaled = (logits - logits.max(axis=-1, keepdims=True)) / temperature
-    heights = np.exp(scaled).cumsum(axis=-1)  # each token's slice of the ruler is as long as it is likely
-    darts = random.random((len(logits), 1)) * heights[:, -1:]
-    return (heights > darts).argmax(axis=-1)[:, None]
+    cdf = np.exp(scaled).cumsum(axis=-1)  # not normalized: the last value is the sum
+    u = random.random((len(logits), 1)) * cdf[:, -1:]
+    return (cdf > u).argmax(axis=-1)[:, None]
 
 
 def generate_tokens(
@@ -49,17 +49,17 @@ def generate_tokens(
     do_sample: bool = True,
     seed: int | None = None,
 ) -> np.ndarray:
-    """Let the model continue each row by `max_new_tokens`: [batch, seq] -> [batch, seq + max_new_tokens].
+    """Continue each row by `max_new_tokens`: [batch, seq] -> [batch, seq + max_new_tokens].
 
-    The same `seed` draws the same tokens. Raises ValueError, before anything runs, when the text would not fit into
-    the model's context or when `temperature` is not above 0.
+    The same `seed` samples the same tokens. Raises ValueError, before the model runs, if the result would not fit into
+    the model's context or if `temperature` is not above 0 when sampling.
     """
     rows = np.asarray(input_ids, dtype=np.int64)  # [batch, seq]
     length, context = rows.shape[1] + max_new_tokens, model.config.n_positions
     if length > context:
         raise ValueError(f"{rows.shape[1]} + {max_new_tokens} tokens exceed the context, n_positions={context}")
     if do_sample and temperature <= 0:
-        raise ValueError(f"temperature={temperature} is not above 0; for the likeliest tokens use do_sample=False")
+        raise ValueError(f"temperature={temperature} is not above 0; for the most likely tokens use do_sample=False")
     random = np.random.default_rng(seed)
     for _ in range(max_new_tokens):
         rows = np.concatenate([rows, generate_next_token(model, rows, temperature, do_sample, random)], axis=1)

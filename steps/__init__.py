@@ -1,1 +1,1 @@
-"""Your GPT-2: each file is a step, to be filled in. `make check STEP=1` tells whether it is right."""
+"""Your GPT-2: fill in one file per step. `make check STEP=1` checks your code."""

@@ -1,4 +1,4 @@
-"""Step 02: the causal mask, which keeps a token from looking at the ones after it."""
+"""Step 02: the causal mask, which prevents a token from attending to later ones."""
 
 from max.dtype import DType
 from max.experimental import functional as F
@@ -7,10 +7,10 @@ from max.graph import DimLike
 
 
 def causal_mask(seq: DimLike) -> Tensor:
-    """Return what attention adds to its scores: 0 where a query may look at a key, -inf where it may not.
+    """Return the mask that attention adds to its scores, [seq, seq]: 0 where a query may attend to a key, else -inf.
 
-    The mask is [seq, seq]. Row i belongs to the query at position i, column j to the key at position j; i may look at
-    j when j <= i. The softmax that follows turns -inf into a weight of exactly 0. `seq` may be a symbolic dimension.
+    Row i belongs to the query at position i, column j to the key at position j; i may attend to j if j <= i. The
+    softmax that follows turns -inf into a weight of exactly 0. `seq` may be a symbolic dimension.
     """
     # TODO: replace the line below.
     raise NotImplementedError("causal_mask")

@@ -6,14 +6,14 @@ from max.experimental.tensor import Tensor
 
 
 class LayerNorm(Module[[Tensor], Tensor]):
-    """Bring each token's vector to mean 0 and variance 1, then scale and shift it by learned weights.
+    """Normalize each token's vector to mean 0 and variance 1, then apply a learned scale and shift.
 
-    y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, with the mean and the (biased) variance taken over n_embd.
+    y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, with mean and (biased) variance over the last axis.
     Source: Ba et al. 2016, "Layer Normalization".
     """
 
     def __init__(self, dim: int, *, eps: float = 1e-5) -> None:
-        """Start as the plain normalization: `weight` is all ones and `bias` all zeros, both [dim]."""
+        """Create `weight`, all ones, and `bias`, all zeros; both are [dim]."""
         # TODO: replace the line below.
         raise NotImplementedError("LayerNorm.__init__")
 

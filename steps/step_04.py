@@ -1,4 +1,4 @@
-"""Step 04: the MLP, where each token thinks for itself."""
+"""Step 04: the MLP, which processes each token on its own."""
 
 from max.experimental import functional as F
 from max.experimental.nn import Linear, Module
@@ -8,14 +8,14 @@ from steps.step_01 import GPT2Config
 
 
 class GPT2MLP(Module[[Tensor], Tensor]):
-    """Widen each token's vector to `intermediate_size`, bend it with GELU, and bring it back.
+    """Expand each token's vector to `intermediate_size`, apply GELU, and project it back to n_embd.
 
     GPT-2 uses the tanh form of GELU: 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
     Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units", section 2.
     """
 
     def __init__(self, intermediate_size: int, config: GPT2Config) -> None:
-        """Make the two layers; `c_fc` and `c_proj` are the names that the checkpoint uses."""
+        """Create the two layers, named as in checkpoints."""
         # TODO: replace the line below.
         raise NotImplementedError("GPT2MLP.__init__")
 

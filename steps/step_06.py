@@ -10,14 +10,14 @@ from steps.step_01 import GPT2Config
 
 
 class GPT2PositionEmbeddings(Module[[DimLike], Tensor]):
-    """A table with one learned vector for each position (`wpe` in the checkpoint): attention alone knows no order."""
+    """A table with a learned vector for each position (`wpe` in checkpoints); attention itself ignores the order."""
 
     def __init__(self, config: GPT2Config) -> None:
-        """Make room for the table, `weight` [n_positions, n_embd]; the checkpoint fills it."""
+        """Create the table, `weight` [n_positions, n_embd]; a checkpoint provides the values."""
         # TODO: replace the line below.
         raise NotImplementedError("GPT2PositionEmbeddings.__init__")
 
     def forward(self, seq: DimLike) -> Tensor:
-        """Return the vectors of the positions 0 .. seq - 1: [seq, n_embd]. `seq` may be a symbolic dimension."""
+        """Return the vectors of positions 0 to seq - 1: [seq, n_embd]. `seq` may be a symbolic dimension."""
         # TODO: replace the line below.
         raise NotImplementedError("GPT2PositionEmbeddings.forward")

@@ -8,19 +8,19 @@ from steps.step_01 import GPT2Config
 
 
 class GPT2SingleHeadQKV(TransparentModule[[Tensor], tuple[Tensor, Tensor, Tensor]]):
-    """Make from each token what it looks for (query), what it can be found by (key) and what it has to say (value).
+    """Compute what each token looks for (query), what it is found by (key), and what it provides (value).
 
-    One layer makes all three; each is as wide as the model, as if there were a single head. The module is transparent:
-    the attention that holds it calls its weight `c_attn.weight`, with no name in between, just as the checkpoint does.
+    One layer computes all three; each is as wide as the model, as if there were a single head. The module is
+    transparent: within the attention, its weight is called `c_attn.weight`, as in checkpoints.
     Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
     """
 
     def __init__(self, config: GPT2Config) -> None:
-        """Make the layer; its output holds query, key and value side by side, in this order."""
+        """Create the layer; its output holds query, key and value side by side, in this order."""
         # TODO: replace the line below.
         raise NotImplementedError("GPT2SingleHeadQKV.__init__")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return query, key, value: [batch, seq, n_embd] -> three of [batch, seq, n_embd]."""
+        """Return query, key and value: [batch, seq, n_embd] -> three of [batch, seq, n_embd]."""
         # TODO: replace the line below.
         raise NotImplementedError("GPT2SingleHeadQKV.forward")

@@ -7,16 +7,17 @@ from steps.step_03 import LayerNorm
 
 
 def apply_residual_connection(x: Tensor, change: Tensor) -> Tensor:
-    """Add what a layer found to what came in, so that the layer only has to learn the change.
+    """Add a layer's output to its input, so that the layer only has to learn the change.
 
-    Both and the result: [batch, seq, n_embd]. Source: He et al. 2015, "Deep Residual Learning", equation 1.
+    Both arguments and the result are [batch, seq, n_embd].
+    Source: He et al. 2015, "Deep Residual Learning", equation 1.
     """
     # TODO: replace the line below.
     raise NotImplementedError("apply_residual_connection")
 
 
 class ResidualBlock(Module[[Tensor], Tensor]):
-    """A layer on the residual stream. GPT-2 normalizes what the layer reads ("pre-norm"), never the stream itself."""
+    """A layer on the residual stream. GPT-2 normalizes the input of the layer ("pre-norm"), never the stream itself."""
 
     def __init__(self, norm: LayerNorm, layer: Module[[Tensor], Tensor]) -> None:
         """Take the normalization and the layer, an attention or an MLP."""

@@ -11,10 +11,10 @@ from steps.step_10 import ResidualBlock
 
 
 class GPT2Block(Module[[Tensor], Tensor]):
-    """One layer of GPT-2: the tokens exchange what they know (attention), then each thinks about it (MLP)."""
+    """One layer of GPT-2: attention exchanges information between tokens, then the MLP processes each token."""
 
     def __init__(self, config: GPT2Config) -> None:
-        """Make the four parts under the names that the checkpoint uses."""
+        """Create the four submodules, named as in checkpoints."""
         # TODO: replace the line below.
         raise NotImplementedError("GPT2Block.__init__")
 

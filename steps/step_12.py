@@ -1,4 +1,4 @@
-"""Step 12: the whole stack."""
+"""Step 12: the transformer stack."""
 
 from max.experimental.nn import Module, Sequential, as_subgraph
 from max.experimental.tensor import Tensor
@@ -11,13 +11,13 @@ from steps.step_11 import GPT2Block
 
 
 class GPT2Model(Module[[Tensor], Tensor]):
-    """Embed the tokens and their positions, pass them through `n_layer` blocks, and normalize what comes out.
+    """Embed the tokens and their positions, apply `n_layer` blocks, and normalize the result.
 
     Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3.
     """
 
     def __init__(self, config: GPT2Config) -> None:
-        """Make the parts under the names that the checkpoint uses."""
+        """Create the submodules, named as in checkpoints."""
         # TODO: replace the line below.
         raise NotImplementedError("GPT2Model.__init__")
 

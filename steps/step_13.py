@@ -1,4 +1,4 @@
-"""Step 13: the language model, and how to run it."""
+"""Step 13: the language model, and how to compile and run it."""
 
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ from steps.step_12 import GPT2Model
 
 
 class MaxGPT2LMHeadModel(Module[[Tensor], Tensor]):
-    """GPT-2 with its head: a score ("logit") for every token of the vocabulary to come next.
+    """GPT-2 with its head, which computes a score ("logit") for every possible next token.
 
-    Its parameters have the names of Hugging Face's `GPT2LMHeadModel`: `transformer.h.0.attn.c_attn.weight` and so on.
+    The parameters have the names of Hugging Face's `GPT2LMHeadModel`: `transformer.h.0.attn.c_attn.weight` and so on.
     """
 
     def __init__(self, config: GPT2Config) -> None:
-        """Make the model on the CPU in float32, with no weights yet: `load_state_dict` brings them."""
+        """Create the model on the CPU in float32; `load_state_dict` provides the weights."""
         # TODO: replace the line below.
         raise NotImplementedError("MaxGPT2LMHeadModel.__init__")
 
@@ -32,14 +32,14 @@ class MaxGPT2LMHeadModel(Module[[Tensor], Tensor]):
         raise NotImplementedError("MaxGPT2LMHeadModel.forward")
 
     def compiled(self) -> "CompiledGPT2":
-        """Compile once for every batch and length; the first time takes about a minute, later MAX's cache answers."""
+        """Compile for any batch size and length; this takes about a minute the first time, seconds with MAX's cache."""
         # TODO: replace the line below.
         raise NotImplementedError("MaxGPT2LMHeadModel.compiled")
 
 
 @dataclass(frozen=True)
 class CompiledGPT2:
-    """A compiled model, which takes and gives numpy arrays."""
+    """A compiled model that takes and returns numpy arrays."""
 
     config: GPT2Config
     run: CompiledCallable[[Tensor], Tensor]

@@ -9,6 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 
+from fixtures.checkpoints import UNEVEN, as_linear, write_checkpoint
 from max_gpt2.checkpoint import Checkpoint, load_checkpoint
 from max_gpt2.cli.app import app
 from max_gpt2.cli.process import run_guarded
@@ -16,7 +17,6 @@ from max_gpt2.model import CompiledModel
 from max_gpt2.model.compile import compile_model
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
-from tests.checkpoints import UNEVEN, as_linear, write_checkpoint
 from tests.command_line import Cli, Outcome
 
 

@@ -1,4 +1,4 @@
-"""`main.py`, the complete example, as a user runs it."""
+"""`main.py`, the complete example, run as a command."""
 
 import os
 import re
@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.checkpoints import edit_config, write_tokenizer
+from fixtures.formats import linear_state, write_llmc
+from main import prepare
+from max_gpt2.checkpoint import load_checkpoint
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import Sampling
 from solutions.solution_13 import CompiledGPT2
-from tests.checkpoints import edit_config
 from tests.hub import fill_cache
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +27,7 @@ def run_main(*arguments: object, **environment: str) -> subprocess.CompletedProc
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=variables, check=False)
 
 
-def test_max_and_pytorch_side_by_side(tiny_original: Path, tutorial_model: CompiledGPT2) -> None:
+def test_max_and_pytorch_are_compared(tiny_original: Path, tutorial_model: CompiledGPT2) -> None:
     del tutorial_model  # compiled once for all tests
     done = run_main("--model", tiny_original, "--prompt", "The dog", "--max-new-tokens", 12, "--seed", 3)
     assert done.returncode == 0, done.stderr
@@ -32,14 +37,14 @@ def test_max_and_pytorch_side_by_side(tiny_original: Path, tutorial_model: Compi
     assert re.fullmatch(r"MAX and PyTorch are equal: their logits differ by at most \d\.\de-\d\d \(.*\)\.", last)
 
 
-def test_both_write_the_same_text(tiny_original: Path) -> None:
+def test_max_and_pytorch_generate_the_same_text(tiny_original: Path) -> None:
     done = run_main("--model", tiny_original, "--prompt", "The dog", "--max-new-tokens", 4, "--temperature", 0)
     rows = [line.split("│")[1:3] for line in done.stdout.splitlines() if line.startswith("│") and "The dog" in line]
     assert len(rows) == 2
     assert all(by_max.strip() == by_torch.strip() for by_max, by_torch in rows)
 
 
-def test_a_hub_id_in_a_filled_cache_with_the_network_off(tiny_original: Path, tmp_path: Path) -> None:
+def test_hub_id_is_loaded_from_the_cache_offline(tiny_original: Path, tmp_path: Path) -> None:
     fill_cache(tmp_path / "hub", "openai-community/gpt2", tiny_original)
     done = run_main("--model", "gpt2", "--prompt", "a", "--max-new-tokens", 2, HF_HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -48,7 +53,7 @@ def test_a_hub_id_in_a_filled_cache_with_the_network_off(tiny_original: Path, tm
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--max-new-tokens", "-1"], "max_new_tokens -1 is negative"),
         (["--max-new-tokens", "70"], "exceed the model's context of 67"),
@@ -58,15 +63,17 @@ def test_a_hub_id_in_a_filled_cache_with_the_network_off(tiny_original: Path, tm
         (["--model", "gpt2", "--prompt", "x"], "openai-community/gpt2 is not in the cache"),
     ],
 )
-def test_bad_input_is_one_sentence(tiny_original: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
+def test_invalid_input_is_one_error_line(
+    tiny_original: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
     done = run_main("--model", tiny_original, *arguments, HF_HOME=str(tmp_path))
     assert done.returncode == 2
-    assert says in done.stderr
+    assert message in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
     assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_while_max_compiles(tiny_original: Path, tmp_path: Path) -> None:
+def test_ctrl_c_during_compilation_exits_cleanly(tiny_original: Path, tmp_path: Path) -> None:
     command = [sys.executable, "main.py", "--model", str(tiny_original)]
     empty_cache = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=empty_cache) as process:
@@ -78,13 +85,20 @@ def test_ctrl_c_while_max_compiles(tiny_original: Path, tmp_path: Path) -> None:
     assert rest.splitlines()[-1].startswith("error: Stopped by Ctrl-C")
 
 
-def test_what_the_tutorial_leaves_out_is_named(tiny: Path) -> None:
+def test_unsupported_config_is_rejected(tiny: Path) -> None:
     edit_config(tiny, activation_function="relu")
     done = run_main("--model", tiny)
     assert done.returncode == 2
-    assert "activation_function = 'relu', which the tutorial's model leaves out" in done.stderr
+    assert "activation_function = 'relu', which the tutorial's model does not support" in done.stderr
     assert f"max-gpt2 verify --model {tiny}" in done.stderr
 
 
-def test_it_is_short() -> None:
-    assert len((ROOT / "main.py").read_text().splitlines()) < 80
+def test_format_unknown_to_transformers_is_rejected(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    write_llmc(tmp_path / "gpt2.bin", linear_state())
+    with pytest.raises(RequestError, match=r"needs a checkpoint in the format of transformers.*max-gpt2 verify"):
+        prepare(str(tmp_path), load_checkpoint(tmp_path), "", 3, Sampling(seed=0))
+
+
+def test_main_fits_on_one_page() -> None:
+    assert len((ROOT / "main.py").read_text().splitlines()) <= 150

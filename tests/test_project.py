@@ -19,7 +19,7 @@ TASKS = tomllib.loads((ROOT / "pixi.toml").read_text())["tasks"]
 COLLECT_ONLY = {"PYTEST_ADDOPTS": "--collect-only --quiet"}
 ENVIRONMENT = {"test": COLLECT_ONLY, "test-all": COLLECT_ONLY}
 #: What a task says where it is right that it does not end with 0: nobody has done a step, or said which one.
-REFUSALS = {f"s{number:02}": (1, f"There is work left in steps/step_{number:02}.py") for number in range(1, 15)} | {
+REFUSALS = {f"s{number:02}": (1, f"steps/step_{number:02}.py is not finished") for number in range(1, 15)} | {
     "solution": (2, "Add --yes."),
     "reset": (2, "Missing argument 'STEP'"),
 }

@@ -6,9 +6,9 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures.checkpoints import TEXT, write_tokenizer
 from max_gpt2.errors import RequestError, TokenizerError
 from max_gpt2.tokenizer import END_OF_TEXT, GPT2Tokenizer
-from tests.checkpoints import TEXT, write_tokenizer
 
 TEXTS = ["", TEXT, " Hello world", "Hello world", "Good morning 🌍! Ça va? 你好", "  \n\n\tx  ", "\x00\x1f", "it's 42"]
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import transformers
 
+from fixtures.checkpoints import END_OF_TEXT, TEXT, write_tokenizer
 from max_gpt2.errors import TokenizerError
 from max_gpt2.tokenizer import GPT2Tokenizer
-from tests.checkpoints import END_OF_TEXT, TEXT, write_tokenizer
 
 #: transformers 5 reads `vocab.json` in a way that the library under it calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Deprecated in 0.9.0. BPE:DeprecationWarning")

@@ -11,7 +11,7 @@ from nbformat import v4
 
 from book.errors import BookError
 from book.macros import PAGES, code, figure, measured, mistake, transcript
-from tutorial.places import ROOT, STEPS, solution_path
+from tutorial.step_files import ROOT, STEPS, solution_path
 
 PATH = ROOT / "notebooks" / "tutorial.ipynb"
 #: Where the chapter about loading ends for the notebook: what follows is typed on a terminal.

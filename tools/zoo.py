@@ -1,4 +1,4 @@
-"""Build every checkpoint of the zoo, compare MAX with the model that it was made from, and write docs/zoo.md."""
+"""Build every checkpoint of the zoo, compare MAX with the PyTorch model it was made from, and write docs/zoo.md."""
 
 import argparse
 import datetime
@@ -9,10 +9,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from fixtures.zoo import ZOO, Fixture, Group
+from fixtures.zoo.fixture import LAST, input_ids, last_logits
 from max_gpt2.model.compile import compile_model
 from max_gpt2.verify import compare_logits, quiet_transformers
-from tests.zoo import ZOO, Fixture, Group
-from tests.zoo.fixture import LAST, answer, question
 
 PAGE = Path(__file__).parent.parent / "docs" / "zoo.md"
 INTRODUCTION = """# The checkpoint zoo
@@ -31,32 +31,32 @@ PyTorch instead of MAX, which would compile for a minute for each kind of config
 
 
 def outcome(fixture: Fixture) -> str:
-    """Build one, and return what became of it, as the table has it."""
+    """Build one checkpoint, load it, and return the outcome as a table cell."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model, refusal = fixture.build(folder), fixture.refusal(folder)
+        model, message = fixture.build(folder), fixture.error_message(folder)
         if model is None:
-            return refused(refusal) if refusal else "NOT REFUSED"
-        if refusal:
-            return f"NOT LOADED: {refusal}"
+            return refused(message) if message else "NOT REFUSED"
+        if message:
+            return f"NOT LOADED: {message}"
         checkpoint = fixture.load(folder)
-        ids = question(checkpoint)
+        ids = input_ids(checkpoint)
         found = compile_model(checkpoint.config, checkpoint.state_dict).logits(ids, first=max(0, ids.shape[1] - LAST))
-        difference = compare_logits(found, answer(model, ids))
+        difference = compare_logits(found, last_logits(model, ids))
         return f"{'equal' if difference.equal else 'NOT EQUAL'}: {difference.max_abs_diff:.1e}"
 
 
 def refused(text: str) -> str:
-    """Return a refusal as the table has it: as code, also when there is code in it."""
+    """Return the table cell of an error message, formatted as code even if it contains backticks."""
     return f"refused: `` {text} ``" if "`" in text else f"refused: `{text}`"
 
 
 def write_page(outcomes: dict[str, str]) -> str:
-    """Return the page: a table for each group of fixtures."""
+    """Return the page, with a table for each group of fixtures."""
     parts = [INTRODUCTION]
     for group in Group:
         fixtures = [one for one in ZOO.values() if one.group is group]
-        lines = [f"| {one.row} | {outcomes[one.row].replace('|', '&#124;')} |" for one in fixtures]
+        lines = [table_line(one.row, outcomes[one.row]) for one in fixtures]
         parts.append("\n".join([f"## {group.value}\n", "| checkpoint | outcome |", "|---|---|", *lines]) + "\n")
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     parts.append(
@@ -65,19 +65,39 @@ def write_page(outcomes: dict[str, str]) -> str:
     return "\n".join(parts)
 
 
+def table_line(row: str, text: str) -> str:
+    """Return a line of a table."""
+    return f"| {row} | {text.replace('|', '&#124;')} |"
+
+
 def read_rows(page: str) -> dict[str, str]:
-    """Return the outcomes on a page, by row."""
+    """Return the outcomes on a page by row."""
     rows = re.findall(r"^\| (.*?) \| (.*) \|$", page, re.MULTILINE)
     return {row: text.replace("&#124;", "|") for row, text in rows if row != "checkpoint"}
 
 
+def with_current_messages(page: str) -> str:
+    """Return the page with the rows of rejected checkpoints updated to the current error messages."""
+    rows = read_rows(page)
+    for row, text in rows.items():
+        if text.startswith("refused: "):
+            rows[row] = outcome(ZOO[row])
+            page = page.replace(table_line(row, text), table_line(row, rows[row]))
+    return page
+
+
 def main() -> None:
-    """Go through the rows that are asked for, print each, and write the page when these are all."""
+    """Print the outcome of the selected rows; write the page if all are selected."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="row", help="parts of the names of rows")
-    parts: list[str] = parser.parse_args().rows
-    chosen = [one for one in ZOO.values() if not parts or any(part in one.row for part in parts)]
+    parser.add_argument("rows", nargs="*", metavar="row", help="substrings of row names; default: all rows")
+    parser.add_argument("--messages", action="store_true", help="only update the error messages (seconds, no MAX)")
+    arguments = parser.parse_args()
     quiet_transformers()
+    if arguments.messages:
+        PAGE.write_text(with_current_messages(PAGE.read_text()))
+        return
+    patterns: list[str] = arguments.rows
+    chosen = [one for one in ZOO.values() if not patterns or any(pattern in one.row for pattern in patterns)]
     outcomes = {}
     for fixture in chosen:
         outcomes[fixture.row] = outcome(fixture)

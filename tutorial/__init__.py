@@ -1,1 +1,1 @@
-"""The course around `solutions/`: it makes the skeletons in `steps/`, checks what a learner writes, and helps along."""
+"""The tutorial: skeletons in `steps/` made from `solutions/`, checks for a learner's code, hints and diagnoses."""

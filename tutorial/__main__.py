@@ -1,121 +1,152 @@
-"""The learner's commands: `python -m tutorial --help`."""
+"""The command line of the tutorial: `python -m tutorial --help`."""
 
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from max_gpt2.cli.options import AllowNonfinite, AllowPickle, AsJson, Model, Tokenizer, print_json
 from max_gpt2.cli.process import run_guarded
 from max_gpt2.errors import RequestError
-from tutorial.places import ROOT, STEPS, check_number, solution_path, step_name
+from tutorial.step_files import ROOT, STEPS, check_number, solution_path, step_name
 
 app = typer.Typer(
-    help="Build GPT-2 yourself, in fourteen steps.",
+    help="Build GPT-2 yourself in fourteen steps.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-Number = Annotated[int | None, typer.Argument(metavar="[STEP]", help="1 to 14; without it, the next one to do.")]
+Step = Annotated[int | None, typer.Argument(metavar="[STEP]", help="1 to 14; default: the next step to do.")]
 
 
 @app.callback()
 def options() -> None:
-    """Build GPT-2 yourself, in fourteen steps: fill in steps/step_01.py, check it, go on."""
+    """Build GPT-2 yourself in fourteen steps: fill in steps/step_01.py, check it, go on to the next."""
 
 
 @app.command()
-def check(step: Number = None) -> None:
-    """Run your file, compare it with PyTorch, and say what is wrong; the exit code is 0 only when it is right."""
+def check(step: Step = None) -> None:
+    """Run your file and compare it with PyTorch; exit code 0 if it is correct."""
     from tutorial.check import make_plan
+    from tutorial.display import show_check
     from tutorial.progress import read_progress
-    from tutorial.show import show_check
-    from tutorial.workshop import Workshop
+    from tutorial.worker import Worker
 
-    with Workshop() as workshop:
-        passed = show_check(make_plan(_wanted(step), read_progress()), workshop)
+    with Worker() as worker:
+        passed = show_check(make_plan(_step_or_next(step), read_progress()), worker)
     raise typer.Exit(0 if passed else 1)
 
 
 @app.command()
 def watch() -> None:
-    """Check every step that you save, until Ctrl-C."""
+    """Check each step whenever you save it, until Ctrl-C."""
     from tutorial.check import make_plan
-    from tutorial.progress import read_progress
-    from tutorial.show import show_check
-    from tutorial.watch import saved_steps
-    from tutorial.workshop import Workshop
+    from tutorial.display import show_check
+    from tutorial.progress import read_progress, saved_steps
+    from tutorial.worker import Worker
 
     saved = saved_steps()
-    print("Watching steps/: save a file, and it is checked. Ctrl-C ends it.", flush=True)
-    with Workshop() as workshop:
+    print("Watching steps/: each file is checked when you save it. Press Ctrl-C to stop.", flush=True)
+    with Worker() as worker:
         try:
             for number in saved:
                 print()
-                show_check(make_plan(number, read_progress()), workshop)
+                show_check(make_plan(number, read_progress()), worker)
         except KeyboardInterrupt:
-            print("\nUntil next time. `make progress` shows where you are.")
+            print("\nStopped watching. `make progress` shows your progress.")
 
 
 @app.command()
-def hint(step: Number = None) -> None:
-    """Show a hint; asked again, the next one, which says more."""
+def hint(step: Step = None) -> None:
+    """Show a hint; each further call shows the next, more explicit one."""
+    from tutorial.display import show_hint
     from tutorial.progress import read_progress, write_progress
-    from tutorial.show import show_hint
 
     progress = read_progress()
-    show_hint(_wanted(step), progress)
+    show_hint(_step_or_next(step), progress)
     write_progress(progress)
 
 
 @app.command()
 def solution(
-    step: Number = None, yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether you are sure.")] = False
+    step: Step = None, yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False
 ) -> None:
-    """Show the solution, once you are sure."""
-    number = _wanted(step)
+    """Show the solution, after asking for confirmation."""
+    number = _step_or_next(step)
     if not yes:
         if not sys.stdin.isatty():
-            raise RequestError("Nobody is there to be asked whether to show the solution. Add --yes.")
-        if not typer.confirm(f"Show the solution of step {number}? Finding it is more fun than reading it"):
+            raise RequestError("Cannot ask for confirmation: standard input is not a terminal. Add --yes.")
+        if not typer.confirm(f"Show the solution of step {number}?"):
             return
     print(solution_path(number).read_text(encoding="utf-8"), end="")
 
 
 @app.command()
 def reset(step: Annotated[int, typer.Argument(metavar="STEP", help="1 to 14.")]) -> None:
-    """Start a step anew; a copy of your file is kept."""
-    from tutorial.reset import reset_step
+    """Restore the skeleton of a step; a copy of your file is kept."""
+    from tutorial.step_files import reset_step
 
-    copy = reset_step(step)
+    backup = reset_step(step)
     print(f"{step_name(step)} is a skeleton again.")
-    if copy:
-        print(f"What was in it is in {copy.relative_to(ROOT)}.")
+    if backup:
+        print(f"Your file was copied to {backup.relative_to(ROOT)}.")
 
 
 @app.command()
 def progress() -> None:
-    """Show what is done, and what is next."""
+    """Show which steps are done and which one is next."""
+    from tutorial.display import show_progress
     from tutorial.progress import read_progress
-    from tutorial.show import show_progress
 
     show_progress(read_progress())
 
 
 @app.command()
 def steps() -> None:
-    """Make steps/ anew from solutions/; files with your work in them are left alone."""
-    from tutorial.make_steps import make_steps
+    """Regenerate the skeletons in steps/ from solutions/; files that contain your work are left alone."""
+    from tutorial.step_files import make_steps
 
-    written, kept = make_steps()
-    print(f"Written: {len(written)} skeletons in steps/.")
-    if kept:
-        print(
-            f"Left alone, for they hold your work: {', '.join(map(str, kept))}. `make reset STEP=...` starts one anew."
-        )
+    written, edited = make_steps()
+    print(f"Wrote {len(written)} skeletons to steps/.")
+    if edited:
+        listed = ", ".join(map(str, edited))
+        print(f"Left alone because they contain your work: {listed}. `make reset STEP=...` restores a skeleton.")
 
 
-def _wanted(step: int | None) -> int:
-    """Return the step that is asked for, or the next one to do, or the last when all are done."""
+@app.command()
+def verify(
+    model: Model = "demo",
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the comparison as HTML.")] = None,
+    tokenizer: Tokenizer = None,
+    allow_pickle: AllowPickle = False,
+    allow_nonfinite: AllowNonfinite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Load a checkpoint into the model you built and compare it with PyTorch; exit code 0 if equal, 1 if not."""
+    from max_gpt2._files import check_writable, write_text
+    from max_gpt2.checkpoint import LoadOptions
+    from max_gpt2.cli.console import run_with_timer, stderr
+    from max_gpt2.cli.verify import show_verification
+    from max_gpt2.verify import render
+    from max_gpt2.verify import verify as run_verification
+    from tutorial.learner_model import LearnerImplementation, learner_parts
+
+    if report:
+        check_writable(report)
+    parts = learner_parts()
+    stderr.print(parts.origin, markup=False)
+    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite)
+    result = run_verification(model, run_with_timer, options, ours=partial(LearnerImplementation, parts))
+    if report:
+        write_text(report, render(result.to_json()))
+    print_json(result.to_json()) if as_json else show_verification(result)
+    raise typer.Exit(0 if result.passed else 1)
+
+
+def _step_or_next(step: int | None) -> int:
+    """Return the given step, or else the next one to do, or the last one when all are done."""
     from tutorial.progress import read_progress
 
     number = step if step is not None else read_progress().next() or STEPS

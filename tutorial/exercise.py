@@ -1,25 +1,48 @@
-"""What a step is to its check: something to run, what PyTorch computes for it, and the mistakes that are known."""
+"""The interface of an exercise: what to run, what PyTorch computes, and which mistakes are known."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 
-from tutorial.sizes import Arrays, Dims
+from tutorial.inputs import Arrays, Dims
 
-if TYPE_CHECKING:
-    from max.experimental.tensor import Tensor
+#: A `max.experimental.tensor.Tensor`, named here without importing MAX.
+MaxTensor: TypeAlias = Any
+#: The keys of the mistakes that a computation contains.
+Mistakes = frozenset[str]
+NO_MISTAKES: Mistakes = frozenset()
 
-Wrong = frozenset[str]
-RIGHT: Wrong = frozenset()
-#: Tells which part of a check is running now: "import" and "forward" are the learner's code, the others MAX.
-Report = Callable[[str], None]
+
+class WrongAnswerError(Exception):
+    """Tell the learner what is wrong and what to do, where the outputs cannot be compared at all."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of a check; `text` is one or more lines for the learner."""
+
+    passed: bool
+    text: str
+
+
+class Runner(Protocol):
+    """Run a learner's code on behalf of an exercise."""
+
+    def report(self, phase: str) -> None:
+        """Announce the phase that begins: a key of `worker.LIMITS`."""
+        ...
+
+    def run_graph(self, exercise: "GraphExercise", step: ModuleType, names: Sequence[str]) -> Arrays:
+        """Build the learner's code as a MAX graph, run it, and return its outputs under these names."""
+        ...
 
 
 class Exercise(ABC):
-    """One step. `outputs` are compared, by their axes; each hint says more; `mistakes` are sentences by their keys."""
+    """One step: its outputs by name with their axes, three hints, and a diagnosis for each known mistake."""
 
     number: ClassVar[int]
     title: ClassVar[str]
@@ -30,15 +53,15 @@ class Exercise(ABC):
     tolerance: ClassVar[float] = 1e-4
 
     @abstractmethod
-    def observe(self, step: ModuleType, report: Report) -> Arrays:
-        """Run the learner's module and return what came out, by the names of `outputs`."""
+    def observe(self, step: ModuleType, runner: Runner) -> Arrays:
+        """Run the learner's module and return what it computes, under the names in `outputs`."""
 
     @abstractmethod
-    def expected(self, wrong: Wrong = RIGHT) -> Arrays:
-        """Return what comes out of the right answer, or of one with the mistakes `wrong`; may raise for nonsense."""
+    def expected(self, wrong: Mistakes = NO_MISTAKES) -> Arrays:
+        """Return the correct outputs, or those of an implementation with the mistakes in `wrong`."""
 
     def equal(self, ours: np.ndarray, expected: np.ndarray) -> bool:
-        """Whether two arrays are the same but for rounding; NaN equals NaN."""
+        """Return True if two arrays agree within `tolerance`, relative to the largest value; NaN equals NaN."""
         if ours.shape != expected.shape or ours.dtype.kind != expected.dtype.kind:
             return False
         if ours.dtype.kind not in "fiu":
@@ -49,16 +72,16 @@ class Exercise(ABC):
 
 
 class GraphExercise(Exercise):
-    """A step that becomes a graph of MAX: built with named lengths, and run once with numbers."""
+    """A step that becomes a MAX graph: built with symbolic dimensions first, then run once on real inputs."""
 
     inputs: ClassVar[Mapping[str, Dims]]
 
     @abstractmethod
     def arguments(self) -> Arrays:
-        """Return the numbers to call it with, by the names of `inputs`."""
+        """Return the input arrays, under the names in `inputs`."""
 
     def weights(self) -> Arrays:
-        """Return the parameters of what `build` makes, by name; none of them is 0 or 1."""
+        """Return the parameters of the module that `build` makes; no value is 0 or 1."""
         return {}
 
     def build(self, step: ModuleType) -> Any:
@@ -66,11 +89,33 @@ class GraphExercise(Exercise):
         return None
 
     @abstractmethod
-    def call(self, step: ModuleType, built: Any, inputs: Sequence["Tensor"]) -> Sequence[Any]:
-        """Call it in a graph; return what it returned, in the order of `outputs`."""
+    def call(self, step: ModuleType, built: Any, inputs: Sequence[MaxTensor]) -> Sequence[Any]:
+        """Call the learner's code inside a graph; return its results in the order of `outputs`."""
 
-    def observe(self, step: ModuleType, report: Report) -> Arrays:
+    def observe(self, step: ModuleType, runner: Runner) -> Arrays:
         """Build the graph and run it."""
-        from tutorial.lab import run_step
+        return runner.run_graph(self, step, tuple(self.outputs))
 
-        return run_step(self, step, report, tuple(self.outputs))
+
+def require_value(value: Any, name: str) -> Any:
+    """Return the value; raise WrongAnswerError if it is None."""
+    if value is None:
+        raise WrongAnswerError(f"{name} returned None. Printing a result does not return it: end with `return ...`.")
+    return value
+
+
+def require_tuple(value: Any, names: Sequence[str]) -> Sequence[Any]:
+    """Return the value; raise WrongAnswerError unless it is a tuple or list with one item for each name."""
+    require_value(value, " and ".join(names))
+    if not isinstance(value, tuple | list) or len(value) != len(names):
+        got = f"{len(value)}" if isinstance(value, tuple | list) else f"a single {type(value).__name__}"
+        raise WrongAnswerError(f"Expected {len(names)} results ({', '.join(names)}), but got {got}.")
+    return value
+
+
+def require_array(value: Any, name: str) -> np.ndarray:
+    """Return the value; raise WrongAnswerError unless it is a numpy array."""
+    require_value(value, name)
+    if not isinstance(value, np.ndarray):
+        raise WrongAnswerError(f"{name} returned a {type(value).__name__}; it must return a numpy array.")
+    return value

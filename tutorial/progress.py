@@ -1,26 +1,30 @@
-"""What a learner has done so far, in a small file beside the steps."""
+"""A learner's progress, stored in a small JSON file beside the steps, and the detection of saved files."""
 
 import hashlib
 import json
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from max_gpt2._files import write_text
-from tutorial.places import STEPS, progress_path, step_path
+from tutorial.step_files import STEPS, progress_path, step_path
+
+POLL_INTERVAL = 0.3  # seconds
 
 
 @dataclass
 class Progress:
-    """`passed` has, for each step that passed, the hash of the file that did; `hints` how many hints were read."""
+    """The hash of each file that passed its check, and the number of hints shown for each step."""
 
     passed: dict[int, str] = field(default_factory=dict)
     hints: dict[int, int] = field(default_factory=dict)
 
     def done(self) -> list[int]:
-        """Return the steps that passed and were not changed since."""
+        """Return the steps that passed and have not changed since."""
         return [number for number in range(1, STEPS + 1) if self.passed.get(number, "") == file_hash(number)]
 
     def changed(self) -> list[int]:
-        """Return the steps that passed once, and are now others."""
+        """Return the steps that passed and have changed since."""
         return sorted(set(self.passed) - set(self.done()))
 
     def next(self) -> int | None:
@@ -30,16 +34,16 @@ class Progress:
 
 
 def file_hash(number: int) -> str | None:
-    """Return the SHA-256 of a learner's file, None when there is none."""
+    """Return the SHA-256 of a learner's file, or None if it does not exist."""
     path = step_path(number)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
 def read_progress() -> Progress:
-    """Return what is remembered; of a file that is missing or damaged, nothing."""
+    """Return the stored progress; a missing or damaged file counts as no progress."""
     try:
         stored = json.loads(progress_path().read_text(encoding="utf-8"))
-        passed = {int(number): str(one) for number, one in stored["passed"].items()}
+        passed = {int(number): str(hashed) for number, hashed in stored["passed"].items()}
         hints = {int(number): int(count) for number, count in stored["hints"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Progress()
@@ -47,6 +51,23 @@ def read_progress() -> Progress:
 
 
 def write_progress(progress: Progress) -> None:
-    """Store it; a reader sees the old file or the new one, never a half."""
+    """Store the progress atomically."""
     stored = {"passed": progress.passed, "hints": progress.hints}
     write_text(progress_path(), json.dumps(stored, indent=1, sort_keys=True) + "\n")
+
+
+def saved_steps(wait: Callable[[], None] = lambda: time.sleep(POLL_INTERVAL)) -> Iterator[int]:
+    """Yield the number of each step that changes from this call on, forever; call `wait` between two polls."""
+    return _changes_since(_hashes(), wait)  # the first hashes are taken now, not at the first `next`
+
+
+def _changes_since(seen: dict[int, str | None], wait: Callable[[], None]) -> Iterator[int]:
+    while True:
+        wait()
+        now = _hashes()
+        yield from (number for number, hashed in now.items() if hashed and hashed != seen[number])
+        seen = now
+
+
+def _hashes() -> dict[int, str | None]:
+    return {number: file_hash(number) for number in range(1, STEPS + 1)}

@@ -1,6 +1,7 @@
-"""GPT-2 in PyTorch, part by part, and with every known mistake: `wrong` names those that are in it.
+"""GPT-2 in PyTorch, part by part; `wrong` names the known mistakes to make on purpose.
 
-The right answer is PyTorch's own function where it has one. All is computed in float64; a Linear's weight is [out, in].
+The correct result comes from PyTorch's own function where there is one. Everything is computed in float64. The weight
+of a Linear is [out, in].
 """
 
 import math
@@ -9,8 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from tutorial.exercise import RIGHT, Wrong
-from tutorial.sizes import EPSILON, SIZES, Arrays
+from tutorial.exercise import NO_MISTAKES, Mistakes
+from tutorial.inputs import EPSILON, SIZES, Arrays
 
 Weights = dict[str, torch.Tensor]
 HEADS = SIZES["n_head"]
@@ -18,22 +19,24 @@ MASK = frozenset({"no mask"})
 
 
 def as_tensors(arrays: Arrays) -> Weights:
-    """Return arrays as tensors, numbers as float64."""
+    """Return arrays as tensors, floating-point ones as float64."""
     return {
-        name: torch.from_numpy(one.astype(np.float64) if one.dtype.kind == "f" else one) for name, one in arrays.items()
+        name: torch.from_numpy(value.astype(np.float64) if value.dtype.kind == "f" else value)
+        for name, value in arrays.items()
     }
 
 
 def as_arrays(tensors: Weights) -> Arrays:
-    """Return tensors as arrays, numbers as float32."""
+    """Return tensors as arrays, floating-point ones as float32."""
     return {
-        name: (one.float() if one.is_floating_point() else one).contiguous().numpy() for name, one in tensors.items()
+        name: (value.float() if value.is_floating_point() else value).contiguous().numpy()
+        for name, value in tensors.items()
     }
 
 
-def part(weights: Weights, prefix: str) -> Weights:
-    """Return the weights of a part of a model, by their names inside it."""
-    return {name.removeprefix(prefix): one for name, one in weights.items() if name.startswith(prefix)}
+def submodule(weights: Weights, prefix: str) -> Weights:
+    """Return the weights of a submodule, under their names within it."""
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
 def linear(x: torch.Tensor, weights: Weights, name: str) -> torch.Tensor:
@@ -41,8 +44,8 @@ def linear(x: torch.Tensor, weights: Weights, name: str) -> torch.Tensor:
     return functional.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
 
-def causal_mask(seq: int, wrong: Wrong = RIGHT) -> torch.Tensor:
-    """Return 0 where a query may look, -inf where not: [seq, seq]."""
+def causal_mask(seq: int, wrong: Mistakes = NO_MISTAKES) -> torch.Tensor:
+    """Return 0 where a query may attend to a key and -inf elsewhere: [seq, seq]."""
     hidden = torch.ones(seq, seq, dtype=torch.bool).triu(
         0 if "self hidden" in wrong else 2 if "next seen" in wrong else 1
     )
@@ -60,25 +63,25 @@ def causal_mask(seq: int, wrong: Wrong = RIGHT) -> torch.Tensor:
     return torch.zeros(seq, seq, dtype=torch.float64).masked_fill(hidden, value)
 
 
-def layer_norm(x: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> torch.Tensor:
-    """Normalize the last axis: [batch, seq, n_embd] -> the same."""
+def layer_norm(x: torch.Tensor, weights: Weights, wrong: Mistakes = NO_MISTAKES) -> torch.Tensor:
+    """Normalize the last axis: [batch, seq, n_embd] -> [batch, seq, n_embd]."""
     weight, bias = weights["weight"], weights["bias"]
     epsilon = 1e-5 if "epsilon" in wrong else EPSILON
     if not wrong - {"epsilon"}:
         return functional.layer_norm(x, (x.shape[-1],), weight, bias, epsilon)
     axis = -2 if "axis" in wrong else -1
-    centred = x if "mean" in wrong else x - x.mean(axis, keepdim=True)
-    variance = (centred**2).sum(axis, keepdim=True) / (x.shape[axis] - ("unbiased" in wrong))
+    centered = x if "mean" in wrong else x - x.mean(axis, keepdim=True)
+    variance = (centered**2).sum(axis, keepdim=True) / (x.shape[axis] - ("unbiased" in wrong))
     if "epsilon outside" in wrong:
-        scaled = centred / (variance.sqrt() + epsilon)
+        scaled = centered / (variance.sqrt() + epsilon)
     else:
-        scaled = centred / ((variance + epsilon) if "square root" in wrong else (variance + epsilon).sqrt())
+        scaled = centered / ((variance + epsilon) if "square root" in wrong else (variance + epsilon).sqrt())
     scaled = scaled if "weight" in wrong else scaled * weight
     return scaled if "bias" in wrong else scaled + bias
 
 
-def gelu(x: torch.Tensor, wrong: Wrong = RIGHT) -> torch.Tensor:
-    """Return GELU in its tanh form."""
+def gelu(x: torch.Tensor, wrong: Mistakes = NO_MISTAKES) -> torch.Tensor:
+    """Apply the tanh form of GELU elementwise."""
     if "no activation" in wrong:
         return x
     if "relu" in wrong:
@@ -90,16 +93,18 @@ def gelu(x: torch.Tensor, wrong: Wrong = RIGHT) -> torch.Tensor:
     return functional.gelu(x, approximate="none" if "erf" in wrong else "tanh")
 
 
-def mlp(x: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> torch.Tensor:
-    """Widen, bend, bring back: [batch, seq, n_embd] -> the same."""
-    widened = linear(x, weights, "c_fc")
+def mlp(x: torch.Tensor, weights: Weights, wrong: Mistakes = NO_MISTAKES) -> torch.Tensor:
+    """Apply Linear, GELU and Linear: [batch, seq, n_embd] -> [batch, seq, n_embd]."""
+    hidden = linear(x, weights, "c_fc")
     if "gelu last" in wrong:
-        return gelu(linear(widened, weights, "c_proj"))
-    back = linear(gelu(widened, wrong), weights, "c_proj")
-    return gelu(back) if "gelu twice" in wrong else back
+        return gelu(linear(hidden, weights, "c_proj"))
+    output = linear(gelu(hidden, wrong), weights, "c_proj")
+    return gelu(output) if "gelu twice" in wrong else output
 
 
-def qkv(x: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def qkv(
+    x: torch.Tensor, weights: Weights, wrong: Mistakes = NO_MISTAKES
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return query, key and value, each [batch, seq, n_embd]."""
     if "no bias" in wrong:
         weights = weights | {"c_attn.bias": torch.zeros_like(weights["c_attn.bias"])}
@@ -117,8 +122,10 @@ def qkv(x: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> tuple[torch.
     return (query, query, query) if "all the same" in wrong else (query, key, value)
 
 
-def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, wrong: Wrong = RIGHT) -> torch.Tensor:
-    """Let each token gather from those up to it: [..., seq, head_dim] -> the same."""
+def attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, wrong: Mistakes = NO_MISTAKES
+) -> torch.Tensor:
+    """Apply causal attention: three of [..., seq, head_dim] -> [..., seq, head_dim]."""
     if not wrong:
         return functional.scaled_dot_product_attention(query, key, value, is_causal=True)
     seq, head_dim = query.shape[-2:]
@@ -144,8 +151,8 @@ def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, wrong
     return weights @ value
 
 
-def split_heads(x: torch.Tensor, wrong: Wrong = RIGHT) -> torch.Tensor:
-    """Cut the width into heads: [batch, seq, n_embd] -> [batch, n_head, seq, head_dim]."""
+def split_heads(x: torch.Tensor, wrong: Mistakes = NO_MISTAKES) -> torch.Tensor:
+    """Split n_embd into heads: [batch, seq, n_embd] -> [batch, n_head, seq, head_dim]."""
     batch, seq, width = x.shape
     if "split" in wrong:
         return x.reshape(batch, HEADS, seq, width // HEADS)
@@ -154,8 +161,8 @@ def split_heads(x: torch.Tensor, wrong: Wrong = RIGHT) -> torch.Tensor:
     return x.reshape(batch, seq, HEADS, width // HEADS).transpose(1, 2)
 
 
-def merge_heads(x: torch.Tensor, wrong: Wrong = RIGHT) -> torch.Tensor:
-    """Undo `split_heads`."""
+def merge_heads(x: torch.Tensor, wrong: Mistakes = NO_MISTAKES) -> torch.Tensor:
+    """Undo `split_heads`: [batch, n_head, seq, head_dim] -> [batch, seq, n_embd]."""
     batch, heads, seq, head_dim = x.shape
     if "merge" in wrong:
         return x.reshape(batch, seq, heads * head_dim)
@@ -164,8 +171,8 @@ def merge_heads(x: torch.Tensor, wrong: Wrong = RIGHT) -> torch.Tensor:
     return x.transpose(1, 2).reshape(batch, seq, heads * head_dim)
 
 
-def multi_head(x: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> torch.Tensor:
-    """Attend with every head: [batch, seq, n_embd] -> the same."""
+def multi_head(x: torch.Tensor, weights: Weights, wrong: Mistakes = NO_MISTAKES) -> torch.Tensor:
+    """Apply multi-head attention: [batch, seq, n_embd] -> [batch, seq, n_embd]."""
     query, key, value = qkv(x, weights)
     if "one head" in wrong:
         merged = attention(query, key, value, wrong & MASK)
@@ -179,24 +186,24 @@ def multi_head(x: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> torch
     return linear(merged, weights, "c_proj")
 
 
-def block(x: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> torch.Tensor:
-    """Apply one block: [batch, seq, n_embd] -> the same."""
+def block(x: torch.Tensor, weights: Weights, wrong: Mistakes = NO_MISTAKES) -> torch.Tensor:
+    """Apply one transformer block: [batch, seq, n_embd] -> [batch, seq, n_embd]."""
     epsilon = wrong & {"epsilon"}
-    norms = {name: part(weights, f"{name}.") for name in ("ln_1", "ln_2")}
+    norms = {name: submodule(weights, f"{name}.") for name in ("ln_1", "ln_2")}
     if "norms swapped" in wrong:
         norms = {"ln_1": norms["ln_2"], "ln_2": norms["ln_1"]}
     if "ln_1 twice" in wrong:
         norms["ln_2"] = norms["ln_1"]
 
     def attn(x: torch.Tensor) -> torch.Tensor:
-        return multi_head(x, part(weights, "attn."), wrong & MASK)
+        return multi_head(x, submodule(weights, "attn."), wrong & MASK)
 
-    def think(x: torch.Tensor) -> torch.Tensor:
-        return mlp(x, part(weights, "mlp."))
+    def feed_forward(x: torch.Tensor) -> torch.Tensor:
+        return mlp(x, submodule(weights, "mlp."))
 
     if "parallel" in wrong:
-        return x + attn(layer_norm(x, norms["ln_1"], epsilon)) + think(layer_norm(x, norms["ln_2"], epsilon))
-    parts = [(norms["ln_1"], attn, "attention"), (norms["ln_2"], think, "mlp")]
+        return x + attn(layer_norm(x, norms["ln_1"], epsilon)) + feed_forward(layer_norm(x, norms["ln_2"], epsilon))
+    parts = [(norms["ln_1"], attn, "attention"), (norms["ln_2"], feed_forward, "mlp")]
     for norm, layer, name in reversed(parts) if "mlp first" in wrong else parts:
         if f"no {name}" in wrong:
             continue
@@ -208,8 +215,8 @@ def block(x: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> torch.Tens
     return x
 
 
-def transformer(ids: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> torch.Tensor:
-    """Apply the whole stack: [batch, seq] -> [batch, seq, n_embd]."""
+def transformer(ids: torch.Tensor, weights: Weights, wrong: Mistakes = NO_MISTAKES) -> torch.Tensor:
+    """Return the last hidden states: [batch, seq] -> [batch, seq, n_embd]."""
     x = weights["wte.weight"][ids]
     if "no positions" not in wrong:
         x = x + weights["wpe.weight"][torch.arange(ids.shape[1]) + ("from 1" in wrong)]
@@ -225,17 +232,17 @@ def transformer(ids: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> to
     elif "reversed" in wrong:
         layers = layers[::-1]
     for layer in layers:
-        x = block(x, part(weights, f"h.{layer}."), wrong & MASK)
+        x = block(x, submodule(weights, f"h.{layer}."), wrong & MASK)
         if "ln_f in the loop" in wrong:
-            x = layer_norm(x, part(weights, "ln_f."))
+            x = layer_norm(x, submodule(weights, "ln_f."))
     if wrong & {"no ln_f", "ln_f in the loop"}:
         return x
-    return layer_norm(x, part(weights, "ln_f."), wrong & {"epsilon"})
+    return layer_norm(x, submodule(weights, "ln_f."), wrong & {"epsilon"})
 
 
-def language_model(ids: torch.Tensor, weights: Weights, wrong: Wrong = RIGHT) -> torch.Tensor:
+def language_model(ids: torch.Tensor, weights: Weights, wrong: Mistakes = NO_MISTAKES) -> torch.Tensor:
     """Return the logits: [batch, seq] -> [batch, seq, vocab]."""
-    hidden = transformer(ids, part(weights, "transformer."), wrong & MASK)
+    hidden = transformer(ids, submodule(weights, "transformer."), wrong & MASK)
     if "no head" in wrong:
         return hidden
     if "last only" in wrong:

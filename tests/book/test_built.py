@@ -8,7 +8,7 @@ import pytest
 
 from tests.book.pages import PAGES, names, navigation, site_names
 from tutorial.exercises import exercise
-from tutorial.places import STEPS
+from tutorial.step_files import STEPS
 
 
 class Page(HTMLParser):

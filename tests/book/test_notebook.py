@@ -11,7 +11,7 @@ from book.errors import BookError
 from tests.book.pages import PAGES, ROOT, blocks
 from tests.book.test_python import lines
 from tools.make_notebook import PATH, definitions, notebook, prose
-from tutorial.places import STEPS
+from tutorial.step_files import STEPS
 
 
 @pytest.fixture(scope="module")

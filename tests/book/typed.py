@@ -17,8 +17,7 @@ from max_gpt2.cli.app import app
 from max_gpt2.cli.process import run_guarded
 from tests.book.pages import ROOT
 from tests.endless import until_said
-from tutorial.places import STEPS
-from tutorial.skeleton import as_steps
+from tutorial.step_files import STEPS, import_from_steps
 
 #: What goes on until it is ended, and what it says when it is ready.
 ENDLESS = {
@@ -62,7 +61,7 @@ class Reader:
 
     def fill_in(self, number: int) -> None:
         """Write the solution into a step."""
-        source = as_steps((self.folder / "solutions" / f"solution_{number:02}.py").read_text())
+        source = import_from_steps((self.folder / "solutions" / f"solution_{number:02}.py").read_text())
         (self.folder / "steps" / f"step_{number:02}.py").write_text(source)
 
     def type(self, command: str) -> None:
@@ -79,8 +78,9 @@ class Reader:
         elif words[0] == "make" and words[1] in LONG + ELSEWHERE:
             for program in re.findall(r"python ((?:-m )?\S+)", self.recipe(command)):
                 self.explained(f"python {program}")
-        elif "--mine" in words:  # the last two commands of a new learner's way
-            assert "--mine" in self.explained(command.split(" --")[0].removeprefix(".venv/bin/"))
+        elif "--learner-model" in words or words[:4] == ["python", "-m", "tutorial", "verify"]:
+            # tests/tutorial runs these two commands
+            assert "Usage:" in self.explained(command.split(" --")[0].removeprefix(".venv/bin/"))
         elif words[0] == "max-gpt2" and not set("|<>") & set(command):
             self.in_this_process(shlex.split(command)[1:])
         else:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from fixtures.checkpoints import UNEVEN, reference_model
 from max_gpt2.checkpoint.layout import canonical_name, canonical_shapes, is_conv1d, why_skipped
 from max_gpt2.config import GPT2Config
-from tests.checkpoints import UNEVEN, reference_model
 
 
 @pytest.mark.parametrize(

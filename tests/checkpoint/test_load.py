@@ -10,9 +10,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 
-from max_gpt2.checkpoint import Checkpoint, LoadOptions, inspect_checkpoint, load_checkpoint
-from max_gpt2.errors import CheckpointError, MaxGPT2Error
-from tests.checkpoints import (
+from fixtures.checkpoints import (
     Tensors,
     assert_same,
     conv1d_weights,
@@ -21,6 +19,8 @@ from tests.checkpoints import (
     reference_model,
     write_checkpoint,
 )
+from max_gpt2.checkpoint import Checkpoint, LoadOptions, inspect_checkpoint, load_checkpoint
+from max_gpt2.errors import CheckpointError, MaxGPT2Error
 
 SQUARE = "transformer.h.1.attn.c_proj.weight"
 WTE = "transformer.wte.weight"

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fixtures.checkpoints import edit_config, edit_weights
 from max_gpt2.checkpoint import inspect_checkpoint, read_tokenizer
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Request, Sampling
 from max_gpt2.model import CompiledModel
-from tests.checkpoints import edit_config, edit_weights
 from tests.command_line import Cli, Outcome
 
 ROOT = Path(__file__).parents[2]

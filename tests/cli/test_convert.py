@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fixtures.checkpoints import edit_weights
 from max_gpt2.checkpoint import load_checkpoint
-from tests.checkpoints import edit_weights
 from tests.command_line import Cli, Outcome
 from tests.convert.sources import gguf_quantised, nanogpt_without_biases
 from tests.hub import fill_cache

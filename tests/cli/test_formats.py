@@ -9,14 +9,14 @@ import torch
 from gguf import GGMLQuantizationType
 from safetensors.torch import load_file
 
+from fixtures.checkpoints import Tensors, edit_weights
+from fixtures.formats import NanoGPT, linear_state, nanogpt_content, write_gguf, write_llmc
 from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import MaxGPT2Error
 from max_gpt2.generation import engine
 from max_gpt2.verify.models import MaxImplementation, TorchImplementation
-from tests.checkpoints import Tensors, edit_weights, write_tokenizer
 from tests.command_line import Cli, Outcome
-from tests.other_formats import NanoGPT, linear_state, nanogpt_content, write_gguf, write_llmc
 
 LN_F = "transformer.ln_f.bias"
 
@@ -165,12 +165,3 @@ def test_transformers_reads_the_folders_of_hugging_face_itself(
     (tiny / "other.bin").rename(tiny / "pytorch_model.bin")
     facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny, "--allow-pickle")
     assert facts["reference"] == "transformers, which loaded the checkpoint itself"
-
-
-def test_the_example_reads_hugging_face_alone(tmp_path: Path) -> None:
-    from max_gpt2 import example
-
-    write_tokenizer(tmp_path)
-    write_llmc(tmp_path / "gpt2.bin", linear_state())
-    with pytest.raises(MaxGPT2Error, match=r"is not as transformers saves it.*max-gpt2 verify --model"):
-        example.check(str(tmp_path), "", 3, 1.0, 0)

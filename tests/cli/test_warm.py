@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fixtures.checkpoints import Tensors, edit_weights
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import MaxGPT2Error
 from max_gpt2.generation import engine
 from max_gpt2.model import CompiledModel
 from max_gpt2.verify import models
-from tests.checkpoints import Tensors, edit_weights
 from tests.command_line import Cli, Outcome
 
 

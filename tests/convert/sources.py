@@ -13,9 +13,7 @@ from gguf import GGMLQuantizationType
 from safetensors.torch import load_file, save_file
 from transformers.pytorch_utils import Conv1D
 
-from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions
-from max_gpt2.config import GPT2Config
-from tests.checkpoints import (
+from fixtures.checkpoints import (
     FLAGS,
     UNEVEN,
     Tensors,
@@ -24,7 +22,9 @@ from tests.checkpoints import (
     write_checkpoint,
     write_tokenizer,
 )
-from tests.other_formats import EPSILON, NanoGPT, linear_state, nanogpt_content, write_gguf, write_llmc
+from fixtures.formats import EPSILON, NanoGPT, linear_state, nanogpt_content, write_gguf, write_llmc
+from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions
+from max_gpt2.config import GPT2Config
 from tools import make_checkpoint
 
 State = dict[str, torch.Tensor]

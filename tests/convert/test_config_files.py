@@ -8,11 +8,11 @@ import gguf
 import pytest
 import transformers
 
+from fixtures.checkpoints import UNEVEN, edit_config
+from fixtures.formats import linear_state, write_gguf
 from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.checkpoint.convert import convert
-from tests.checkpoints import UNEVEN, edit_config
 from tests.convert.sources import all_flags, bfloat16, gguf_quantised, half, hugging_face, llmc, mixed, nanogpt, untied
-from tests.other_formats import linear_state, write_gguf
 
 #: What configs of transformers 2 to 5 have besides what changes the numbers of a GPT-2.
 KEPT: dict[str, Any] = {

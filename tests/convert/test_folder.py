@@ -15,11 +15,11 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
+from fixtures.checkpoints import Tensors, edit_config, edit_weights
 from max_gpt2.checkpoint import LoadOptions, load_checkpoint
 from max_gpt2.checkpoint import convert as run
 from max_gpt2.checkpoint.convert import convert
 from max_gpt2.errors import CheckpointError, DestinationError, MaxGPT2Error
-from tests.checkpoints import Tensors, edit_config, edit_weights
 from tests.convert.sources import contents, llmc
 
 FILES = {

@@ -10,12 +10,12 @@ import torch
 import transformers
 from safetensors.torch import load_file, save, save_file
 
+from fixtures.checkpoints import TEXT, random_ids, reference_logits
+from fixtures.formats import NanoGPT
 from max_gpt2.checkpoint import LoadOptions, load_checkpoint
 from max_gpt2.checkpoint.convert import convert
-from tests.checkpoints import TEXT, random_ids, reference_logits
 from tests.convert.sources import HEAD, SOURCES, WTE, Made, bits, contents, expected_model
 from tests.convert.sources import nanogpt_without_biases as without_biases
-from tests.other_formats import NanoGPT
 
 TEXTS = ["", TEXT, " Hello  world\n\n\n", "Good morning 🌍! Ça va? 你好", "a<|endoftext|>b", "\x00"]
 

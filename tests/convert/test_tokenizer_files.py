@@ -9,10 +9,10 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from fixtures.checkpoints import TEXT, edit_config, write_tokenizer
 from max_gpt2.checkpoint import LoadOptions, load_checkpoint
 from max_gpt2.checkpoint.convert import convert
 from max_gpt2.tokenizer import GPT2Tokenizer
-from tests.checkpoints import TEXT, edit_config, write_tokenizer
 from tests.convert.sources import contents, gguf_float32, llmc
 
 ADDED = {"<speaker1>": 300, "<pad>": 301}

@@ -8,10 +8,10 @@ import pytest
 from gguf import GGMLQuantizationType
 from safetensors.numpy import load_file
 
+from fixtures.checkpoints import Tensors, write_checkpoint
+from fixtures.formats import linear_state, write_gguf
 from max_gpt2.checkpoint import inspect_checkpoint
 from max_gpt2.checkpoint.convert import size, stored_layout, write_weights
-from tests.checkpoints import Tensors, write_checkpoint
-from tests.other_formats import linear_state, write_gguf
 
 #: Many layers, none of them large.
 DEEP = {"n_layer": 16, "n_embd": 96}

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fixtures.checkpoints import TEXT, Tensors
 from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from max_gpt2.checkpoint.layout import canonical_shapes
 from max_gpt2.errors import MaxGPT2Error
-from tests.checkpoints import TEXT, Tensors
 from tests.fuzz.oracle import reread
 
 Expected = Callable[[], Tensors]

@@ -8,8 +8,8 @@ import gguf
 import numpy as np
 import torch
 
-from tests.checkpoints import Tensors
-from tests.other_formats import GGUF_NAMES, LLMC_LAYERS
+from fixtures.checkpoints import Tensors
+from fixtures.formats import GGUF_NAMES, LLMC_LAYERS
 
 CONV1D = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 

@@ -11,8 +11,8 @@ import gguf
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.checkpoints import Tensors, write_checkpoint, write_tokenizer
-from tests.other_formats import NanoGPT, linear_state, nanogpt_content, write_gguf, write_llmc
+from fixtures.checkpoints import Tensors, write_checkpoint, write_tokenizer
+from fixtures.formats import NanoGPT, linear_state, nanogpt_content, write_gguf, write_llmc
 
 #: What a slow tokenizer is saved as.
 SLOW = ("vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")

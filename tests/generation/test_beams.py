@@ -11,12 +11,12 @@ import torch
 import transformers
 from transformers import GenerationConfig
 
+from fixtures.checkpoints import random_ids, reference_logits, reference_model
 from max_gpt2 import GPT2
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import BeamSearch, Engine, Request, Sampling
 from max_gpt2.generation.beam_search import search as search_beams
 from max_gpt2.model import Session
-from tests.checkpoints import random_ids, reference_logits, reference_model
 
 NEVER_WRITTEN = list(range(300, 311))
 PROMPTS = [random_ids(1, count)[0].tolist() for count in (1, 4, 30)]

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from fixtures.checkpoints import random_ids, reference_logits, reference_model
 from max_gpt2 import GPT2
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.errors import MaxGPT2Error, RequestError
 from max_gpt2.generation import Engine, Generation, Request, Sampling, Score, encode_prompt, open_model, score
-from tests.checkpoints import random_ids, reference_logits, reference_model
 
 PROMPT = [5, 60, 200, 7]
 GREEDY = Sampling(0)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from fixtures.checkpoints import reference_logits, reference_model, write_checkpoint
 from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.generation import Engine, Request, Sampling
 from max_gpt2.model.compile import compile_model
-from tests.checkpoints import reference_logits, reference_model, write_checkpoint
 
 LONG = {"n_positions": 1100, "n_layer": 2}
 WRITTEN = 8

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from fixtures.checkpoints import random_ids, reference_model
 from max_gpt2 import GPT2
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Engine, Request, Sampling, params
 from max_gpt2.model import CompiledModel, Session
-from tests.checkpoints import random_ids, reference_model
 
 PROMPTS = [random_ids(1, count)[0].tolist() for count in (1, 13, 40, 2, 66, 9, 13, 67, 30)]
 

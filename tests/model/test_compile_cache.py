@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fixtures.checkpoints import random_ids, reference_logits, reference_model
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.model import CompiledModel, compile_cache
 from max_gpt2.model import compile as compile_module
 from max_gpt2.model.compile_cache import graph_key, load_or_compile
-from tests.checkpoints import random_ids, reference_logits, reference_model
 
 
 @pytest.fixture

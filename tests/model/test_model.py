@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from fixtures.checkpoints import random_ids, reference_logits, reference_model
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.model import CompiledModel
 from solutions.solution_13 import CompiledGPT2
-from tests.checkpoints import random_ids, reference_logits, reference_model
 
 SHAPES = [(1, 1), (2, 7), (3, 67)]
 

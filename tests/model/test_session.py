@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from fixtures.checkpoints import random_ids, reference_logits, reference_model
 from max_gpt2.model import CompiledModel
 from max_gpt2.model.batch import RaggedBatch, causal_mask
-from tests.checkpoints import random_ids, reference_logits, reference_model
 
 TEXTS = random_ids(3, 67).tolist()
 #: Texts of every length there is, [3, 67, 311].

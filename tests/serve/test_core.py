@@ -11,11 +11,11 @@ import pytest
 import torch
 from max.pipelines.context.exceptions import InputError
 
+from fixtures.checkpoints import FLAGS, reference_model, write_checkpoint
 from max_gpt2.generation.logits import History, make_sampler
 from max_gpt2.generation.params import Sampling
 from max_gpt2.serve.cache_room import VARIABLE, least_bytes
 from max_gpt2.serve.prepare import Prepared, prepare
-from tests.checkpoints import FLAGS, reference_model, write_checkpoint
 from tests.serve.core_scheduled import Ask, Scheduled, Written
 
 #: Four pages, the last of which is not whole.

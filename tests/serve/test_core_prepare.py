@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fixtures.checkpoints import assert_same, edit_config, edit_weights, write_tokenizer
 from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions, load_checkpoint
 from max_gpt2.checkpoint.locate import DEMO
 from max_gpt2.config import SIZES, GPT2Config
@@ -15,7 +16,6 @@ from max_gpt2.serve import prepare as module
 from max_gpt2.serve.cache_room import VARIABLE, decided_bytes, least_bytes, page_bytes, usual_bytes
 from max_gpt2.serve.command import worker_command, worker_environment
 from max_gpt2.serve.prepare import Prepared, prepare
-from tests.checkpoints import assert_same, edit_config, edit_weights, write_tokenizer
 from tests.convert.sources import Made, gguf_quantised, half, hugging_face, nanogpt, published, sharded, untied
 
 

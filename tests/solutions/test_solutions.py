@@ -14,6 +14,7 @@ from max.experimental.nn import Module
 from max.experimental.tensor import Tensor, default_device, default_dtype
 from max.graph import TensorType
 
+from fixtures.checkpoints import as_linear, random_ids, reference_model
 from max_gpt2.checkpoint import Checkpoint
 from solutions.solution_01 import GPT2Config
 from solutions.solution_02 import causal_mask
@@ -23,7 +24,6 @@ from solutions.solution_10 import apply_residual_connection
 from solutions.solution_11 import GPT2Block
 from solutions.solution_13 import CompiledGPT2
 from solutions.solution_14 import generate_next_token, generate_tokens
-from tests.checkpoints import as_linear, random_ids, reference_model
 
 FOLDER = Path(__file__).parent.parent.parent / "solutions"
 CONFIG = GPT2Config(vocab_size=311, n_positions=67, n_embd=24, n_layer=3, n_head=3, layer_norm_epsilon=3e-2)

@@ -1,11 +1,11 @@
-"""Mistakes as a learner writes them: an edit of the solution, and the key of the diagnosis that it has to get."""
+"""Mistakes as a learner would write them: an edit of a solution, and the key of the expected diagnosis."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Planted:
-    """In the solution of `step`, `right` stands once, and becomes `wrong`."""
+    """An edit of the solution of `step`: replace `right`, which occurs once, with `wrong`."""
 
     step: int
     mistake: str
@@ -23,17 +23,17 @@ MERGE = "x.transpose(1, 2).reshape([batch, seq, self.n_head * self.head_dim])"
 SCORES = "scores / math.sqrt(head_dim) + causal_mask(seq)"
 RESIDUAL = "return apply_residual_connection(x, self.layer(self.norm(x)))"
 BLOCK = "x = ResidualBlock(self.ln_1, self.attn)(x)\n        return ResidualBlock(self.ln_2, self.mlp)(x)"
-LOOP = 'x = as_subgraph(block, name="block")(x)  # the blocks differ only in their weights: compile one for all'
+LOOP = 'x = as_subgraph(block, name="block")(x)  # compile one block for all layers'
 TOKEN = "generate_next_token(model, rows, temperature, do_sample, random)"
-HEIGHTS = "heights = np.exp(scaled).cumsum(axis=-1)"
+CDF = "cdf = np.exp(scaled).cumsum(axis=-1)"
 
 PLANTED = [
     Planted(1, "unresolved", "self.n_inner = 4 * self.n_embd", "pass"),
     Planted(1, "always", "if self.n_inner is None:", "if True:"),
-    Planted(1, "no four", "4 * self.n_embd", "self.n_embd"),
+    Planted(1, "no factor", "4 * self.n_embd", "self.n_embd"),
     Planted(1, "gpt2 only", "4 * self.n_embd", "3072"),
     Planted(1, "unchecked", "if self.n_embd % self.n_head:", "if False:"),
-    Planted(1, "other way", "self.n_embd % self.n_head:", "self.n_head % self.n_embd:"),
+    Planted(1, "reversed", "self.n_embd % self.n_head:", "self.n_head % self.n_embd:"),
     Planted(1, "assertion", "raise ValueError(", "raise AssertionError("),
     Planted(2, "sign", 'float("-inf")', 'float("inf")'),
     Planted(2, "self hidden", BAND, f"{BAND} + F.band_part(nothing_seen, num_lower=0, num_upper=0)"),
@@ -169,10 +169,10 @@ PLANTED = [
     Planted(14, "always greedy", "if not do_sample:", "if True:"),
     Planted(14, "multiplied", "/ temperature\n", "* temperature\n"),
     Planted(14, "ignored", "/ temperature\n", "\n"),
-    Planted(14, "uniform", HEIGHTS, "heights = np.ones_like(scaled).cumsum(axis=-1)"),
+    Planted(14, "uniform", CDF, "cdf = np.ones_like(scaled).cumsum(axis=-1)"),
     Planted(14, "no seed", "np.random.default_rng(seed)", "np.random.default_rng()"),
     Planted(14, "seed again", TOKEN, TOKEN.replace(", random)", ", np.random.default_rng(seed))")),
-    Planted(14, "one dart", "random.random((len(logits), 1))", "random.random()"),
+    Planted(14, "one draw", "random.random((len(logits), 1))", "random.random()"),
     Planted(14, "context", "if length > context:", "if False:"),
     Planted(14, "zero", "if do_sample and temperature <= 0:", "if False:"),
 ]

@@ -1,4 +1,4 @@
-"""Every skeleton fails its check, every solution passes, and every mistake gets its own diagnosis."""
+"""Every skeleton fails its check, every solution passes, and every known mistake gets its own diagnosis."""
 
 import shutil
 import sys
@@ -11,86 +11,82 @@ import pytest
 from max._interpreter_ops import gc_compile
 
 from tests.tutorial.planted import PLANTED, Planted
-from tutorial import places
+from tutorial import step_files
 from tutorial.check import check, make_plan
-from tutorial.checking import check_task
 from tutorial.diagnosis import judge, known_mistake
+from tutorial.exercise import Verdict, WrongAnswerError
 from tutorial.exercises import exercise
 from tutorial.exercises.exercise_13 import check_another_length
-from tutorial.exercises.exercise_14 import sharp
-from tutorial.lookup import StepFinder
-from tutorial.operations import compile_operations
-from tutorial.problem import WrongAnswerError
+from tutorial.exercises.exercise_14 import peaked_model
+from tutorial.interpreter_ops import compile_operations
 from tutorial.progress import Progress, read_progress
-from tutorial.reading import read_step
-from tutorial.skeleton import as_steps, skeleton
-from tutorial.verdict import Verdict
-from tutorial.worker import Task
-from tutorial.workshop import Told, Workshop
+from tutorial.step_files import import_from_steps, skeleton
+from tutorial.step_loader import StepFinder, read_step
+from tutorial.worker import OnPhase, Task, Worker, check_task
 
-NUMBERS = range(1, places.STEPS + 1)
+NUMBERS = range(1, step_files.STEPS + 1)
 MISTAKES = [(number, mistake) for number in NUMBERS for mistake in exercise(number).mistakes]
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A learner's copy of the course, in which steps are found."""
+    """A copy of the tutorial from which steps are imported."""
     for folder in ("solutions", "steps"):
-        shutil.copytree(places.ROOT / folder, tmp_path / folder)
-    monkeypatch.setattr(places, "ROOT", tmp_path)
+        shutil.copytree(step_files.ROOT / folder, tmp_path / folder)
+    monkeypatch.setattr(step_files, "ROOT", tmp_path)
     yield tmp_path
     sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, StepFinder)]
     for name in [name for name in sys.modules if name.startswith("steps.")]:
         del sys.modules[name]
 
 
-class InThisProcess(Workshop):
-    def check(self, task: Task, told: Told) -> Verdict:
-        return check_task(task, told)
+class SameProcessWorker(Worker):
+    def check(self, task: Task, on_phase: OnPhase) -> Verdict:
+        return check_task(task, on_phase)
 
 
 def solution(number: int) -> str:
-    return as_steps(places.solution_path(number).read_text())
+    return import_from_steps(step_files.solution_path(number).read_text())
 
 
 def answered(number: int, source: str) -> Verdict:
-    places.step_path(number).write_text(source)
-    return check_task(Task(number, frozenset()), lambda part: None)
+    step_files.step_path(number).write_text(source)
+    return check_task(Task(number, frozenset()), lambda phase: None)
 
 
 @pytest.fixture
 def compiled_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse to compile an operation by itself."""
+    """Fail the test when an operation is compiled on its own."""
     compile_operations()
 
     def refuse(_family: object, key: str, *_rest: object) -> NoReturn:
-        raise AssertionError(f"{key} is compiled by itself, which takes ten seconds: add it to tutorial/operations.py")
+        raise AssertionError(f"{key} is compiled on its own, which takes ten seconds: add it to interpreter_ops.py")
 
     monkeypatch.setattr(gc_compile, "compile_single_target", refuse)
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.usefixtures("compiled_together")
-def test_the_skeleton_fails_and_the_solution_passes(project: Path, number: int) -> None:
-    places.step_path(number).write_text(skeleton(solution(number)))
-    with pytest.raises(WrongAnswerError, match="work left"):
+def test_skeleton_fails_and_solution_passes(project: Path, number: int) -> None:
+    step_files.step_path(number).write_text(skeleton(solution(number)))
+    with pytest.raises(WrongAnswerError, match="is not finished"):
         read_step(exercise(number))
-    unfinished = check_task(Task(number, frozenset()), lambda part: None)
+    unfinished = check_task(Task(number, frozenset()), lambda phase: None)
     assert not unfinished.passed
     assert "NotImplementedError" in unfinished.text
-    places.step_path(number).write_text(solution(number))
+    step_files.step_path(number).write_text(solution(number))
     read_step(exercise(number))
-    verdict = check_task(Task(number, frozenset()), lambda part: None)
+    verdict = check_task(Task(number, frozenset()), lambda phase: None)
     assert verdict.passed, verdict.text
 
 
-def test_what_is_drawn_from_the_sharp_model_is_its_likeliest_token() -> None:
-    second, first = np.sort(sharp().table, axis=1)[:, -2:].T
-    assert (first - second).min() > 30  # e ** -30 is how often another one is drawn
+def test_peaked_model_always_samples_its_most_likely_token() -> None:
+    second, first = np.sort(peaked_model().table, axis=1)[:, -2:].T
+    assert (first - second).min() > 30  # the probability of any other token is below e ** -30
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda one: f"{one.step} {one.mistake}")
-def test_a_planted_mistake_is_named(project: Path, planted: Planted) -> None:
+def test_planted_mistake_is_diagnosed(project: Path, planted: Planted) -> None:
     source = solution(planted.step)
     assert source.count(planted.right) == 1
     edited = source.replace(planted.right, planted.wrong)
@@ -99,7 +95,7 @@ def test_a_planted_mistake_is_named(project: Path, planted: Planted) -> None:
     assert answered(planted.step, edited) == Verdict(False, exercise(planted.step).mistakes[planted.mistake])
 
 
-def test_most_mistakes_are_planted() -> None:
+def test_most_known_mistakes_are_planted() -> None:
     planted = {(one.step, one.mistake) for one in PLANTED}
     assert planted <= set(MISTAKES)
     assert len(planted) == len(PLANTED) > 100
@@ -107,7 +103,7 @@ def test_most_mistakes_are_planted() -> None:
 
 
 @pytest.mark.parametrize(("number", "mistake"), MISTAKES)
-def test_what_a_mistake_gives_is_told_from_what_is_right_and_from_the_others(number: int, mistake: str) -> None:
+def test_outputs_of_each_mistake_are_distinguishable(number: int, mistake: str) -> None:
     one = exercise(number)
     observed = one.expected() | one.expected(frozenset({mistake}))
     assert known_mistake(one, observed) == mistake
@@ -115,7 +111,7 @@ def test_what_a_mistake_gives_is_told_from_what_is_right_and_from_the_others(num
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_numbers_that_are_wrong_in_an_unknown_way_are_shown(number: int) -> None:
+def test_unknown_mistake_shows_the_difference(number: int) -> None:
     one = exercise(number)
     observed = one.expected()
     assert judge(one, observed).passed
@@ -132,72 +128,72 @@ def test_numbers_that_are_wrong_in_an_unknown_way_are_shown(number: int) -> None
     assert found.text not in one.mistakes.values()
 
 
-@pytest.mark.parametrize("answer", [lambda ids: ids[:0], lambda ids: 1 / 0, lambda ids: np.zeros((2, 7, 37))])
-def test_a_model_compiled_for_one_length_is_named(answer: Callable[[np.ndarray], Any]) -> None:
+@pytest.mark.parametrize("model", [lambda ids: ids[:0], lambda ids: 1 / 0, lambda ids: np.zeros((2, 7, 37))])
+def test_model_compiled_for_one_shape_is_diagnosed(model: Callable[[np.ndarray], Any]) -> None:
     ids = np.zeros((2, 7), dtype=np.int64)
     check_another_length(lambda ids: np.zeros((*ids.shape, 37)), ids)
-    with pytest.raises(WrongAnswerError, match=r"ids of \[2, 7\] and not on ids of \[1, 5\]"):
-        check_another_length(answer, ids)
+    with pytest.raises(WrongAnswerError, match=r"ids of shape \[2, 7\] but not on ids of \[1, 5\]"):
+        check_another_length(model, ids)
 
 
-def test_a_mask_that_the_compiler_loses_is_named(project: Path) -> None:
-    places.step_path(2).write_text(
+def test_mask_lost_by_the_compiler_is_diagnosed(project: Path) -> None:
+    step_files.step_path(2).write_text(
         "from max.dtype import DType\nfrom max.experimental import functional as F\n"
         "from max.experimental.tensor import Tensor\n\n\ndef causal_mask(seq):\n"
-        "    places = F.range(0, Tensor.from_dim(seq), 1, out_dim=seq, dtype=DType.int64)\n"
+        "    positions = F.range(0, Tensor.from_dim(seq), 1, out_dim=seq, dtype=DType.int64)\n"
         "    hidden, seen = Tensor(float('-inf'), dtype=DType.float32), Tensor(0.0, dtype=DType.float32)\n"
-        "    return F.where(F.unsqueeze(places, 0) > F.unsqueeze(places, 1), hidden, seen)\n"
+        "    return F.where(F.unsqueeze(positions, 0) > F.unsqueeze(positions, 1), hidden, seen)\n"
     )
-    assert check_task(Task(2, frozenset({2})), lambda part: None).passed
+    assert check_task(Task(2, frozenset({2})), lambda phase: None).passed
     for number in (8, 13):
-        places.step_path(number).write_text(solution(number))
-    assert check_task(Task(8, frozenset({2})), lambda part: None).passed
-    assert check_task(Task(13, frozenset({2, 8})), lambda part: None) == Verdict(
+        step_files.step_path(number).write_text(solution(number))
+    assert check_task(Task(8, frozenset({2})), lambda phase: None).passed
+    assert check_task(Task(13, frozenset({2, 8})), lambda phase: None) == Verdict(
         False, exercise(13).mistakes["no mask"]
     )
 
 
 @pytest.mark.parametrize(
-    ("number", "right", "wrong", "says"),
+    ("number", "right", "wrong", "expected"),
     [
-        (4, "return self.c_proj(x)", "return self.c_proj(x", "Python cannot read line 26 of steps/step_04.py"),
-        (4, "import Linear, Module", "import Module", "An import is missing: from max.experimental.nn import Linear"),
-        (4, "from max.experimental import functional as F", "import maxx", "There is no module maxx to import."),
-        (4, "return self.c_proj(x)", "print(self.c_proj(x))", "An answer that is printed is not returned"),
-        (4, "return self.c_proj(x)", "raise SystemExit(0)", "The step ends the whole program"),
+        (4, "return self.c_proj(x)", "return self.c_proj(x", "Syntax error in line 26 of steps/step_04.py"),
+        (4, "import Linear, Module", "import Module", "Add the import: from max.experimental.nn import Linear"),
+        (4, "from max.experimental import functional as F", "import maxx", "There is no module named maxx."),
+        (4, "return self.c_proj(x)", "print(self.c_proj(x))", "Printing a result does not return it"),
+        (4, "return self.c_proj(x)", "raise SystemExit(0)", "The step calls exit."),
         (4, "return self.c_proj(x)", "return self.forward(self.c_proj(x))", "A function calls itself without end"),
         (4, "class GPT2MLP", "class MLP", "steps/step_04.py does not define GPT2MLP"),
         (4, "self.c_fc = Linear(config.n_embd, intermediate_size", "self.fc = Linear(config.n_embd, intermediate_size",
          "GPT2MLP has no parameter c_fc.weight, c_fc.bias."),
         (4, "Linear(config.n_embd, intermediate_size", "Linear(intermediate_size, config.n_embd",
-         "[n_embd=20, n_inner=44] and should be [n_inner=44, n_embd=20]. That is its transpose"),
+         "[n_embd=20, n_inner=44]; it should be [n_inner=44, n_embd=20]. You have its transpose: Linear"),
         (5, "Tensor.zeros([config.vocab_size, config.n_embd])", "Tensor.zeros([config.n_embd, config.vocab_size])",
-         "and should be [vocab=37, n_embd=20]. That is its transpose."),
+         "it should be [vocab=37, n_embd=20]. You have its transpose."),
         (9, "return self.c_proj(self.merge_heads(found))", "return self.c_proj(found)", "found is [batch, 4, seq, 5]"),
-        (6, "Tensor.from_dim(seq)", "int(seq)", "A length is used as a number that is only a name here"),
-        (14, "return rows", "return rows.tolist()", "returned a list, where a numpy array is wanted"),
-        (7, "return query, key, value", "return query, key", "3 results are wanted, query, key, value"),
+        (6, "Tensor.from_dim(seq)", "int(seq)", "A symbolic dimension (batch or seq) has no value yet"),
+        (14, "return rows", "return rows.tolist()", "returned a list; it must return a numpy array"),
+        (7, "return query, key, value", "return query, key", "Expected 3 results (query, key, value), but got 2."),
     ],
 )  # fmt: skip
-def test_what_cannot_run_gets_a_sentence(project: Path, number: int, right: str, wrong: str, says: str) -> None:
+def test_code_that_cannot_run_is_explained(project: Path, number: int, right: str, wrong: str, expected: str) -> None:
     source = solution(number)
     assert right in source
-    places.step_path(number).write_text(source.replace(right, wrong))
-    verdict = check(make_plan(number, read_progress()), InThisProcess())
+    step_files.step_path(number).write_text(source.replace(right, wrong))
+    verdict = check(make_plan(number, read_progress()), SameProcessWorker())
     assert not verdict.passed
-    assert says in verdict.text
+    assert expected in verdict.text
     assert not read_progress().passed
 
 
-def test_a_wrong_shape_is_shown_with_the_names_of_its_lengths() -> None:
+def test_wrong_shape_is_shown_with_axis_names() -> None:
     one = exercise(4)
     found = judge(one, {"y": np.zeros((2, 7, 44), dtype=np.float32)})
-    assert found.text == ("y has the shape [batch=2, seq=7, n_inner=44] and should have [batch=2, seq=7, n_embd=20].")
+    assert found.text == "y has shape [batch=2, seq=7, n_inner=44]; it should be [batch=2, seq=7, n_embd=20]."
     assert "NaN" in judge(one, {"y": np.full((2, 7, 20), np.nan, dtype=np.float32)}).text
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_no_hint_gives_a_line_of_the_solution_away(number: int) -> None:
+def test_hints_do_not_contain_lines_of_the_solution(number: int) -> None:
     given = set(skeleton(solution(number)).splitlines())
     lines = [line.split("  #")[0].strip() for line in solution(number).splitlines() if line not in given]
     hints = " ".join(exercise(number).hints)
@@ -205,11 +201,11 @@ def test_no_hint_gives_a_line_of_the_solution_away(number: int) -> None:
     assert not [line for line in lines if len(line) > 12 and line.rstrip(":") in hints]
 
 
-def test_earlier_steps_are_the_learners_when_they_pass(project: Path) -> None:
+def test_passed_steps_are_imported_from_the_learner(project: Path) -> None:
     plan = make_plan(4, Progress())
     assert (plan.own, plan.solved) == ((), (1,))
-    places.step_path(1).write_text(solution(1).replace("4 * self.n_embd", "5 * self.n_embd"))
-    places.step_path(11).write_text(solution(11).replace("config.n_inner or 4 * config.n_embd", "config.no_such"))
-    verdict = check_task(Task(11, frozenset({1})), lambda part: None)
+    step_files.step_path(1).write_text(solution(1).replace("4 * self.n_embd", "5 * self.n_embd"))
+    step_files.step_path(11).write_text(solution(11).replace("config.n_inner or 4 * config.n_embd", "config.no_such"))
+    verdict = check_task(Task(11, frozenset({1})), lambda phase: None)
     assert "no attribute 'no_such'" in verdict.text
     assert "your steps/step_11.py" in verdict.text

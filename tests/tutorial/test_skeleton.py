@@ -1,4 +1,4 @@
-"""The skeletons: made by one rule from the solutions, committed as they are made, and clean."""
+"""The skeletons in steps/ are generated from the solutions, committed unchanged, and free of lint errors."""
 
 import os
 import shutil
@@ -8,32 +8,31 @@ from pathlib import Path
 
 import pytest
 
-from tutorial import places
-from tutorial.make_steps import make_steps
-from tutorial.skeleton import is_untouched, skeleton, unfinished
+from tutorial import step_files
+from tutorial.step_files import is_untouched, make_steps, skeleton, unfinished
 
-NUMBERS = range(1, places.STEPS + 1)
+NUMBERS = range(1, step_files.STEPS + 1)
 
 
 def solution(number: int) -> str:
-    return places.solution_path(number).read_text()
+    return step_files.solution_path(number).read_text()
 
 
 def committed(number: int) -> str:
-    """The skeleton as git has it; a learner's file may well be in its place."""
-    command = ["git", "show", f":{places.step_name(number)}"]
-    return subprocess.run(command, cwd=places.ROOT, capture_output=True, text=True, check=False).stdout
+    """Return the skeleton in the git index; the file itself may hold a learner's work."""
+    command = ["git", "show", f":{step_files.step_name(number)}"]
+    return subprocess.run(command, cwd=step_files.ROOT, capture_output=True, text=True, check=False).stdout
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_step_is_what_the_rule_makes_of_its_solution(number: int) -> None:
+def test_step_matches_its_solution(number: int) -> None:
     made = skeleton(solution(number))
-    stored = (places.step_path(number).read_text(), committed(number))
-    assert made in stored, "`make steps` makes them anew; if you commit your own work, leave this test out"
+    stored = (step_files.step_path(number).read_text(), committed(number))
+    assert made in stored, "run `make steps`; deselect this test if you commit your own solutions"
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_skeleton_keeps_what_is_given_and_has_work_in_it(number: int) -> None:
+def test_skeleton_keeps_declarations_and_has_todos(number: int) -> None:
     source, made = solution(number), skeleton(solution(number))
     kept = [line for line in source.splitlines() if line.startswith(("class ", "def ", "    def ", "@", "from max"))]
     assert set(kept) <= set(made.splitlines())
@@ -44,7 +43,7 @@ def test_a_skeleton_keeps_what_is_given_and_has_work_in_it(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_the_rule_knows_its_own_skeletons_again(number: int) -> None:
+def test_skeleton_is_idempotent_and_edits_are_detected(number: int) -> None:
     made = skeleton(solution(number))
     assert skeleton(made) == made
     assert is_untouched(made)
@@ -53,7 +52,7 @@ def test_the_rule_knows_its_own_skeletons_again(number: int) -> None:
     assert not is_untouched(made + "(")
 
 
-def test_the_rule_on_a_file_of_all_kinds() -> None:
+def test_skeleton_of_classes_functions_and_declarations() -> None:
     source = (
         "from solutions.solution_02 import mask\n\n\nclass A:\n    x: int = 3\n\n    def f(self) -> int:\n"
         '        """Say.\n\n        More.\n        """\n        # why\n'
@@ -70,18 +69,18 @@ def test_the_rule_on_a_file_of_all_kinds() -> None:
     )
 
 
-def test_the_skeletons_are_clean(tmp_path: Path) -> None:
+def test_skeletons_pass_lint_and_type_checks(tmp_path: Path) -> None:
     folder = tmp_path / "steps"
     folder.mkdir()
-    shutil.copy(places.ROOT / "steps" / "__init__.py", folder)
-    shutil.copy(places.ROOT / "pyproject.toml", tmp_path)
+    shutil.copy(step_files.ROOT / "steps" / "__init__.py", folder)
+    shutil.copy(step_files.ROOT / "pyproject.toml", tmp_path)
     for number in NUMBERS:
-        (folder / places.step_path(number).name).write_text(skeleton(solution(number)))
-    unused = ["--ignore", "F401"]  # the imports are a hint of what to use
+        (folder / step_files.step_path(number).name).write_text(skeleton(solution(number)))
+    unused = ["--ignore", "F401"]  # unused imports hint at what to use
     for command in (
         ["ruff", "check", "--no-cache", "--config", "exclude=[]", *unused, "."],
         ["ruff", "format", "--no-cache", "--config", "exclude=[]", "--check", "."],
-        ["mypy", "--cache-dir", str(places.ROOT / ".mypy_cache"), "steps"],  # `make lint` filled it
+        ["mypy", "--cache-dir", str(step_files.ROOT / ".mypy_cache"), "steps"],  # `make lint` filled it
     ):
         done = subprocess.run(
             [sys.executable, "-m", *command],
@@ -94,13 +93,13 @@ def test_the_skeletons_are_clean(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_making_the_steps_leaves_work_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(places.ROOT / "solutions", tmp_path / "solutions")
+def test_make_steps_preserves_edited_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(step_files.ROOT / "solutions", tmp_path / "solutions")
     (tmp_path / "steps").mkdir()
-    monkeypatch.setattr(places, "ROOT", tmp_path)
+    monkeypatch.setattr(step_files, "ROOT", tmp_path)
     assert make_steps() == (list(NUMBERS), [])
-    places.step_path(4).write_text("my_work = 1\n")
-    places.step_path(5).write_text(places.step_path(5).read_text().replace("Look every id up", "An older text"))
+    step_files.step_path(4).write_text("my_work = 1\n")
+    step_files.step_path(5).write_text(step_files.step_path(5).read_text().replace("Look every id up", "An older text"))
     assert make_steps() == ([n for n in NUMBERS if n != 4], [4])
-    assert places.step_path(4).read_text() == "my_work = 1\n"
-    assert places.step_path(5).read_text() == skeleton(solution(5))
+    assert step_files.step_path(4).read_text() == "my_work = 1\n"
+    assert step_files.step_path(5).read_text() == skeleton(solution(5))

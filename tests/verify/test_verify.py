@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 
+from fixtures.checkpoints import FLAGS, edit_config, edit_weights, random_ids, write_checkpoint, write_tokenizer
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.checkpoint.layout import WTE
 from max_gpt2.errors import RequestError
@@ -14,7 +15,6 @@ from max_gpt2.model import BLOCK_STATES, CompiledModel
 from max_gpt2.model.compile import compile_hidden_states
 from max_gpt2.verify import verify
 from max_gpt2.verify.models import MaxImplementation, TorchImplementation
-from tests.checkpoints import FLAGS, edit_config, edit_weights, random_ids, write_checkpoint, write_tokenizer
 from tests.verify.faults import FAULTS, Fault
 
 

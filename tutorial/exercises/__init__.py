@@ -1,4 +1,4 @@
-"""The fourteen exercises, each in a file of its own. What only names one loads neither MAX nor PyTorch."""
+"""The fourteen exercises, one per file. Importing them loads neither MAX nor PyTorch, so hints appear immediately."""
 
 import importlib
 

@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tutorial.exercise import RIGHT, GraphExercise, Wrong
-from tutorial.exercises.parts import norm_weights
-from tutorial.sizes import EPSILON, SIZES, Arrays, numbers
-
-if TYPE_CHECKING:
-    from max.experimental.tensor import Tensor
+from tutorial.exercise import NO_MISTAKES, GraphExercise, MaxTensor, Mistakes
+from tutorial.inputs import EPSILON, SIZES, Arrays, norm_weights, random_array
 
 
 class Norm(GraphExercise):
-    """A LayerNorm whose weight is not 1, whose bias is not 0, and whose eps is not the usual one."""
+    """A LayerNorm with a weight other than 1, a bias other than 0, and an unusual eps."""
 
     number = 3
     title = "layer normalization"
@@ -21,39 +17,39 @@ class Norm(GraphExercise):
     inputs = {"x": ("batch", "seq", "n_embd")}
     outputs = {"y": ("batch", "seq", "n_embd")}
     hints = (
-        "MAX has this formula as one operation. Look for its name among `max.experimental.functional`.",
-        "Make two parameters in __init__, a row of ones and a row of zeros, and remember eps.",
-        "F.layer_norm calls them gamma (the scale), beta (the shift) and epsilon.",
+        "MAX has this formula as a single operation. Look for its name in `max.experimental.functional`.",
+        "Create two parameters in __init__, one filled with ones and one with zeros, and store eps.",
+        "F.layer_norm calls its arguments gamma (the scale), beta (the shift) and epsilon.",
     )
     mistakes = {
-        "mean": "This is what comes out when the mean is not subtracted.",
-        "unbiased": "This is LayerNorm with the variance divided by n - 1. It is the biased one that is wanted: divided by n.",
-        "axis": "This is normalized over the tokens. Each token has to be normalized by itself, over the last axis.",
-        "square root": "This is divided by the variance itself. Take its square root first.",
-        "weight": "This is LayerNorm without the learned scale. Multiply by self.weight.",
-        "bias": "This is LayerNorm without the learned shift. Add self.bias.",
-        "epsilon": f"This is LayerNorm with eps = 1e-5 whatever was asked for; here it was {EPSILON}. Use self.eps.",
-        "epsilon outside": "The eps is added to the square root. It belongs under it: sqrt(var + eps).",
+        "mean": "You do not subtract the mean.",
+        "unbiased": "You divide the sum of squares by n - 1. LayerNorm uses the biased variance: divide by n.",
+        "axis": "You normalize over the tokens. Normalize each token on its own, over the last axis.",
+        "square root": "You divide by the variance. Divide by its square root.",
+        "weight": "The learned scale is missing. Multiply by self.weight.",
+        "bias": "The learned shift is missing. Add self.bias.",
+        "epsilon": f"You always use eps = 1e-5; this check passes {EPSILON}. Use self.eps.",
+        "epsilon outside": "You add eps after the square root. It belongs inside: sqrt(var + eps).",
     }
 
     def arguments(self) -> Arrays:
-        """Return hidden states whose mean is not 0 and whose scale is not 1."""
-        return {"x": numbers(3, self.inputs["x"], 0.4, 0.3)}
+        """Return hidden states with a mean other than 0 and a standard deviation other than 1."""
+        return {"x": random_array(3, self.inputs["x"], 0.4, 0.3)}
 
     def weights(self) -> Arrays:
-        """Return a scale and a shift."""
+        """Return the scale and the shift."""
         return norm_weights(30)
 
     def build(self, step: ModuleType) -> Any:
-        """Make the module."""
+        """Create the module."""
         return step.LayerNorm(SIZES["n_embd"], eps=EPSILON)
 
-    def call(self, step: ModuleType, built: Any, inputs: Sequence["Tensor"]) -> Sequence[Any]:
-        """Normalize."""
+    def call(self, step: ModuleType, built: Any, inputs: Sequence[MaxTensor]) -> Sequence[Any]:
+        """Apply it."""
         return [built(inputs[0])]
 
-    def expected(self, wrong: Wrong = RIGHT) -> Arrays:
-        """Return what PyTorch computes."""
+    def expected(self, wrong: Mistakes = NO_MISTAKES) -> Arrays:
+        """Return PyTorch's output."""
         from tutorial import reference
 
         x = reference.as_tensors(self.arguments())["x"]

@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tutorial.exercise import RIGHT, GraphExercise, Wrong
-from tutorial.exercises.parts import config, mlp_weights
-from tutorial.sizes import SIZES, Arrays, numbers
-
-if TYPE_CHECKING:
-    from max.experimental.tensor import Tensor
+from tutorial.exercise import NO_MISTAKES, GraphExercise, MaxTensor, Mistakes
+from tutorial.inputs import SIZES, Arrays, config, mlp_weights, random_array
 
 
 class Mlp(GraphExercise):
-    """An MLP whose hidden layer is not four times as wide."""
+    """An MLP with a hidden layer that is not four times as wide."""
 
     number = 4
     title = "the MLP"
@@ -22,39 +18,38 @@ class Mlp(GraphExercise):
     outputs = {"y": ("batch", "seq", "n_embd")}
     tolerance = 2e-5
     hints = (
-        "Two Linear layers with a bend between them. The first makes the vector wider, the second brings it back.",
-        "Linear takes the width that comes in, then the width that goes out. Both layers have a bias.",
-        "F.gelu has several forms and asks for one by the name in `approximate`. GPT-2 was trained with the one that uses tanh.",
+        "Two Linear layers with a nonlinearity between them. The first one widens the vector, the second one restores its width.",
+        "Linear takes the input width, then the output width. Both layers have a bias.",
+        "F.gelu implements several forms, selected by `approximate`. GPT-2 was trained with the one that uses tanh.",
     )
     mistakes = {
-        "erf": "This is GELU's exact form, with erf. GPT-2 was trained with the tanh form; the difference is small, and "
-        'every layer adds to it. Ask for approximate="tanh".',
-        "relu": "This is the MLP with ReLU. GPT-2 uses GELU.",
-        "sigmoid": 'This is GELU\'s quick form, x * sigmoid(1.702 x). GPT-2 uses the tanh form: approximate="tanh".',
-        "silu": "This is the MLP with SiLU, x * sigmoid(x). GPT-2 uses GELU.",
-        "no activation": "This is the MLP without GELU: two layers in a row, which are no better than one.",
-        "gelu last": "GELU comes after c_proj here. It belongs between the two layers.",
-        "gelu twice": "GELU is applied twice here, after c_fc and after c_proj. Only the first is right.",
+        "erf": 'You use the exact form of GELU, with erf. GPT-2 was trained with the tanh form; the difference is small, but every layer adds to it. Pass approximate="tanh".',
+        "relu": "You use ReLU. GPT-2 uses GELU.",
+        "sigmoid": 'You use the quick form of GELU, x * sigmoid(1.702 x). GPT-2 uses the tanh form: approximate="tanh".',
+        "silu": "You use SiLU, x * sigmoid(x). GPT-2 uses GELU.",
+        "no activation": "GELU is missing. Without it, the two layers are equivalent to a single one.",
+        "gelu last": "You apply GELU after c_proj. It belongs between the two layers.",
+        "gelu twice": "You apply GELU twice, after c_fc and after c_proj. Only the first one is right.",
     }
 
     def arguments(self) -> Arrays:
         """Return hidden states."""
-        return {"x": numbers(4, self.inputs["x"])}
+        return {"x": random_array(4, self.inputs["x"])}
 
     def weights(self) -> Arrays:
-        """Return the weights of the two layers, as Linear keeps them: [out, in]."""
+        """Return the parameters of the two layers; weights are [out, in], as in Linear."""
         return mlp_weights(40)
 
     def build(self, step: ModuleType) -> Any:
-        """Make the module."""
+        """Create the module."""
         return step.GPT2MLP(SIZES["n_inner"], config())
 
-    def call(self, step: ModuleType, built: Any, inputs: Sequence["Tensor"]) -> Sequence[Any]:
+    def call(self, step: ModuleType, built: Any, inputs: Sequence[MaxTensor]) -> Sequence[Any]:
         """Apply it."""
         return [built(inputs[0])]
 
-    def expected(self, wrong: Wrong = RIGHT) -> Arrays:
-        """Return what PyTorch computes."""
+    def expected(self, wrong: Mistakes = NO_MISTAKES) -> Arrays:
+        """Return PyTorch's output."""
         from tutorial import reference
 
         x = reference.as_tensors(self.arguments())["x"]

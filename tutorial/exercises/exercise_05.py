@@ -3,18 +3,14 @@
 import math
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tutorial.exercise import RIGHT, GraphExercise, Wrong
-from tutorial.exercises.parts import config
-from tutorial.sizes import SEQ, SIZES, Arrays, numbers, token_ids
-
-if TYPE_CHECKING:
-    from max.experimental.tensor import Tensor
+from tutorial.exercise import NO_MISTAKES, GraphExercise, MaxTensor, Mistakes
+from tutorial.inputs import SEQ, SIZES, Arrays, config, random_array, token_ids
 
 
 class Embeddings(GraphExercise):
-    """A look-up of two rows of ids."""
+    """A lookup of two rows of token ids."""
 
     number = 5
     title = "token embeddings"
@@ -22,41 +18,41 @@ class Embeddings(GraphExercise):
     inputs = {"input_ids": ("batch", "seq")}
     outputs = {"y": ("batch", "seq", "n_embd")}
     hints = (
-        "An embedding is no computation: it is a row of a table, found by its number.",
-        "The table has one row for each token of the vocabulary, and is as wide as the model. Name it `weight`, as checkpoints do.",
-        "F.gather takes rows out of a table; axis=0 says that the ids count rows.",
+        "An embedding involves no arithmetic: it is a row of a table, selected by its number.",
+        "The table has one row per token of the vocabulary and is n_embd wide. Name it `weight`, as checkpoints do.",
+        "F.gather selects rows of a table; axis=0 means that the ids are row numbers.",
     )
     mistakes = {
-        "next row": "Every id finds the row after its own. The ids start at 0, as the rows do: add nothing.",
-        "row before": "Every id finds the row before its own. The ids start at 0, as the rows do: subtract nothing.",
-        "scaled": "The vectors are multiplied by sqrt(n_embd), as in the Transformer of 2017. GPT-2 takes them as they are.",
-        "places": "These are the rows 0, 1, 2, ... of the table, whatever the ids are. Look input_ids up.",
-        "first row": "Every token finds the vector of the first one in its row.",
+        "next row": "Each id selects the row after its own. Both ids and rows start at 0: add nothing.",
+        "row before": "Each id selects the row before its own. Both ids and rows start at 0: subtract nothing.",
+        "scaled": "You multiply the vectors by sqrt(n_embd), as the Transformer of 2017 does. GPT-2 uses them unscaled.",
+        "positions": "You return rows 0, 1, 2, ... of the table for any ids. Look up input_ids.",
+        "first row": "Every token gets the vector of the first token in its row.",
     }
 
     def arguments(self) -> Arrays:
-        """Return ids."""
+        """Return token ids."""
         return {"input_ids": token_ids()}
 
     def weights(self) -> Arrays:
-        """Return the table."""
-        return {"weight": numbers(50, ("vocab", "n_embd"))}
+        """Return the embedding table."""
+        return {"weight": random_array(50, ("vocab", "n_embd"))}
 
     def build(self, step: ModuleType) -> Any:
-        """Make the module."""
+        """Create the module."""
         return step.GPT2Embeddings(config())
 
-    def call(self, step: ModuleType, built: Any, inputs: Sequence["Tensor"]) -> Sequence[Any]:
-        """Look up."""
+    def call(self, step: ModuleType, built: Any, inputs: Sequence[MaxTensor]) -> Sequence[Any]:
+        """Apply it."""
         return [built(inputs[0])]
 
-    def expected(self, wrong: Wrong = RIGHT) -> Arrays:
-        """Return what PyTorch looks up."""
+    def expected(self, wrong: Mistakes = NO_MISTAKES) -> Arrays:
+        """Return PyTorch's output."""
         from tutorial import reference
 
-        ids, table = (reference.as_tensors(one) for one in (self.arguments(), self.weights()))
+        ids, table = (reference.as_tensors(arrays) for arrays in (self.arguments(), self.weights()))
         rows = ids["input_ids"]
-        if "places" in wrong:
+        if "positions" in wrong:
             rows = reference.torch.arange(SEQ).expand_as(rows)
         if "first row" in wrong:
             rows = rows[:, :1].expand_as(rows)

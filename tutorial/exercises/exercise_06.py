@@ -2,14 +2,10 @@
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tutorial.exercise import RIGHT, GraphExercise, Wrong
-from tutorial.exercises.parts import config
-from tutorial.sizes import SEQ, SIZES, Arrays, numbers
-
-if TYPE_CHECKING:
-    from max.experimental.tensor import Tensor
+from tutorial.exercise import NO_MISTAKES, GraphExercise, MaxTensor, Mistakes
+from tutorial.inputs import SEQ, SIZES, Arrays, config, random_array
 
 
 class Positions(GraphExercise):
@@ -21,37 +17,37 @@ class Positions(GraphExercise):
     inputs = {"x": ("batch", "seq", "n_embd")}
     outputs = {"y": ("seq", "n_embd")}
     hints = (
-        "The same as step 5, but nobody hands you the ids: they are 0, 1, 2, ... up to the length of the text.",
-        "F.range counts. The length may be a name instead of a number, so tell it the length of its result, too: out_dim=seq.",
-        "Where an operation wants a tensor and seq is a dimension, Tensor.from_dim(seq) makes one of it. Ids are DType.int64.",
+        "This is step 5 again, but the ids are not given: they are 0, 1, 2, ... up to the length of the sequence.",
+        "F.range counts. The length may be symbolic, so pass the length of the result as well: out_dim=seq.",
+        "Where an operation expects a tensor and seq is a dimension, convert it with Tensor.from_dim(seq). Positions are DType.int64.",
     )
     mistakes = {
-        "from 1": "These are the positions 1, 2, 3, ... GPT-2 counts from 0: the first token has row 0 of the table.",
-        "reversed": "The positions run backwards here. The first token has row 0 of the table.",
-        "all first": "Every token has the vector of position 0 here. Use F.range to count 0, 1, 2, ...",
-        "last rows": "These are the last rows of the table. A text starts at its first row, however long it is.",
-        "whole table": "This is the whole table, one row for each of n_positions. Return the first seq rows only.",
-        "scaled": "The numbers are right but for a factor of two: is something added twice?",
+        "from 1": "You use positions 1, 2, 3, ... GPT-2 counts from 0: the first token gets row 0 of the table.",
+        "reversed": "Your positions run backwards. The first token gets row 0 of the table.",
+        "all first": "Every token gets the vector of position 0. Use F.range to count 0, 1, 2, ...",
+        "last rows": "You return the last rows of the table. A sequence starts at row 0, whatever its length.",
+        "whole table": "You return the whole table, with n_positions rows. Return only the first seq rows.",
+        "scaled": "Your values are twice as large as they should be. Is something added twice?",
     }
 
     def arguments(self) -> Arrays:
-        """Return a text of which only the length counts."""
-        return {"x": numbers(6, self.inputs["x"])}
+        """Return hidden states; only their length matters."""
+        return {"x": random_array(6, self.inputs["x"])}
 
     def weights(self) -> Arrays:
-        """Return the table."""
-        return {"weight": numbers(60, ("n_positions", "n_embd"))}
+        """Return the embedding table."""
+        return {"weight": random_array(60, ("n_positions", "n_embd"))}
 
     def build(self, step: ModuleType) -> Any:
-        """Make the module."""
+        """Create the module."""
         return step.GPT2PositionEmbeddings(config())
 
-    def call(self, step: ModuleType, built: Any, inputs: Sequence["Tensor"]) -> Sequence[Any]:
-        """Look up the positions of a text whose length is only a name in the graph."""
+    def call(self, step: ModuleType, built: Any, inputs: Sequence[MaxTensor]) -> Sequence[Any]:
+        """Apply it to a symbolic length."""
         return [built(inputs[0].shape[1])]
 
-    def expected(self, wrong: Wrong = RIGHT) -> Arrays:
-        """Return what PyTorch looks up."""
+    def expected(self, wrong: Mistakes = NO_MISTAKES) -> Arrays:
+        """Return PyTorch's output."""
         from tutorial import reference
 
         positions = reference.torch.arange(SEQ)

@@ -2,19 +2,16 @@
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tutorial.exercise import RIGHT, GraphExercise, Wrong
-from tutorial.sizes import Arrays, numbers
-
-if TYPE_CHECKING:
-    from max.experimental.tensor import Tensor
+from tutorial.exercise import NO_MISTAKES, GraphExercise, MaxTensor, Mistakes
+from tutorial.inputs import Arrays, random_array
 
 HEADS = ("batch", "n_head", "seq", "head_dim")
 
 
 class Attention(GraphExercise):
-    """Attention of several heads at once: the axes in front of the last two are left alone."""
+    """Attention with batch and head axes in front of the last two."""
 
     number = 8
     title = "attention"
@@ -22,38 +19,34 @@ class Attention(GraphExercise):
     inputs = dict.fromkeys(("query", "key", "value"), HEADS)
     outputs = {"y": HEADS}
     hints = (
-        "Four lines: scores, scale and mask, softmax, weighted sum. The formula in the docstring is in this order.",
-        "Scores compare every query with every key: a matrix product with the last two axes of key exchanged. They are [..., seq, seq].",
-        "The scale is the width of one head, query.shape[-1], under a square root. The mask of step 2 is added before the softmax, which runs over the last axis.",
+        "Four lines: scores, scale and mask, softmax, weighted sum. The formula in the docstring has the same order.",
+        "The scores compare every query with every key: a matrix product with the last two axes of key swapped. Their shape is [..., seq, seq].",
+        "The scale is the square root of the width of a head, query.shape[-1]. Add the mask of step 2 before the softmax, which runs over the last axis.",
     )
     mistakes = {
-        "no mask": "This is what attention without the mask gives: the tokens see the future. Add causal_mask(seq).",
-        "subtracted": "This is attention with the mask's sign wrong: it is subtracted, and -inf becomes +inf, which ends "
-        "as NaN. Add it.",
-        "self hidden": "This is attention with a mask that is off by one: no token may look at itself, and the first one "
-        "has nothing left to look at, which ends as NaN.",
-        "mask late": "The mask is added after the softmax here, to the weights. It belongs to the scores, before the softmax, "
-        "which turns -inf into 0.",
-        "no scale": "This is attention without the scale. Divide the scores by sqrt(head_dim).",
-        "head_dim": "This is attention with the scores divided by head_dim. It is its square root that is wanted.",
-        "multiplied": "This is attention with the scores multiplied by sqrt(head_dim). Divide by it.",
-        "seq": "The scores are divided by sqrt(seq) here. The scale is the width of a head: sqrt(head_dim).",
-        "axis": "The softmax runs over the wrong axis, the queries. It runs over the keys, the last axis: what one query "
-        "gives to all keys sums to 1.",
-        "swapped": "The scores are transposed: key query^T for query key^T. Rows are queries, columns are keys.",
-        "no softmax": "This is attention without the softmax: the scores themselves weigh the values.",
+        "no mask": "The mask is missing: tokens attend to the future. Add causal_mask(seq) to the scores.",
+        "subtracted": "You subtract the mask, which turns -inf into +inf and the result into NaN. Add it.",
+        "self hidden": "The mask is off by one: no token can attend to itself, and the first one has nothing left to attend to, which gives NaN.",
+        "mask late": "You add the mask to the weights, after the softmax. Add it to the scores before the softmax, which turns -inf into 0.",
+        "no scale": "The scale is missing. Divide the scores by sqrt(head_dim).",
+        "head_dim": "You divide the scores by head_dim. Divide by its square root.",
+        "multiplied": "You multiply the scores by sqrt(head_dim). Divide by it.",
+        "seq": "You divide the scores by sqrt(seq). The scale depends on the width of a head: sqrt(head_dim).",
+        "axis": "Your softmax runs over the queries. It has to run over the keys, the last axis, so that the weights of each query sum to 1.",
+        "swapped": "Your scores are transposed: key query^T instead of query key^T. Rows are queries, columns are keys.",
+        "no softmax": "The softmax is missing: the scores themselves weight the values.",
     }
 
     def arguments(self) -> Arrays:
         """Return queries, keys and values."""
-        return {name: numbers(80 + place, HEADS, 1.5) for place, name in enumerate(self.inputs)}
+        return {name: random_array(80 + index, HEADS, 1.5) for index, name in enumerate(self.inputs)}
 
-    def call(self, step: ModuleType, built: Any, inputs: Sequence["Tensor"]) -> Sequence[Any]:
-        """Attend."""
+    def call(self, step: ModuleType, built: Any, inputs: Sequence[MaxTensor]) -> Sequence[Any]:
+        """Apply it."""
         return [step.compute_attention(*inputs)]
 
-    def expected(self, wrong: Wrong = RIGHT) -> Arrays:
-        """Return what PyTorch computes."""
+    def expected(self, wrong: Mistakes = NO_MISTAKES) -> Arrays:
+        """Return PyTorch's output."""
         from tutorial import reference
 
         query, key, value = reference.as_tensors(self.arguments()).values()

@@ -1,72 +1,64 @@
-"""Step 09: several heads at once."""
+"""Step 09: multi-head attention."""
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tutorial.exercise import RIGHT, GraphExercise, Wrong
-from tutorial.exercises.parts import attention_weights, config
-from tutorial.sizes import Arrays, numbers
-
-if TYPE_CHECKING:
-    from max.experimental.tensor import Tensor
+from tutorial.exercise import NO_MISTAKES, GraphExercise, MaxTensor, Mistakes
+from tutorial.inputs import Arrays, attention_weights, config, random_array
 
 HEADS = ("batch", "n_head", "seq", "head_dim")
 
 
 class MultiHead(GraphExercise):
-    """The attention, and on their own its two halves that are easy to get wrong."""
+    """The whole attention, and separately the two reshapes that are easy to get wrong."""
 
     number = 9
-    title = "several heads at once"
+    title = "multi-head attention"
     defines = ("GPT2MultiHeadAttention",)
-    inputs = {"x": ("batch", "seq", "n_embd"), "found": HEADS}
+    inputs = {"x": ("batch", "seq", "n_embd"), "heads": HEADS}
     outputs = {"split_heads(x)": HEADS, "merge_heads(x)": ("batch", "seq", "n_embd"), "y": ("batch", "seq", "n_embd")}
     hints = (
-        "Query, key and value go through the same four stations: split, attend, merge, mix.",
-        "A reshape alone cannot bring the heads in front of the tokens: first give the heads an axis of their own beside the numbers of each token, then exchange two axes.",
-        "To merge, go back in reverse order: exchange the same two axes, then reshape to n_head * head_dim. Both methods take the lengths of batch and seq from x.shape, since they are only names.",
+        "Query, key and value go through the same four stages: split, attend, merge, project.",
+        "A reshape alone cannot move the head axis in front of the token axis. First give the heads an axis of their own next to the numbers of each token, then swap two axes.",
+        "To merge, do the reverse: swap the same two axes, then reshape to n_head * head_dim. Both methods take batch and seq from x.shape, because they are symbolic.",
     )
     mistakes = {
-        "split": "The width is cut into heads without the transpose: a reshape alone to [batch, n_head, seq, head_dim] mixes "
-        "the numbers of several tokens. Reshape to [batch, seq, n_head, head_dim], then exchange the two in the middle.",
-        "interleaved": "Each head takes every n_head-th number. A head is a slice of head_dim neighbours: reshape to "
-        "[..., n_head, head_dim], not [..., head_dim, n_head].",
-        "merge": "The heads are merged without the transpose. Exchange n_head and seq first, then reshape.",
-        "merge interleaved": "The merge puts the heads' numbers in turns. Each head's head_dim numbers stay together: exchange "
-        "n_head and seq, no other axes.",
-        "one head": "This is attention with a single head as wide as the model. Use split_heads and merge_heads.",
-        "no c_proj": "This is what the heads found, before c_proj. It mixes them: return self.c_proj(...).",
-        "transposed": "c_proj's weight is used transposed: x @ W where it has to be x @ W^T. It is square, so no shape gives "
-        "it away. Call self.c_proj(...).",
+        "split": "You split the heads without a transpose. A reshape straight to [batch, n_head, seq, head_dim] mixes numbers of different tokens. Reshape to [batch, seq, n_head, head_dim], then swap the two middle axes.",
+        "interleaved": "Each head takes every n_head-th number. A head is a slice of head_dim consecutive numbers: reshape to [..., n_head, head_dim], not [..., head_dim, n_head].",
+        "merge": "You merge the heads without a transpose. Swap n_head and seq first, then reshape.",
+        "merge interleaved": "Your merge interleaves the heads. The head_dim numbers of a head stay together: swap n_head and seq, no other axes.",
+        "one head": "You use a single head of width n_embd. Use split_heads and merge_heads.",
+        "no c_proj": "You return the merged heads without c_proj, which mixes them. Return self.c_proj(...).",
+        "transposed": "You use c_proj's weight transposed: x @ W where it should be x @ W^T. The weight is square, so its shape does not reveal this. Call self.c_proj(...).",
     }
 
     def arguments(self) -> Arrays:
-        """Return hidden states, and what heads may have found."""
-        return {name: numbers(90 + place, dims, 1.5) for place, (name, dims) in enumerate(self.inputs.items())}
+        """Return hidden states and the output of the heads."""
+        return {name: random_array(90 + index, dims, 1.5) for index, (name, dims) in enumerate(self.inputs.items())}
 
     def weights(self) -> Arrays:
-        """Return the weights of the two layers."""
+        """Return the parameters of the two layers."""
         return attention_weights(92)
 
     def build(self, step: ModuleType) -> Any:
-        """Make the module."""
+        """Create the module."""
         return step.GPT2MultiHeadAttention(config())
 
-    def call(self, step: ModuleType, built: Any, inputs: Sequence["Tensor"]) -> Sequence[Any]:
-        """Split, merge and attend."""
-        x, found = inputs
-        return [built.split_heads(x), built.merge_heads(found), built(x)]
+    def call(self, step: ModuleType, built: Any, inputs: Sequence[MaxTensor]) -> Sequence[Any]:
+        """Apply the two reshapes and the whole attention."""
+        x, heads = inputs
+        return [built.split_heads(x), built.merge_heads(heads), built(x)]
 
-    def expected(self, wrong: Wrong = RIGHT) -> Arrays:
-        """Return what PyTorch computes."""
+    def expected(self, wrong: Mistakes = NO_MISTAKES) -> Arrays:
+        """Return PyTorch's output."""
         from tutorial import reference
 
-        x, found = reference.as_tensors(self.arguments()).values()
+        x, heads = reference.as_tensors(self.arguments()).values()
         weights = reference.as_tensors(self.weights())
         results = [
             reference.split_heads(x, wrong),
-            reference.merge_heads(found, wrong),
+            reference.merge_heads(heads, wrong),
             reference.multi_head(x, weights, wrong),
         ]
         return reference.as_arrays(dict(zip(self.outputs, results, strict=True)))

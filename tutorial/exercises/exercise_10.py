@@ -3,18 +3,14 @@
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tutorial.exercise import RIGHT, GraphExercise, Wrong
-from tutorial.exercises.parts import linear_weights, norm_weights, prefixed
-from tutorial.sizes import EPSILON, SIZES, Arrays, numbers
-
-if TYPE_CHECKING:
-    from max.experimental.tensor import Tensor
+from tutorial.exercise import NO_MISTAKES, GraphExercise, MaxTensor, Mistakes
+from tutorial.inputs import EPSILON, SIZES, Arrays, linear_weights, norm_weights, prefixed, random_array
 
 
 class Residual(GraphExercise):
-    """The sum, and a block around a plain Linear."""
+    """The sum, and a block around a Linear."""
 
     number = 10
     title = "the residual connection"
@@ -22,54 +18,54 @@ class Residual(GraphExercise):
     inputs = dict.fromkeys(("x", "change"), ("batch", "seq", "n_embd"))
     outputs = dict.fromkeys(("apply_residual_connection(x, change)", "ResidualBlock(x)"), ("batch", "seq", "n_embd"))
     hints = (
-        "The layer says what to change, not what the result is.",
-        "The norm stands before the layer and inside the branch. What flows past it is never normalized.",
-        "The block calls the norm on x, hands that to the layer, and lets apply_residual_connection put both together.",
+        "A layer returns a change to its input, not a replacement for it.",
+        "The norm comes before the layer, inside the branch. The stream that bypasses the layer is never normalized.",
+        "The block applies the norm to x, passes the result to the layer, and adds the output to x with apply_residual_connection.",
     )
     mistakes = {
-        "change only": "The residual is forgotten: the change comes back alone. Return x + change.",
-        "x only": "The change is forgotten: x comes back as it was. Return x + change.",
-        "minus": "The change is subtracted. Add it.",
-        "x twice": "x is added twice. Once is enough: x + change.",
-        "no residual": "The block returns layer(norm(x)) and leaves out the residual. Add x with apply_residual_connection.",
-        "post-norm": "This is post-norm, as in the Transformer of 2017: norm(x + layer(x)). GPT-2 normalizes what the layer "
-        "reads: x + layer(norm(x)).",
-        "no norm": "The layer reads x as it is: x + layer(x). Give it norm(x).",
-        "normalized stream": "The stream itself is normalized: norm(x) + layer(norm(x)). Only what the layer reads is: "
-        "x + layer(norm(x)).",
-        "no layer": "The layer is left out: x + norm(x). It reads what the norm gives: x + layer(norm(x)).",
-        "norm after": "The norm comes after the layer: x + norm(layer(x)). It comes before: x + layer(norm(x)).",
+        "change only": "You return only the change; the residual is missing. Return x + change.",
+        "x only": "You return x unchanged. Return x + change.",
+        "minus": "You subtract the change. Add it.",
+        "x twice": "You add x twice. Return x + change.",
+        "no residual": "The block returns layer(norm(x)) without the residual. Add x with apply_residual_connection.",
+        "post-norm": "This is post-norm, as in the Transformer of 2017: norm(x + layer(x)). GPT-2 normalizes the input of the layer: x + layer(norm(x)).",
+        "no norm": "The layer reads x without normalization: x + layer(x). Pass it norm(x).",
+        "normalized stream": "You normalize the stream itself: norm(x) + layer(norm(x)). Only normalize the input of the layer: x + layer(norm(x)).",
+        "no layer": "The layer is missing: x + norm(x). It reads the output of the norm: x + layer(norm(x)).",
+        "norm after": "The norm comes after the layer: x + norm(layer(x)). It should come before: x + layer(norm(x)).",
     }
 
     def arguments(self) -> Arrays:
         """Return hidden states and a change to them."""
-        return {name: numbers(100 + place, dims, 1.5, 0.4) for place, (name, dims) in enumerate(self.inputs.items())}
+        return {
+            name: random_array(100 + index, dims, 1.5, 0.4) for index, (name, dims) in enumerate(self.inputs.items())
+        }
 
     def weights(self) -> Arrays:
-        """Return the weights of the norm and of the layer."""
+        """Return the parameters of the norm and of the layer."""
         return prefixed("norm.", norm_weights(102)) | prefixed("layer.", linear_weights(104, "n_embd", "n_embd"))
 
     def build(self, step: ModuleType) -> Any:
-        """Make a block around a Linear."""
+        """Create a block around a Linear."""
         from max.experimental.nn import Linear
 
         norm = importlib.import_module("steps.step_03").LayerNorm(SIZES["n_embd"], eps=EPSILON)
         return step.ResidualBlock(norm, Linear(SIZES["n_embd"], SIZES["n_embd"], bias=True))
 
-    def call(self, step: ModuleType, built: Any, inputs: Sequence["Tensor"]) -> Sequence[Any]:
-        """Add, and apply the block."""
+    def call(self, step: ModuleType, built: Any, inputs: Sequence[MaxTensor]) -> Sequence[Any]:
+        """Apply the function and the block."""
         x, change = inputs
         return [step.apply_residual_connection(x, change), built(x)]
 
-    def expected(self, wrong: Wrong = RIGHT) -> Arrays:
-        """Return what PyTorch computes."""
+    def expected(self, wrong: Mistakes = NO_MISTAKES) -> Arrays:
+        """Return PyTorch's output."""
         from tutorial import reference
 
         x, change = reference.as_tensors(self.arguments()).values()
         weights = reference.as_tensors(self.weights())
 
         def norm(x: reference.torch.Tensor) -> reference.torch.Tensor:
-            return reference.layer_norm(x, reference.part(weights, "norm."))
+            return reference.layer_norm(x, reference.submodule(weights, "norm."))
 
         def layer(x: reference.torch.Tensor) -> reference.torch.Tensor:
             return reference.linear(x, weights, "layer")

@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tutorial.exercise import RIGHT, GraphExercise, Wrong
-from tutorial.exercises.parts import block_weights, config
-from tutorial.sizes import EPSILON, Arrays, numbers
-
-if TYPE_CHECKING:
-    from max.experimental.tensor import Tensor
+from tutorial.exercise import NO_MISTAKES, GraphExercise, MaxTensor, Mistakes
+from tutorial.inputs import EPSILON, Arrays, block_weights, config, random_array
 
 
 class Block(GraphExercise):
-    """One block, all of its parameters random."""
+    """One block with random parameters."""
 
     number = 11
     title = "the transformer block"
@@ -21,43 +17,42 @@ class Block(GraphExercise):
     inputs = {"x": ("batch", "seq", "n_embd")}
     outputs = {"y": ("batch", "seq", "n_embd")}
     hints = (
-        "Four parts and their names: ln_1 and attn, ln_2 and mlp.",
-        "Each layer with its norm is a ResidualBlock of step 10. The first one's result is what the second one reads.",
-        "Hand layer_norm_epsilon of the config to both norms, and n_inner to the MLP. A ResidualBlock can be made in forward: it has no weights of its own.",
+        "Four submodules with these names: ln_1 and attn, ln_2 and mlp.",
+        "Each layer together with its norm is a ResidualBlock of step 10. The second one reads the result of the first.",
+        "Pass the config's layer_norm_epsilon to both norms, and n_inner to the MLP. A ResidualBlock can be created in forward: it has no weights of its own.",
     )
     mistakes = {
-        "norms swapped": "ln_1 and ln_2 have changed places. ln_1 is the attention's, ln_2 the MLP's.",
-        "ln_1 twice": "The MLP reads through ln_1 here. It has a normalization of its own, ln_2.",
-        "mlp first": "The MLP comes first here. The tokens exchange what they know (attention) before each thinks about it.",
-        "parallel": "Attention and MLP both read the block's input here. The MLP reads what the attention has added to.",
-        "no mlp": "This is the block without its MLP.",
-        "no attention": "This is the block without its attention.",
-        "no residual mlp": "The residual around the MLP is forgotten. Use a ResidualBlock for it, too.",
-        "no residual attention": "The residual around the attention is forgotten. Use a ResidualBlock for it.",
-        "post-norm": "This is post-norm: the sums are normalized. GPT-2 normalizes what each layer reads.",
-        "no norms": "This is the block without its normalizations.",
-        "epsilon": "The LayerNorms use eps = 1e-5 whatever the config says; here it says "
-        f"{EPSILON}. Hand config.layer_norm_epsilon on.",
+        "norms swapped": "You swapped ln_1 and ln_2. ln_1 belongs to the attention, ln_2 to the MLP.",
+        "ln_1 twice": "The MLP uses ln_1. It has a norm of its own, ln_2.",
+        "mlp first": "The MLP comes first. Attention exchanges information between the tokens before the MLP processes each of them.",
+        "parallel": "Attention and MLP both read the input of the block. The MLP has to read the result of the attention's residual connection.",
+        "no mlp": "The MLP is missing.",
+        "no attention": "The attention is missing.",
+        "no residual mlp": "The residual connection around the MLP is missing. Use a ResidualBlock for it too.",
+        "no residual attention": "The residual connection around the attention is missing. Use a ResidualBlock for it.",
+        "post-norm": "This is post-norm: you normalize the sums. GPT-2 normalizes the input of each layer.",
+        "no norms": "Both LayerNorms are missing.",
+        "epsilon": f"The LayerNorms use eps = 1e-5; the config of this check says {EPSILON}. Pass on config.layer_norm_epsilon.",
     }
 
     def arguments(self) -> Arrays:
-        """Return hidden states whose variance is small enough for eps to count."""
-        return {"x": numbers(110, self.inputs["x"], 0.4)}
+        """Return hidden states with a variance so small that eps matters."""
+        return {"x": random_array(110, self.inputs["x"], 0.4)}
 
     def weights(self) -> Arrays:
-        """Return the weights of the four parts."""
+        """Return the parameters of the block."""
         return block_weights(111)
 
     def build(self, step: ModuleType) -> Any:
-        """Make the module."""
+        """Create the module."""
         return step.GPT2Block(config())
 
-    def call(self, step: ModuleType, built: Any, inputs: Sequence["Tensor"]) -> Sequence[Any]:
+    def call(self, step: ModuleType, built: Any, inputs: Sequence[MaxTensor]) -> Sequence[Any]:
         """Apply it."""
         return [built(inputs[0])]
 
-    def expected(self, wrong: Wrong = RIGHT) -> Arrays:
-        """Return what PyTorch computes."""
+    def expected(self, wrong: Mistakes = NO_MISTAKES) -> Arrays:
+        """Return PyTorch's output."""
         from tutorial import reference
 
         x = reference.as_tensors(self.arguments())["x"]

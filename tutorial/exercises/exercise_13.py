@@ -1,24 +1,28 @@
-"""Step 13: the language model, and how to run it."""
+"""Step 13: the language model, compiled."""
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from tutorial.exercise import RIGHT, GraphExercise, Report, Wrong
-from tutorial.exercises.parts import config, prefixed, transformer_weights
-from tutorial.problem import WrongAnswerError
-from tutorial.sizes import Arrays, numbers, token_ids
+from tutorial.exercise import (
+    NO_MISTAKES,
+    GraphExercise,
+    MaxTensor,
+    Mistakes,
+    Runner,
+    WrongAnswerError,
+    require_array,
+    require_value,
+)
+from tutorial.inputs import Arrays, config, prefixed, random_array, token_ids, transformer_weights
 
-if TYPE_CHECKING:
-    from max.experimental.tensor import Tensor
-
-COMPILED = "the logits of compiled()"
+COMPILED = "the logits of the compiled model"
 
 
 class LanguageModel(GraphExercise):
-    """The whole model, compiled and run as the learner's own code does it."""
+    """The whole model, compiled and run by the learner's own code."""
 
     number = 13
     title = "the language model"
@@ -27,81 +31,77 @@ class LanguageModel(GraphExercise):
     outputs = {"logits": ("batch", "seq", "vocab"), COMPILED: ("batch", "seq", "vocab")}
     tolerance = 2e-4
     hints = (
-        "The head is one more Linear, from the width of the model to the size of the vocabulary, with no bias.",
-        "Make the parts inside a `with` of three: F.lazy(), so that nothing is computed before the weights are there, and the defaults for the device (the CPU) and the dtype (float32).",
-        'compile wants the type of input_ids: a TensorType of int64 with the names "batch" and "seq" as its lengths. What it returns has execute_raw, which takes a Buffer made from a numpy array and gives back a list.',
+        "The head is one more Linear, from n_embd to the size of the vocabulary, without a bias.",
+        "Create the submodules inside a `with` statement with three parts: F.lazy(), so that nothing is computed before the weights are loaded, and the defaults for the device (the CPU) and the dtype (float32).",
+        'compile takes the type of input_ids: a TensorType of int64 with the symbolic dimensions "batch" and "seq". Its result has a method execute_raw, which takes a Buffer made from a numpy array and returns a list.',
     )
     mistakes = {
-        "no mask": "This is what the model gives without the mask. If step 8 is right, MAX has lost it on the way: where a mask is made by comparing positions (F.where), its compiler fuses the mask away. Make it with F.band_part in step 2.",
-        "no head": "These are the hidden states. The head turns them into a score for every token: self.lm_head(...).",
-        "softmax": "These are probabilities. Logits are wanted, without the softmax; the sampling of step 14 does that.",
-        "log softmax": "These are log-probabilities. Logits are wanted, as lm_head gives them.",
-        "last only": "These are the logits after the last token only. Return those after every token: [batch, seq, vocab].",
-        "wte": "The head multiplies with wte. Published GPT-2s tie the two, but not every checkpoint does: use self.lm_head, "
-        "which has a weight of its own.",
+        "no mask": "The compiled model behaves as if it had no mask. If step 8 passes, MAX lost the mask: when a mask is made by comparing positions (F.where), MAX's compiler fuses it away. Make it with F.band_part in step 2.",
+        "no head": "You return the hidden states. The head turns them into a score for every token: self.lm_head(...).",
+        "softmax": "You return probabilities. Return the logits, without a softmax; step 14 applies it when sampling.",
+        "log softmax": "You return log-probabilities. Return the logits, as lm_head computes them.",
+        "last only": "You return only the logits of the last token. Return those of every token: [batch, seq, vocab].",
+        "wte": "Your head multiplies by wte. Published GPT-2s tie the two weights, but not every checkpoint does: use self.lm_head, which has a weight of its own.",
     }
 
     def arguments(self) -> Arrays:
-        """Return ids."""
+        """Return token ids."""
         return {"input_ids": token_ids()}
 
     def weights(self) -> Arrays:
-        """Return the weights of the model, by the names of `GPT2LMHeadModel`."""
+        """Return the parameters of the model, under the names of `GPT2LMHeadModel`."""
         stack = prefixed("transformer.", transformer_weights(130))
-        return stack | {"lm_head.weight": numbers(137, ("vocab", "n_embd"), 0.3)}
+        return stack | {"lm_head.weight": random_array(137, ("vocab", "n_embd"), 0.3)}
 
     def build(self, step: ModuleType) -> Any:
-        """Make the model."""
+        """Create the model."""
         return step.MaxGPT2LMHeadModel(config())
 
-    def call(self, step: ModuleType, built: Any, inputs: Sequence["Tensor"]) -> Sequence[Any]:
-        """Apply it inside a graph."""
+    def call(self, step: ModuleType, built: Any, inputs: Sequence[MaxTensor]) -> Sequence[Any]:
+        """Apply it."""
         return [built(inputs[0])]
 
-    def observe(self, step: ModuleType, report: Report) -> Arrays:
-        """Run the model; when it is right, let the learner's `compiled` compile it, and CompiledGPT2 run it."""
-        from tutorial.lab import run_step
-        from tutorial.returned import one_array, present
-
-        found = run_step(self, step, report, ("logits",))
+    def observe(self, step: ModuleType, runner: Runner) -> Arrays:
+        """Run the model; if its logits are correct, also compile it with `compiled` and run CompiledGPT2."""
+        found = runner.run_graph(self, step, ("logits",))
         logits = found["logits"]
-        if self.equal(logits, self.expected()["logits"]):  # else the compiler's minute would tell nothing new
-            report("forward")
+        if self.equal(logits, self.expected()["logits"]):  # otherwise compiling for a minute would reveal nothing new
+            runner.report("forward")
             model = self.build(step)
             model.load_state_dict(self.weights())
-            report("compile")
-            compiled = present(model.compiled(), "compiled")
-            report("forward")
-            found[COMPILED] = one_array(compiled(self.arguments()["input_ids"]), "CompiledGPT2")
+            runner.report("compile")
+            compiled = require_value(model.compiled(), "compiled")
+            runner.report("forward")
+            found[COMPILED] = require_array(compiled(self.arguments()["input_ids"]), "CompiledGPT2")
             check_another_length(compiled, self.arguments()["input_ids"])
         else:
             found[COMPILED] = logits
         return found
 
-    def expected(self, wrong: Wrong = RIGHT) -> Arrays:
-        """Return what PyTorch computes."""
+    def expected(self, wrong: Mistakes = NO_MISTAKES) -> Arrays:
+        """Return PyTorch's output."""
         from tutorial import reference
 
         ids = reference.as_tensors(self.arguments())["input_ids"]
         weights = reference.as_tensors(self.weights())
-        made = {
+        outputs = {
             "logits": reference.language_model(ids, weights, wrong - reference.MASK),
             COMPILED: reference.language_model(ids, weights, wrong),
         }
-        return reference.as_arrays(made)
+        return reference.as_arrays(outputs)
 
 
 def check_another_length(compiled: Any, input_ids: np.ndarray) -> None:
-    """Raise WrongAnswerError for a model that was compiled for the batch and the length of `input_ids` only."""
-    fewer = input_ids[:1, :-2]
+    """Raise WrongAnswerError if the model only runs on the shape of `input_ids`."""
+    smaller = input_ids[:1, :-2]
     try:
-        shape = compiled(fewer).shape[:2]
+        shape = compiled(smaller).shape[:2]
     except Exception:
         shape = None
-    if shape != fewer.shape:
+    if shape != smaller.shape:
         raise WrongAnswerError(
-            f"The compiled model runs on ids of {list(input_ids.shape)} and not on ids of {list(fewer.shape)}. Compile it "
-            'for lengths that have names, "batch" and "seq", in the place of numbers.'
+            f"The compiled model runs on ids of shape {list(input_ids.shape)} but not on ids of {list(smaller.shape)}. "
+            'Compile it for the symbolic dimensions "batch" and "seq" instead of fixed lengths.'
         )
 
 

@@ -1,20 +1,17 @@
 """The comparison command: `max-gpt2 verify`."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from max_gpt2.cli.options import AllowNonfinite, AllowPickle, AsJson, Model, Tokenizer, WhichKernels, print_json
-from max_gpt2.errors import RequestError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from max_gpt2.verify import Difference, LogitsDifference, Probe, PromptResult, Report
-    from max_gpt2.verify.verify import MakeImplementation
 
 
 def verify(
@@ -25,7 +22,6 @@ def verify(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the comparison as an HTML page.")
     ] = None,
-    mine: Annotated[bool, typer.Option("--mine", help="Compare the model that you built in steps/.")] = False,
     tokenizer: Tokenizer = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
@@ -44,26 +40,13 @@ def verify(
 
     if report:
         check_writable(report)
-    ours = _learner_model(against) if mine else None
     options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels)
-    found = run_verification(model, run_with_timer, options, against=against, ours=ours)
+    found = run_verification(model, run_with_timer, options, against=against)
     values = found.to_json()
     if report:
         write_text(report, render(values))
     print_json(values) if as_json else show_verification(found)
     raise typer.Exit(0 if found.passed else 1)
-
-
-def _learner_model(against: str | None) -> "MakeImplementation":
-    """Return the loader of the learner's model, and print which steps it consists of on standard error."""
-    from max_gpt2.cli.console import stderr
-    from max_gpt2.course import course
-
-    if against is not None:
-        raise RequestError("--mine and --against cannot be combined. Remove one of them.")
-    parts = course("mine").my_parts()
-    stderr.print(parts.whose, markup=False)
-    return partial(course("side").MySide, parts)
 
 
 def show_verification(report: "Report") -> None:

@@ -7,11 +7,7 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
 
-from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
-from max_gpt2.errors import MaxGPT2Error, TokenizerError
-from max_gpt2.tokenizer import GPT2Tokenizer
-from max_gpt2.verify.models import TorchImplementation
-from tests.checkpoints import (
+from fixtures.checkpoints import (
     TEXT,
     Tensors,
     as_linear,
@@ -21,7 +17,11 @@ from tests.checkpoints import (
     reference_logits,
     reference_model,
 )
-from tests.other_formats import EPSILON, add_tokenizer, gguf_name, linear_state, write_gguf
+from fixtures.formats import EPSILON, add_tokenizer, gguf_name, linear_state, write_gguf
+from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
+from max_gpt2.errors import MaxGPT2Error, TokenizerError
+from max_gpt2.tokenizer import GPT2Tokenizer
+from max_gpt2.verify.models import TorchImplementation
 
 WTE = "transformer.wte.weight"
 SQUARE = "transformer.h.1.attn.c_proj.weight"

@@ -5,10 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
-from max_gpt2.errors import CheckpointError, MaxGPT2Error, TokenizerError
-from max_gpt2.verify.models import TorchImplementation
-from tests.checkpoints import (
+from fixtures.checkpoints import (
     Tensors,
     as_linear,
     assert_same,
@@ -18,7 +15,10 @@ from tests.checkpoints import (
     reference_model,
     write_tokenizer,
 )
-from tests.other_formats import EPSILON, linear_state, write_llmc
+from fixtures.formats import EPSILON, linear_state, write_llmc
+from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
+from max_gpt2.errors import CheckpointError, MaxGPT2Error, TokenizerError
+from max_gpt2.verify.models import TorchImplementation
 
 WTE = "transformer.wte.weight"
 SQUARE = "transformer.h.1.attn.c_proj.weight"

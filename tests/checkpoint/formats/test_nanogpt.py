@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.checkpoints import as_linear, random_ids, write_tokenizer
+from fixtures.formats import NanoGPT, nanogpt_content
 from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import CheckpointError, MaxGPT2Error, TokenizerError
 from max_gpt2.verify.models import TorchImplementation
-from tests.checkpoints import as_linear, random_ids, write_tokenizer
-from tests.other_formats import NanoGPT, nanogpt_content
 
 SQUARE = "transformer.h.1.attn.c_proj.weight"
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fixtures.checkpoints import assert_same, conv1d_weights, reference_model, save_sharded_pickle
 from max_gpt2.checkpoint import Checkpoint, LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import CheckpointError, MaxGPT2Error, MissingExtraError
-from tests.checkpoints import assert_same, conv1d_weights, reference_model, save_sharded_pickle
 
 State = dict[str, torch.Tensor]
 WTE = "transformer.wte.weight"

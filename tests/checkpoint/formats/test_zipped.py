@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fixtures.checkpoints import assert_same
 from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from max_gpt2.errors import CheckpointError
-from tests.checkpoints import assert_same
 
 WHOLE = "pytorch_model.bin"
 

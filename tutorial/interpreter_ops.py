@@ -1,7 +1,7 @@
-"""What MAX's interpreter needs for the course, compiled together.
+"""Compile the operations that the tutorial's steps use in a single call.
 
-The interpreter compiles each operation when it first meets it, and MAX's compiler takes ten seconds to begin: those
-of a block of GPT-2 would take three minutes. All that the course needs takes less than one, in one go.
+MAX's interpreter compiles each operation when it first runs it, and each such compilation takes about ten seconds:
+three minutes for a block of GPT-2. Compiled together, the operations of all steps take less than one minute.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,10 +31,10 @@ Family = gc_compile.GCOpFamily
 Build = Callable[[Module], None]
 
 _CPU, _F32 = CPU(), DType.float32
-_BITS = gc_compile.uint_view_dtype(_F32)  # what moves numbers without computing takes them as bits
+_BITS = gc_compile.uint_view_dtype(_F32)  # operations that only move data take it as bits
 
-#: Asks for every operation that the solutions run, and for those that a learner may well take in their place.
-_WANTED: tuple[Callable[[], object], ...] = (
+#: Requests for every operation that the solutions run, and for likely alternatives to them.
+_REQUESTS: tuple[Callable[[], object], ...] = (
     partial(band_part_gc.band_part_model, _CPU, _BITS),
     partial(layer_norm_gc.layer_norm_model, _CPU, _F32),
     partial(matmul_gc.matmul_model, _CPU, _F32),
@@ -58,7 +58,7 @@ _WANTED: tuple[Callable[[], object], ...] = (
 
 @cache
 def compile_operations() -> None:
-    """Compile them, once in a process; MAX's cache on disk answers the next one."""
+    """Compile the operations, once per process; later processes load them from MAX's cache on disk."""
     if targets := _targets():
         models = _load([build for *_, build in targets])
         for family, key, _device, _build in targets:
@@ -67,21 +67,21 @@ def compile_operations() -> None:
 
 def _targets() -> list[tuple[Family, str, Device, Build]]:
     with _collected() as targets:
-        for ask in _WANTED:
-            ask()
+        for request in _REQUESTS:
+            request()
     return targets
 
 
 @contextmanager
 def _collected() -> Iterator[list[tuple[Family, str, Device, Build]]]:
-    """List what the interpreter would compile one by one, in the place of doing so."""
+    """Collect the targets that the interpreter would compile one by one, instead of compiling them."""
     targets: list[tuple[Family, str, Device, Build]] = []
-    one_by_one = gc_compile.compile_single_target
+    compile_single_target = gc_compile.compile_single_target
     gc_compile.compile_single_target = lambda *target: targets.append(target)  # type: ignore[assignment]
     try:
         yield targets
     finally:
-        gc_compile.compile_single_target = one_by_one
+        gc_compile.compile_single_target = compile_single_target
 
 
 @in_default_mlir_context

@@ -27,10 +27,10 @@ serve: $(READY)  ## serve MODEL=gpt2 through OpenAI's API on 127.0.0.1, PORT=800
 	$(BIN)/max-gpt2 serve --model $(MODEL) --port $(PORT)
 
 serve-hostile: $(READY)  ## send 2,000 hostile requests to a server of the demo checkpoint (several minutes)
-	$(BIN)/python -m tests.serve.front.hostile --requests 2000
+	$(BIN)/python -m tests.serve.frontend.hostile --requests 2000
 
 serve-soak: $(READY)  ## load a server for ten minutes and kill its worker five times
-	$(BIN)/python -m tests.serve.front.soak --minutes 10 --kills 5
+	$(BIN)/python -m tests.serve.frontend.soak --minutes 10 --kills 5
 
 test: lint docs-build  ## lint, types, docs, and all tests except the slow ones
 	$(PYTEST) -m "not slow"

@@ -12,7 +12,7 @@ from max_gpt2.cli.options import AllowNonfinite, AllowPickle, Model, Tokenizer
 from max_gpt2.errors import MissingExtraError, StoppedError
 
 if TYPE_CHECKING:
-    from max_gpt2.serve.front.start import Door
+    from max_gpt2.serve.launch import ListenAddress
 
 _EXTRA = "The server dependencies are not installed ({missing}). Install them: pip install 'max-gpt2[serve]'."
 
@@ -53,21 +53,26 @@ def serve(
 ) -> None:
     """Serve a model over HTTP to clients of the OpenAI API."""
     try:
-        from max_gpt2.serve.command import worker_command, worker_environment
-        from max_gpt2.serve.front.chat import ChatTemplate, find_template
-        from max_gpt2.serve.front.process import Command
-        from max_gpt2.serve.front.served import Limits, Served
-        from max_gpt2.serve.front.server import listen
-        from max_gpt2.serve.front.start import Door, check_door, run_server
+        from max_gpt2.serve.frontend.chat import ChatTemplate, find_template
+        from max_gpt2.serve.launch import (
+            ListenAddress,
+            check_listen_address,
+            run_server,
+            worker_command,
+            worker_environment,
+        )
         from max_gpt2.serve.prepare import prepare
+        from max_gpt2.serve.runtime.process import Command
+        from max_gpt2.serve.runtime.server import listen
+        from max_gpt2.serve.settings import Limits, ServedModel
     except ModuleNotFoundError as error:
         raise MissingExtraError(_EXTRA.format(missing=f"no module {error.name}")) from error
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import run_with_timer, stderr
 
-    check_door(host, api_key, insecure)
+    check_listen_address(host, api_key, insecure)
     with listen(host, port) as listening:
-        door = Door(host, listening.getsockname()[1], api_key)
+        address = ListenAddress(host, listening.getsockname()[1], api_key)
         name = served_model_name or model
         prepared = prepare(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite), run=run_with_timer)
         found = find_template(chat_template, prepared.tokenizer.folder)
@@ -83,8 +88,8 @@ def serve(
             )
 
         _log()
-        status = stderr.status(f"Starting the worker (about a minute the first time); status at {door.url()}/health")
-        stderr.print(f"[dim]Listening on {door.url()}[/dim]")
+        status = stderr.status(f"Starting the worker (about a minute the first time); status at {address.url()}/health")
+        stderr.print(f"[dim]Listening on {address.url()}[/dim]")
         status.start()
         limits = Limits(
             max_batch_size=max_batch_size, queue_size=queue_size, max_body_bytes=max_body_bytes, drain_s=drain_seconds
@@ -92,9 +97,9 @@ def serve(
 
         def ready() -> None:
             status.stop()
-            _show(door, name, template is not None)
+            _show(address, name, template is not None)
 
-        served = Served(name, prepared.config, prepared.tokenizer)
+        served = ServedModel(name, prepared.config, prepared.tokenizer)
         try:
             forced = run_server(served, launch, listening, limits, key=api_key, template=template, ready=ready)
         finally:
@@ -103,13 +108,13 @@ def serve(
         raise StoppedError("Stopped immediately on the second signal; in-flight requests were dropped.")
 
 
-def _show(door: "Door", name: str, chats: bool) -> None:
+def _show(address: "ListenAddress", name: str, chats: bool) -> None:
     """Print the endpoint and an example request."""
-    from max_gpt2.serve.front.start import curl
+    from max_gpt2.serve.launch import curl
 
     paths = "/v1/completions and /v1/chat/completions" if chats else "/v1/completions"
-    print(f"Ready: {json.dumps(name, ensure_ascii=False)} at {door.url()}/v1 ({paths}). Try:", flush=True)
-    print(curl(door, name), flush=True)
+    print(f"Ready: {json.dumps(name, ensure_ascii=False)} at {address.url()}/v1 ({paths}). Try:", flush=True)
+    print(curl(address, name), flush=True)
 
 
 class _ToConsole(logging.Handler):

@@ -10,6 +10,6 @@ def __getattr__(name: str) -> Any:
     """Return `ARCHITECTURES`, by whose name MAX finds what a module brings."""
     if name != "ARCHITECTURES":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from max_gpt2.serve.architecture import GPT2
+    from max_gpt2.serve.worker.architecture import GPT2
 
     return [GPT2]

@@ -8,14 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from max_gpt2._progress import Runner, silently
-from max_gpt2.checkpoint import (
-    DEFAULT_OPTIONS,
-    LoadOptions,
-    LoadPlan,
-    inspect_checkpoint,
-    load_weights,
-    read_tokenizer,
-)
+from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions, LoadPlan, inspect_checkpoint, load_weights, read_tokenizer
 from max_gpt2.checkpoint.convert import config_files, convert, ending_ids, tokenizer_files
 from max_gpt2.checkpoint.destination import refused_by_name, write_synced, written_whole
 from max_gpt2.config import GPT2Config

@@ -1,1 +1,0 @@
-"""The front of the server: what stands between the clients and MAX's own server, and keeps that alive."""

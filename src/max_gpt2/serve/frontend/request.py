@@ -1,0 +1,135 @@
+"""Turns a request to /v1/completions or /v1/chat/completions into jobs."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from max_gpt2.serve.frontend.chat import ChatTemplate
+from max_gpt2.serve.frontend.choices import Choice
+from max_gpt2.serve.frontend.errors import RefusedError, incompatible_field
+from max_gpt2.serve.frontend.job import (
+    DEFAULT_TOKENS,
+    Job,
+    PromptIds,
+    fresh_seed,
+    read_max_tokens,
+    read_prompts,
+    read_sampling,
+)
+from max_gpt2.serve.frontend.parsing import check_fields, check_model, check_stream
+from max_gpt2.serve.frontend.responses import Answer, Kind
+from max_gpt2.serve.frontend.schema import ChatFields, CommonFields, CompletionFields
+from max_gpt2.serve.settings import Limits, ServedModel
+
+
+@dataclass(frozen=True)
+class CompletionRequest:
+    """A request that can be carried out: for each prompt `samples` jobs, the `n` best of which are the choices."""
+
+    jobs: list[Job]
+    n: int
+    samples: int
+    stream: bool
+    include_usage: bool
+    answer: Answer
+    user: str | None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many tokens the prompts have, each of them once."""
+        return sum(len(job.prompt.ids) for job in self.jobs[:: self.samples])
+
+    def best(self, choices: list[Choice]) -> list[tuple[Job, Choice]]:
+        """Return the n choices of each prompt: all of them in order, or those that are likeliest per token."""
+        pairs = list(zip(self.jobs, choices, strict=True))
+        if self.samples == self.n:
+            return pairs
+        groups = [pairs[first : first + self.samples] for first in range(0, len(pairs), self.samples)]
+        ranked = [sorted(group, key=lambda pair: -_per_token(pair[1]))[: self.n] for group in groups]
+        return [pair for group in ranked for pair in group]
+
+
+def _per_token(choice: Choice) -> float:
+    return choice.total_logprob / max(choice.count, 1)
+
+
+def read_completion(given: dict[str, Any], served: ServedModel, limits: Limits) -> CompletionRequest:
+    """Check a request to /v1/completions; raises RefusedError."""
+    fields = check_fields(CompletionFields, given)
+    check_model(fields.model, served)
+    check_stream(fields)
+    n = fields.n or 1
+    samples = n if fields.best_of is None else fields.best_of
+    if samples < n:
+        raise incompatible_field("best_of", f"{samples} is less than n, {n}. Use at least {n}, or leave it out.")
+    if fields.stream and samples > n:
+        raise incompatible_field("best_of", "the best text is known in the end only. Leave stream out, or best_of.")
+    sampling = read_sampling(fields, served)
+    prompts = read_prompts(fields.prompt, served, limits)
+    scores = bool(fields.echo) and fields.logprobs is not None
+    jobs = [
+        Job(
+            prompt,
+            read_max_tokens(
+                fields.max_tokens, prompt, served, param="max_tokens", default=DEFAULT_TOKENS, scores=scores
+            ),
+            0,
+            sampling,
+            fields.logprobs,
+            bool(fields.echo),
+        )
+        for prompt in prompts
+    ]
+    return _make_request("completion", fields, jobs, (n, samples), served, limits)
+
+
+def read_chat(
+    given: dict[str, Any], served: ServedModel, limits: Limits, template: ChatTemplate | None
+) -> CompletionRequest:
+    """Check a request to /v1/chat/completions; raises RefusedError."""
+    fields = check_fields(ChatFields, given)
+    check_model(fields.model, served)
+    check_stream(fields)
+    if template is None:
+        raise RefusedError(
+            400,
+            f"{served.name} has no chat template, as GPT-2 has none: it continues texts. Use /v1/completions, or start "
+            "the server with --chat-template FILE, a Jinja template of the form that transformers uses.",
+            "messages",
+            "no_chat_template",
+        )
+    limit = _chat_limit(fields)
+    if fields.top_logprobs is not None and not fields.logprobs:
+        raise incompatible_field("top_logprobs", "it goes with logprobs only. Add logprobs: true, or leave it out.")
+    sampling = read_sampling(fields, served)
+    prompt = PromptIds("messages", template.ids(fields.messages, served.config.n_positions))
+    tokens = read_max_tokens(limit[1], prompt, served, param=limit[0], default=None)
+    logprobs = (fields.top_logprobs or 0) if fields.logprobs else None
+    n = fields.n or 1
+    return _make_request("chat", fields, [Job(prompt, tokens, 0, sampling, logprobs)], (n, n), served, limits)
+
+
+def _chat_limit(fields: ChatFields) -> tuple[str, int | None]:
+    """Return which field limits the tokens, and to how many."""
+    old, new = fields.max_tokens, fields.max_completion_tokens
+    if old is not None and new is not None and old != new:
+        raise incompatible_field("max_completion_tokens", f"{new} is not the max_tokens {old}. Leave one of them out.")
+    return ("max_completion_tokens", new) if new is not None else ("max_tokens", old)
+
+
+def _make_request(
+    kind: Kind, fields: CommonFields, firsts: list[Job], counts: tuple[int, int], served: ServedModel, limits: Limits
+) -> CompletionRequest:
+    """Make the jobs of all samples: sample number i has the seed + i; those to be ranked need their logprobs."""
+    n, samples = counts
+    if len(firsts) * samples > limits.max_prompts:
+        param = "best_of" if samples > n else "n"
+        most = limits.max_prompts
+        raise incompatible_field(param, f"{len(firsts)} prompts times {samples} are over {most} texts. Ask for fewer.")
+    jobs = []
+    for first in firsts:
+        job = replace(first, ranked=samples > n)
+        seed = fresh_seed() if fields.seed is None else fields.seed
+        jobs += [replace(job, seed=seed + place) for place in range(samples)]
+    options = fields.stream_options
+    usage = options is not None and options.include_usage
+    return CompletionRequest(jobs, n, samples, bool(fields.stream), usage, Answer(kind, served), fields.user)

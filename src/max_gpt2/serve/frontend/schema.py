@@ -1,0 +1,326 @@
+"""The fields of requests, as documented by OpenAI with the additions of other servers, and the OpenAPI document."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic.json_schema import models_json_schema
+from pydantic_core import PydanticCustomError
+
+from max_gpt2 import __version__
+from max_gpt2.serve.settings import ServedModel
+
+MAX_CHOICES = 128
+MAX_BEST_OF = 20
+MAX_STOPS = 16
+MAX_LOGPROBS = 5
+
+_IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+_TEXTS = {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}}
+_MANY_IDS = {"type": "array", "minItems": 1, "items": _IDS}
+_PROMPT = {"anyOf": [{"type": "string", "minLength": 1}, _TEXTS, _IDS, _MANY_IDS, {"type": "null"}]}
+_STOPS = {"type": "array", "maxItems": MAX_STOPS, "items": {"type": "string", "minLength": 1}}
+_STOP = {"anyOf": [{"type": "string", "minLength": 1}, _STOPS, {"type": "null"}]}
+_BIAS_VALUE = {"type": "number", "minimum": -100, "maximum": 100}
+_BIAS = {
+    "anyOf": [
+        {"type": "object", "propertyNames": {"pattern": "^[0-9]+$"}, "additionalProperties": _BIAS_VALUE},
+        {"type": "null"},
+    ]
+}
+
+# What pydantic would check with one complaint for each element of each alternative, `prompts` and `stops` check.
+Prompt = Annotated[Any, WithJsonSchema(_PROMPT)]
+Stop = Annotated[Any, WithJsonSchema(_STOP)]
+LogitBias = Annotated[Any, WithJsonSchema(_BIAS)]
+Penalty = Annotated[float | None, Field(ge=-2, le=2)]
+
+
+def _unicode(text: str) -> str:
+    """Refuse lone surrogates, which JSON can hold and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("string_unicode", "it is not valid Unicode") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+
+
+class Fields(BaseModel):
+    """A request: each type is exact (no "5" for 5), no number is NaN, and a field that nobody knows is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class StreamOptions(Fields):
+    """What goes with `stream`."""
+
+    include_usage: bool = Field(False, description="Send a last piece with the usage of the whole request.")
+
+
+class CommonFields(Fields):
+    """What both kinds of completion have."""
+
+    model: Text = Field(description="The model's name, as /v1/models has it.")
+    max_tokens: Annotated[int | None, Field(ge=0)] = Field(None, description="How many tokens to write at most.")
+    temperature: Annotated[float | None, Field(ge=0, le=2)] = Field(None, description="0 is greedy; the default is 1.")
+    top_p: Annotated[float | None, Field(ge=0, le=1)] = Field(None, description="The default, 1, is off.")
+    top_k: Annotated[int | None, Field(ge=-1, le=2**31 - 1)] = Field(
+        None, description="0 and -1, the default, are off."
+    )
+    min_p: Annotated[float | None, Field(ge=0, le=1)] = Field(None, description="The default, 0, is off.")
+    n: Annotated[int | None, Field(ge=1, le=MAX_CHOICES)] = Field(None, description="How many choices; 1 by default.")
+    stream: bool | None = Field(None, description="Send the text as it is written, as server-sent events.")
+    stream_options: StreamOptions | None = Field(None, description="Only with stream.")
+    stop: Stop = Field(None, description="Strings before the first of which the text ends.")
+    presence_penalty: Penalty = Field(None, description="Taken off tokens that are in the text; 0 by default.")
+    frequency_penalty: Penalty = Field(None, description="The same, times how often they are.")
+    repetition_penalty: Annotated[float | None, Field(gt=0, le=100)] = Field(
+        None, description="1, the default, is off."
+    )
+    logit_bias: LogitBias = Field(None, description="What is added to which ids' logits.")
+    seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = Field(
+        None, description="The same seed gives the same text; choice number i has seed + i."
+    )
+    user: Text | None = Field(None, max_length=512, description="Who asks, for the server's log.")
+    ignore_eos: bool | None = Field(None, description="Write on after an end-of-text token.")
+
+
+class CompletionFields(CommonFields):
+    """A request to /v1/completions."""
+
+    prompt: Prompt = Field(None, description="A text, texts, ids or lists of ids; null starts a new document.")
+    best_of: Annotated[int | None, Field(ge=1, le=MAX_BEST_OF)] = Field(
+        None, description="Write so many and return the n that are likeliest per token."
+    )
+    logprobs: Annotated[int | None, Field(ge=0, le=MAX_LOGPROBS)] = Field(
+        None, description="Report each token's log probability, and so many of the likeliest in its place."
+    )
+    echo: bool | None = Field(None, description="Begin with the prompt.")
+
+
+class TextPart(Fields):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: Text
+
+
+def _kind_of_content(value: object) -> str:
+    return PARTS_TAG if isinstance(value, list) else TEXT_TAG
+
+
+TEXT_TAG, PARTS_TAG = "<text>", "<parts>"
+Content = Annotated[
+    Annotated[Text, Tag("<text>")] | Annotated[list[TextPart], Tag("<parts>")], Discriminator(_kind_of_content)
+]
+
+
+class Message(Fields):
+    """One message of a chat."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Content
+    name: Text | None = None
+
+    def text(self) -> str:
+        """Return the content as one text."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class ChatFields(CommonFields):
+    """A request to /v1/chat/completions."""
+
+    messages: list[Message] = Field(min_length=1, max_length=1000, description="The chat so far.")
+    max_completion_tokens: Annotated[int | None, Field(ge=1)] = Field(None, description="The same as max_tokens.")
+    max_tokens: Annotated[int | None, Field(ge=1)] = Field(None, description="How many tokens to write at most.")
+    logprobs: bool | None = Field(None, description="Report each token's log probability.")
+    top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_LOGPROBS)] = Field(
+        None, description="How many of the likeliest tokens to report with it."
+    )
+
+
+# What OpenAI documents and a GPT-2 behind max-gpt2 does not have. Each may be null.
+UNSUPPORTED_FIELDS: dict[str, str] = {
+    "suffix": "GPT-2 only continues a text; it cannot write what comes before a suffix. Leave it out.",
+    "tools": "GPT-2 calls no tools. Leave it out.",
+    "tool_choice": "GPT-2 calls no tools. Leave it out.",
+    "parallel_tool_calls": "GPT-2 calls no tools. Leave it out.",
+    "functions": "GPT-2 calls no functions. Leave it out.",
+    "function_call": "GPT-2 calls no functions. Leave it out.",
+    "response_format": 'there is no constrained output. Leave it out, or use {"type": "text"}.',
+    "modalities": "GPT-2 writes text only. Leave it out.",
+    "audio": "GPT-2 writes text only. Leave it out.",
+    "prediction": "predicted outputs are not supported. Leave it out.",
+    "reasoning_effort": "GPT-2 does not reason. Leave it out.",
+    "verbosity": "it has no meaning for GPT-2. Leave it out.",
+    "web_search_options": "there is no search. Leave it out.",
+    "service_tier": "there is only one tier. Leave it out.",
+    "store": "nothing is stored. Leave it out.",
+    "metadata": "nothing is stored. Leave it out.",
+    "safety_identifier": "it is not evaluated. Use user.",
+    "prompt_cache_key": "it is not evaluated. Leave it out.",
+    "prompt_cache_retention": "it is not evaluated. Leave it out.",
+}
+
+
+_REF = "#/components/schemas/"
+_TEXT = {"type": "string"}
+_MAYBE_TEXT = {"type": ["string", "null"]}
+_NUMBER = {"type": "integer"}
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {"message": _TEXT, "type": _TEXT, "param": _MAYBE_TEXT, "code": _MAYBE_TEXT},
+        }
+    },
+}
+_USAGE = {
+    "type": "object",
+    "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
+    "properties": {"prompt_tokens": _NUMBER, "completion_tokens": _NUMBER, "total_tokens": _NUMBER},
+}
+_FINISH = {"enum": ["stop", "length"]}
+_MODEL = {
+    "type": "object",
+    "required": ["id", "object", "created", "owned_by"],
+    "properties": {"id": _TEXT, "object": {"const": "model"}, "created": _NUMBER, "owned_by": _TEXT},
+}
+_MODELS = {
+    "type": "object",
+    "required": ["object", "data"],
+    "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": _MODEL}},
+}
+_HEALTH = {
+    "type": "object",
+    "required": ["status", "reason", "restarts", "seconds"],
+    "properties": {
+        "status": {"enum": ["starting", "ready", "restarting", "stopping", "failed"]},
+        "reason": _MAYBE_TEXT,
+        "restarts": _NUMBER,
+        "seconds": {"type": "number"},
+    },
+}
+_VERSION = {
+    "type": "object",
+    "required": ["version", "max"],
+    "properties": {"version": _TEXT, "max": _TEXT},
+}
+_EVENT = {"type": "object", "required": ["data"], "properties": {"data": _TEXT}}
+_SAYS = {
+    "400": "A field is wrong; the error names it.",
+    "401": "The API key is missing or wrong.",
+    "404": "There is no such model.",
+    "408": "The body did not arrive in time.",
+    "413": "The body is too large.",
+    "415": "The content type is not application/json.",
+    "429": "There are too many requests; Retry-After says when to come again.",
+    "500": "An error that max-gpt2 did not foresee.",
+    "503": "The worker is starting, or was lost; Retry-After says when to come again.",
+}
+
+
+def document(served: ServedModel) -> dict[str, Any]:
+    """Return the document for a server."""
+    requests = models_json_schema(
+        [(CompletionFields, "validation"), (ChatFields, "validation")], ref_template=_REF + "{model}"
+    )[1]["$defs"]
+    requests["Error"] = _ERROR
+    for kind in (CompletionFields, ChatFields):
+        requests[kind.__name__]["properties"]["model"] |= {"const": served.name}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "max-gpt2", "version": __version__},
+        "security": [{}, {"key": []}],
+        "paths": {
+            "/v1/completions": {"post": _post("Continue prompts", "CompletionFields", _completion())},
+            "/v1/chat/completions": {"post": _post("Continue a chat", "ChatFields", _chat())},
+            "/v1/models": {"get": _get("The model that is served", _MODELS)},
+            "/v1/models/{name}": {
+                "get": _get("The model by its name", _MODEL, "404") | {"parameters": [_name(served)]}
+            },
+            "/health": {"get": _get("Whether the worker can answer", _HEALTH, health=True)},
+            "/version": {"get": _get("The versions of max-gpt2 and MAX", _VERSION)},
+            "/metrics": {"get": _get("Numbers for Prometheus", None)},
+            "/openapi.json": {"get": _get("This document", {"type": "object"})},
+        },
+        "components": {"schemas": requests, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def _name(served: ServedModel) -> dict[str, Any]:
+    return {"name": "name", "in": "path", "required": True, "schema": _TEXT, "example": served.name}
+
+
+def _json_content(schema: dict[str, Any], says: str) -> dict[str, Any]:
+    return {"description": says, "content": {"application/json": {"schema": schema}}}
+
+
+def _errors(*codes: str) -> dict[str, Any]:
+    return {code: _json_content({"$ref": _REF + "Error"}, _SAYS[code]) for code in codes}
+
+
+def _post(summary: str, fields: str, answer: dict[str, Any]) -> dict[str, Any]:
+    good = _json_content(answer, "The texts; with stream: true as server-sent events, the last of which is [DONE].")
+    good["content"]["text/event-stream"] = {"schema": _EVENT}
+    body = {"required": True, "content": {"application/json": {"schema": {"$ref": _REF + fields}}}}
+    codes = ("400", "401", "404", "408", "413", "415", "429", "500", "503")
+    return {"summary": summary, "requestBody": body, "responses": {"200": good} | _errors(*codes)}
+
+
+def _get(summary: str, answer: dict[str, Any] | None, *codes: str, health: bool = False) -> dict[str, Any]:
+    if answer is None:
+        good: dict[str, Any] = {"description": summary, "content": {"text/plain": {"schema": _TEXT}}}
+    else:
+        good = _json_content(answer, summary)
+    bad = {"503": _json_content(_HEALTH, "It cannot; the reason is in the answer.")} if health else _errors("401")
+    return {"summary": summary, "responses": {"200": good} | bad | _errors(*codes)}
+
+
+def _completion() -> dict[str, Any]:
+    logprobs = {"type": ["object", "null"], "required": ["tokens", "token_logprobs", "top_logprobs", "text_offset"]}
+    choice = {
+        "type": "object",
+        "required": ["index", "text", "logprobs", "finish_reason"],
+        "properties": {"index": _NUMBER, "text": _TEXT, "logprobs": logprobs, "finish_reason": _FINISH},
+    }
+    return _answer("text_completion", choice)
+
+
+def _chat() -> dict[str, Any]:
+    message = {
+        "type": "object",
+        "required": ["role", "content"],
+        "properties": {"role": {"const": "assistant"}, "content": _TEXT},
+    }
+    choice = {
+        "type": "object",
+        "required": ["index", "message", "logprobs", "finish_reason"],
+        "properties": {
+            "index": _NUMBER,
+            "message": message,
+            "logprobs": {"type": ["object", "null"]},
+            "finish_reason": _FINISH,
+        },
+    }
+    return _answer("chat.completion", choice)
+
+
+def _answer(kind: str, choice: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["id", "object", "created", "model", "choices", "usage"],
+        "properties": {
+            "id": _TEXT,
+            "object": {"const": kind},
+            "created": _NUMBER,
+            "model": _TEXT,
+            "choices": {"type": "array", "items": choice},
+            "usage": _USAGE,
+        },
+    }

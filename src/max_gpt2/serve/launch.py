@@ -1,0 +1,155 @@
+"""Start the server and wait for it to exit."""
+
+import asyncio
+import ipaddress
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from max_gpt2.errors import ServeError
+from max_gpt2.serve.frontend.app import Frontend
+from max_gpt2.serve.frontend.chat import ChatTemplate
+from max_gpt2.serve.frontend.health import Health
+from max_gpt2.serve.prepare import Prepared
+from max_gpt2.serve.runtime.process import Launch
+from max_gpt2.serve.runtime.server import ServerRunner
+from max_gpt2.serve.runtime.supervisor import Policy, Supervisor
+from max_gpt2.serve.settings import Limits, ServedModel
+from max_gpt2.serve.worker.settings import ALLOW_NONFINITE, CACHE_BYTES_VARIABLE, PAGE_SIZE
+
+#: How many tokens of prompts are read at a time, which bounds the room that takes: MAX itself would read up to 8,192.
+#: With 3,200 at once, what lies between two layers is in no cache any more, which took 6 % longer.
+PROMPT_TOKENS = 1024
+
+
+def worker_command(
+    prepared: Prepared,
+    port: int,
+    *,
+    name: str = "gpt2",
+    host: str = "127.0.0.1",
+    max_batch_size: int = 32,
+    chat_template: Path | None = None,
+    max_queue_size: int | None = None,
+) -> list[str]:
+    """Return the command of MAX's server, for `worker_environment`.
+
+    `name` is what clients call the model, `max_batch_size` how many texts are written at a time. With more than
+    `max_queue_size` requests that wait, the next ones get a 429.
+    """
+    command = [sys.executable, "-m", "max_gpt2.serve.worker.main", "serve"]
+    command += ["--custom-architectures", "max_gpt2.serve", "--model-path", str(prepared.folder)]
+    for path in prepared.weights:
+        command += ["--weight-path", str(path)]
+    command += ["--quantization-encoding", "float32", "--devices", "cpu", "--kv-cache-page-size", str(PAGE_SIZE)]
+    command += ["--served-model-name", name, "--host", host, "--port", str(port)]
+    command += ["--max-batch-size", str(max_batch_size), "--max-batch-input-tokens", str(PROMPT_TOKENS)]
+    command += ["--max-length", str(prepared.config.n_positions)]
+    if chat_template:
+        command += ["--chat-template", str(chat_template)]
+    if max_queue_size:
+        command += ["--max-queue-size", str(max_queue_size)]
+    return command
+
+
+def worker_environment(
+    metrics_port: int,
+    *,
+    cache_bytes: int | None = None,
+    allow_nonfinite: bool = False,
+    base: Mapping[str, str] = os.environ,
+) -> dict[str, str]:
+    """Return the environment of MAX's server: nothing is sent anywhere, and its metrics are on a port of their own.
+
+    `cache_bytes` is the memory for the keys and values, which `cache_room` decides about otherwise.
+    """
+    changes = {
+        "HF_HUB_OFFLINE": "1",
+        "MAX_SERVE_METRICS_ENDPOINT_PORT": str(metrics_port),
+        "MODULAR_TELEMETRY_ENABLED": "0",
+        "OTEL_SDK_DISABLED": "true",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if cache_bytes is not None:
+        changes[CACHE_BYTES_VARIABLE] = str(cache_bytes)
+    if allow_nonfinite:
+        changes[ALLOW_NONFINITE] = "1"
+    return {**base, **changes}
+
+
+logger = logging.getLogger("max_gpt2.serve")
+
+
+@dataclass(frozen=True)
+class ListenAddress:
+    """The address that the server listens on, and its API key."""
+
+    host: str
+    port: int
+    key: str | None
+
+    def url(self) -> str:
+        """Return the base URL for clients."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host and '[' not in host else host}:{self.port}"
+
+
+def check_listen_address(host: str, key: str | None, insecure: bool) -> None:
+    """Raise ServeError for a key that cannot be sent, and for an address that others reach without one."""
+    if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
+        raise ServeError("The API key is empty, or has other characters than printable ASCII. Choose another one.")
+    if key is None and not insecure and not _is_loopback(host):
+        raise ServeError(
+            f"--host {host} lets other machines in, and there is no key. Add --api-key KEY (or set MAX_GPT2_API_KEY), "
+            "or --insecure if whoever reaches this machine may use it."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        found = {str(one[4][0]) for one in socket.getaddrinfo(host, None)}
+    except OSError:
+        return True  # it is no address at all, which listening will say
+    return all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found)
+
+
+def run_server(
+    served: ServedModel,
+    launch: Launch,
+    listening: socket.socket,
+    limits: Limits,
+    *,
+    key: str | None = None,
+    template: ChatTemplate | None = None,
+    policy: Policy | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> bool:
+    """Serve until a signal; return whether a second one cut it short. `ready` is called when the worker is, once.
+
+    Raises ServeError when the worker cannot be started.
+    """
+
+    async def serve() -> bool:
+        health = Health()
+        frontend = Frontend(served, limits, health, key, template)
+        patience = policy or replace(Policy(), stall_s=limits.stall_s)
+        supervisor = Supervisor(
+            launch, health, patience, lambda: frontend.admission.running, frontend.metrics.restarts.inc
+        )
+        runner = ServerRunner(frontend, health, supervisor, limits)
+        await runner.run(listening, ready)
+        return runner.forced
+
+    return asyncio.run(serve())
+
+
+def curl(address: ListenAddress, name: str) -> str:
+    """Return a command that works as it stands."""
+    key = ' -H "Authorization: Bearer $MAX_GPT2_API_KEY"' if address.key is not None else ""
+    body = f'{{"model": "{name}", "prompt": "It was", "max_tokens": 20}}'
+    body = body.replace("'", "'\\''")
+    return f"curl {address.url()}/v1/completions -H 'Content-Type: application/json'{key} -d '{body}'"

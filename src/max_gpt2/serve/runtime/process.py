@@ -1,0 +1,129 @@
+"""The worker process: started under a reaper, its output read, and stopped with all its children."""
+
+import asyncio
+import collections
+import logging
+import re
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from max_gpt2.serve.runtime import reaper
+
+logger = logging.getLogger("max_gpt2.serve.worker")
+_KEPT_LINES = 60
+_POLL_S = 0.03
+_ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b.*")
+
+
+@dataclass(frozen=True)
+class Command:
+    """What starts a worker; `environment` is the whole of it."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+    metrics_url: str | None = None
+
+
+Launch = Callable[[int, int], Command]
+"""Makes the command of a worker that listens on a port of 127.0.0.1, and has its metrics on another."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@dataclass
+class WorkerProcess:
+    """A worker that runs, and the last lines that it printed."""
+
+    process: Process
+    url: str
+    metrics_url: str | None
+    lines: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=_KEPT_LINES))
+    listening: asyncio.Task[None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to listen: a process whose pipe is full would stand still."""
+        self.listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls, launch: Launch) -> "WorkerProcess":
+        """Start one, on a port that is free."""
+        port, metrics_port = free_ports(2)
+        command = launch(port, metrics_port)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", str(Path(reaper.__file__)), *command.arguments),
+            env=command.environment,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=STDOUT,
+            start_new_session=True,
+        )
+        return cls(process, f"http://127.0.0.1:{port}", command.metrics_url)
+
+    async def ended(self) -> str:
+        """Wait until it ends, and return why in a sentence."""
+        code = await self._exit_code()
+        reaper.kill_session(self.process.pid)  # if the reaper was killed, the worker's children may not have noticed
+        await asyncio.wait([self.listening], timeout=1)
+        if code < 0:
+            return f"The worker was killed by {signal.Signals(-code).name}."
+        said = [line for line in self.lines if line.strip()]
+        errors = [line for line in said if _ERROR.match(line)]
+        last = (errors or said or ["it said nothing"])[-1]
+        return f"The worker ended with exit code {code}: {last.strip()[:300]}"
+
+    async def end(self, patience_s: float) -> None:
+        """End it, with some time to do so by itself; afterwards nothing of it runs."""
+        if self.process.returncode is None:
+            self.process.terminate()
+            try:
+                await asyncio.wait_for(self._exit_code(), patience_s)
+            except TimeoutError:
+                self.kill()
+                await self._exit_code()
+        reaper.kill_session(self.process.pid)
+        await asyncio.wait([self.listening], timeout=1)
+        self.listening.cancel()
+        if self.process.stdin:
+            self.process.stdin.close()
+
+    def kill(self) -> None:
+        """Kill it at once."""
+        reaper.kill_session(self.process.pid)
+        if self.process.returncode is None:
+            self.process.kill()
+
+    async def _exit_code(self) -> int:
+        """Wait for the reaper's end; `Process.wait` also waits for its output, which an orphan would hold open."""
+        while self.process.returncode is None:
+            await asyncio.sleep(_POLL_S)
+        return self.process.returncode
+
+    async def _listen(self) -> None:
+        assert self.process.stdout is not None
+        while True:
+            try:
+                line = await self.process.stdout.readuntil(b"\n")
+            except asyncio.IncompleteReadError as error:
+                line = error.partial
+            except asyncio.LimitOverrunError as error:
+                line = await self.process.stdout.readexactly(error.consumed)
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip()
+            self.lines.append(text)
+            logger.debug("%s", text)

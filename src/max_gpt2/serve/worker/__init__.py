@@ -1,0 +1,1 @@
+"""The model inside MAX's server; it never imports the frontend."""

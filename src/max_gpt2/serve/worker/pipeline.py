@@ -1,0 +1,127 @@
+"""The pipeline that MAX's scheduler calls: one token for each sequence of a batch."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from max import tree
+from max.driver import CPU, Buffer
+from max.engine import InferenceSession
+from max.nn.kv_cache import KVCacheInputsPerDevice
+from max.pipelines.context import TextContext, TextGenerationOutput
+from max.pipelines.kv_cache import PagedKVCacheManagerInterface, load_kv_manager
+from max.pipelines.lib import MemoryPlan, PipelineConfig
+from max.pipelines.lib.graph_specs import CompiledArtifacts
+from max.pipelines.lib.pipeline_variants.text_generation import TextGenerationPipelineInterface
+from max.pipelines.lib.pipeline_variants.utils import update_context_and_prepare_responses
+from max.pipelines.modeling.types import RequestID, TextGenerationInputs
+
+from max_gpt2.model.compile_cache import load_or_compile_paged
+from max_gpt2.serve.worker.arch_config import ServedConfig
+from max_gpt2.serve.worker.sequence import PagedBatch, SequenceState
+from max_gpt2.serve.worker.settings import configured_cache_bytes, served_checkpoint
+
+#: How many released sequences are remembered, in batches; at most one batch can be preempted at a time.
+_REMEMBERED_BATCHES = 4
+
+
+class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
+    """The transformer with MAX's paged KV cache, and the sampler of `generate`.
+
+    MAX's own pipeline would compile a sampler, which takes longer than the model, and compute on all logits with it.
+    """
+
+    def __init__(
+        self,
+        pipeline_config: PipelineConfig,
+        pipeline_model: type[Any],
+        weight_adapters: Any,
+        tokenizer: Any,
+        memory_plan: MemoryPlan,
+    ) -> None:
+        """Load the weights of the model's folder, compile the graph, and allocate the cache."""
+        self._pipeline_config, self._tokenizer = pipeline_config, tokenizer
+        self._max_batch_size = memory_plan.planned_max_batch_size
+        self.compiled_artifacts = CompiledArtifacts()
+        checkpoint = served_checkpoint(pipeline_config.model.model_path)
+        self._run = load_or_compile_paged(checkpoint.config, checkpoint.state_dict)
+        self._config, self._tokens = checkpoint.config, checkpoint.tokenizer.size
+        length = memory_plan.planned_max_length or checkpoint.config.n_positions
+        cache_bytes = configured_cache_bytes(checkpoint.config, self._max_batch_size)
+        self._kv_manager = load_kv_manager(
+            params=ServedConfig.initialize(pipeline_config, max_seq_len=length).kv_params,
+            max_batch_size=self._max_batch_size,
+            max_seq_len=length,
+            session=InferenceSession(devices=[CPU()]),
+            available_cache_memory=min(memory_plan.available_cache_memory or cache_bytes, cache_bytes),
+            is_di_enabled=False,
+            model_name=pipeline_config.model.model_name,
+            max_num_input_tokens=pipeline_config.runtime.max_num_input_tokens,
+        )
+        self._running: dict[RequestID, SequenceState] = {}
+        self._released: OrderedDict[RequestID, SequenceState] = OrderedDict()
+
+    @property
+    def max_batch_size(self) -> int:
+        """The largest number of sequences in a batch."""
+        return self._max_batch_size
+
+    @property
+    def kv_manager(self) -> PagedKVCacheManagerInterface:
+        """The manager of the cache pages."""
+        return self._kv_manager
+
+    @property
+    def pipeline_config(self) -> PipelineConfig:
+        """The server's configuration."""
+        return self._pipeline_config
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, which turns requests into contexts."""
+        return self._tokenizer
+
+    def execute(self, inputs: TextGenerationInputs[TextContext]) -> dict[RequestID, TextGenerationOutput]:
+        """Run the new tokens of each sequence and sample the next one, except after a partial prompt."""
+        contexts = inputs.flat_batch
+        if not contexts:
+            return {}
+        batch = PagedBatch.of(contexts)
+        logits = batch.split(self._logits(batch, inputs.batches))
+        states = [self._state(context) for context in contexts]
+        tokens = [state.step(context, rows) for state, context, rows in zip(states, contexts, logits, strict=True)]
+        answers = update_context_and_prepare_responses(
+            np.array(tokens, dtype=np.int32)[:, None],
+            contexts,
+            batch_log_probabilities=[[state.logprobs for state in states]],
+            enable_log_probs=inputs.enable_log_probs,
+        )
+        for context in contexts:
+            self._kv_manager.step(context)
+        return answers
+
+    def release(self, request_id: RequestID) -> None:
+        """Set aside a sequence that has ended or is preempted: MAX does not say which.
+
+        A preempted sequence continues with the state of its random generator.
+        """
+        if found := self._running.pop(request_id, None):
+            self._released[request_id] = found
+            if len(self._released) > _REMEMBERED_BATCHES * self._max_batch_size:
+                self._released.popitem(last=False)
+
+    def _logits(self, batch: PagedBatch, batches: Sequence[Sequence[TextContext]]) -> np.ndarray:
+        (cache,) = tree.leaves(self._kv_manager.runtime_inputs(batches), leaf=KVCacheInputsPerDevice)
+        table = cache.lookup_table.to_numpy().astype(np.int64)
+        arrays = [batch.ids, batch.positions, batch.row_offsets, batch.cache_lengths, table, batch.logits_indices]
+        (logits,) = self._run(*map(Buffer.from_numpy, arrays), cache.kv_blocks)
+        return logits.to_numpy()
+
+    def _state(self, context: TextContext) -> SequenceState:
+        found = self._running.get(context.request_id)
+        if found is None:
+            found = self._released.pop(context.request_id, None) or SequenceState.of(context, self._tokens)
+            found.echoed = []
+            self._running[context.request_id] = found
+        return found

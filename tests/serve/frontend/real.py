@@ -1,0 +1,82 @@
+"""`max-gpt2 serve` with the checkpoint that ships, as a user starts it."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.serve.frontend.tree import alive, descendants
+
+
+@dataclass
+class RealServer:
+    """A server that is ready."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+    said: list[str]
+    log: list[str] = field(default_factory=list)
+    restarts: int = 0
+
+    @property
+    def host(self) -> str:
+        """The address it listens on."""
+        return httpx.URL(self.url).host
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        port = httpx.URL(self.url).port
+        assert port
+        return port
+
+    def complete(self, prompt: Any, **fields: Any) -> dict[str, Any]:
+        """Send a request that succeeds."""
+        body = {"model": "demo", "prompt": prompt} | fields
+        answer = httpx.post(f"{self.url}/v1/completions", json=body, timeout=120)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def health(self) -> dict[str, Any]:
+        """What /health says."""
+        found: dict[str, Any] = httpx.get(f"{self.url}/health", timeout=10).json()
+        return found
+
+
+@contextlib.contextmanager
+def real_server(*options: str) -> Iterator[RealServer]:
+    """Run one on a free port; afterwards it has ended, and so has all that it started."""
+    command = [sys.executable, "-m", "max_gpt2", "serve", "--model", "demo", "--port", "0", "--max-batch-size", "8"]
+    process = subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    log: list[str] = []
+    reader = threading.Thread(target=log.extend, args=[iter(process.stderr.readline, "")], daemon=True)
+    reader.start()
+    try:
+        said = [process.stdout.readline(), process.stdout.readline()]
+        if not said[0].startswith("Ready: "):
+            raise AssertionError(f"It did not become ready:\n{''.join(log)}")
+        server = RealServer(process, said[0].partition(" at ")[2].partition("/v1 ")[0], said, log)
+        members = descendants(process.pid)
+        yield server
+        server.restarts = server.health()["restarts"]
+        members += descendants(process.pid)
+    finally:
+        process.terminate()
+        code = process.wait(60)
+        process.stdout.close()
+        reader.join(5)
+        process.stderr.close()
+    assert code == 0, "".join(log)
+    assert not [pid for pid in members if alive(pid)]
+    assert [line for line in log if "Traceback" in line and "worker: " not in line] == []

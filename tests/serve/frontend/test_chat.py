@@ -1,0 +1,154 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from max_gpt2.errors import ConfigError
+from max_gpt2.serve.frontend.chat import ChatTemplate, find_template
+from max_gpt2.serve.settings import ServedModel
+from tests.serve.frontend.servers import Api, api
+
+TEMPLATE = """{% for message in messages %}
+{% if message.role == 'developer' %}{{ raise_exception('no developers here') }}{% endif %}
+<|endoftext|>{{ message.role }}: {{ message.content }}
+{% endfor %}
+{% if add_generation_prompt %}assistant:{% endif %}"""
+HELLO = [{"role": "system", "content": "Be"}, {"role": "user", "content": [{"type": "text", "text": "hi"}]}]
+
+
+@pytest.fixture(scope="module")
+def chat(served: ServedModel) -> Any:
+    with api(served, template=TEMPLATE) as made:
+        yield made
+
+
+def post(made: Api, **fields: Any) -> dict[str, Any]:
+    answer = made.client.post("/v1/chat/completions", json={"model": "tiny", "messages": HELLO} | fields)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_without_a_template(shared: Api) -> None:
+    error = shared.refused(400, "/v1/chat/completions", model="tiny", messages=HELLO)
+    assert error["code"] == "no_chat_template"
+    assert "--chat-template FILE" in error["message"]
+    assert shared.refused(404, "/v1/chat/completions", model="other", messages=HELLO)["param"] == "model"
+
+
+def test_a_chat(chat: Api, served: ServedModel) -> None:
+    answer = post(chat, max_tokens=4, temperature=0)
+    seen = chat.last_seen()
+    encode = served.tokenizer.encode
+    assert seen["prompt"] == [299, *encode("system: Be\n"), 299, *encode("user: hi\nassistant:")]
+    (choice,) = answer["choices"]
+    last = seen["prompt"][-1]
+    text = served.token_table.text([last + 1 + step for step in range(4)])
+    assert choice["message"] == {"role": "assistant", "content": text, "refusal": None}
+    assert (choice["index"], choice["finish_reason"], choice["logprobs"]) == (0, "length", None)
+    assert answer["object"] == "chat.completion"
+    assert answer["id"].startswith("chatcmpl-")
+    assert answer["usage"]["completion_tokens"] == 4
+
+
+def test_the_rest_of_the_context_is_the_default(chat: Api) -> None:
+    post(chat)
+    seen = chat.last_seen()
+    assert seen["max_tokens"] == 67 - len(seen["prompt"])
+    post(chat, max_completion_tokens=3)
+    assert chat.last_seen()["max_tokens"] == 3
+
+
+def test_a_stream(chat: Api) -> None:
+    fields = {"model": "tiny", "messages": HELLO, "stream": True, "max_tokens": 3, "temperature": 0, "n": 2}
+    with chat.client.stream("POST", "/v1/chat/completions", json=fields) as answer:
+        lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
+    assert lines[-1] == "[DONE]"
+    pieces = [json.loads(line) for line in lines[:-1]]
+    assert {piece["object"] for piece in pieces} == {"chat.completion.chunk"}
+    for index in (0, 1):
+        deltas = [one["delta"] for piece in pieces for one in piece["choices"] if one["index"] == index]
+        assert deltas[0] == {"role": "assistant", "content": ""}
+        whole = post(chat, max_tokens=3, temperature=0)["choices"][0]["message"]["content"]
+        assert "".join(delta.get("content", "") for delta in deltas) == whole
+    assert [piece["choices"][0]["finish_reason"] for piece in pieces].count("length") == 2
+
+
+def test_logprobs(chat: Api, served: ServedModel) -> None:
+    (choice,) = post(chat, max_tokens=2, temperature=0, logprobs=True, top_logprobs=1)["choices"]
+    first = choice["logprobs"]["content"][0]
+    id_ = chat.last_seen()["prompt"][-1] + 1
+    assert first["token"] == served.token_table.name(id_)
+    assert bytes(first["bytes"]) == served.token_table.raw(id_)
+    assert [top["logprob"] for top in first["top_logprobs"]] == [first["logprob"]]
+    (choice,) = post(chat, max_tokens=2, logprobs=True)["choices"]
+    assert choice["logprobs"]["content"][0]["top_logprobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "says"),
+    [
+        ({"messages": []}, "messages", "at least 1"),
+        ({"messages": [{"role": "developer", "content": "x"}]}, "messages", "no developers here"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "should be"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "required"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "5"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "null"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+            "messages[0].content[0].type",
+            "'text'",
+        ),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": []}]}, "messages[0].tool_calls", "no such field"),
+        ({"messages": [{"role": "user", "content": "word " * 70}]}, "messages", "the context is 67"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages[0].content", "Unicode"),
+        ({"max_tokens": 3, "max_completion_tokens": 4}, "max_completion_tokens", "is not the max_tokens 3"),
+        ({"max_completion_tokens": 60}, "max_completion_tokens", "exceed the context"),
+        ({"top_logprobs": 1}, "top_logprobs", "goes with logprobs only"),
+        ({"prompt": "a"}, "prompt", "no such field"),
+        ({"response_format": {"type": "json_object"}}, "response_format", "no constrained output"),
+    ],
+)
+def test_bad_chats(chat: Api, fields: dict[str, Any], param: str, says: str) -> None:
+    body = json.dumps({"model": "tiny", "messages": HELLO} | fields).encode()
+    answer = chat.client.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == param
+    assert says in error["message"]
+
+
+def test_a_text_format_is_what_there_is(chat: Api) -> None:
+    post(chat, response_format={"type": "text"}, max_tokens=1, tools=None)
+
+
+def test_a_template_sees_the_messages_only(served: ServedModel) -> None:
+    source = "{{ messages.__class__.__mro__[1].__subclasses__() }}"
+    with api(served, template=source) as made:
+        error = made.refused(400, "/v1/chat/completions", model="tiny", messages=HELLO)
+        assert "SecurityError" in error["message"]
+
+
+def test_a_template_that_is_none(served: ServedModel, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"x\.jinja is not a Jinja template"):
+        ChatTemplate("{% if %}", served.tokenizer, "x.jinja")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        find_template(tmp_path / "nothing", None)
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        find_template(tmp_path / "bytes", None)
+
+
+def test_the_template_of_a_checkpoint(tmp_path: Path) -> None:
+    assert find_template(None, None) is None
+    assert find_template(None, tmp_path) is None
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text("not json")
+    assert find_template(None, tmp_path) is None
+    config.write_text(json.dumps({"chat_template": "A"}))
+    assert find_template(None, tmp_path) == ("A", f"chat_template in {config}")
+    (tmp_path / "chat_template.jinja").write_text("B")
+    assert find_template(None, tmp_path) == ("B", str(tmp_path / "chat_template.jinja"))
+    (tmp_path / "mine").write_text("C")
+    assert find_template(tmp_path / "mine", tmp_path) == ("C", str(tmp_path / "mine"))

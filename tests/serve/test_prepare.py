@@ -1,0 +1,130 @@
+"""Folders for MAX's server: links where that is possible, converted otherwise, and the same one the second time."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures.checkpoints import assert_same, edit_config, edit_weights, write_tokenizer
+from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions, load_checkpoint
+from max_gpt2.checkpoint.locate import DEMO
+from max_gpt2.config import SIZES, GPT2Config
+from max_gpt2.errors import CheckpointError, DestinationError, TokenizerError
+from max_gpt2.serve import prepare as module
+from max_gpt2.serve.launch import worker_command, worker_environment
+from max_gpt2.serve.prepare import Prepared, prepare
+from max_gpt2.serve.worker.settings import (
+    CACHE_BYTES_VARIABLE,
+    configured_cache_bytes,
+    default_cache_bytes,
+    min_cache_bytes,
+    page_bytes,
+)
+from tests.convert.sources import Made, gguf_quantised, half, hugging_face, nanogpt, published, sharded, untied
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(module, "compiled_files", lambda: tmp_path / "cache")
+    return tmp_path / "cache" / "served"
+
+
+def assert_serves(prepared: Prepared, source: Any, options: LoadOptions = DEFAULT_OPTIONS) -> None:
+    """The folder holds the very weights and the very tokenizer of the source."""
+    found, expected = load_checkpoint(prepared.folder), load_checkpoint(source, options)
+    assert_same(found.state_dict, expected.state_dict, atol=0)
+    assert found.tokenizer.json == expected.tokenizer.json == prepared.tokenizer.json
+    assert prepared.weights == sorted(prepared.folder.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("make", [hugging_face, half, sharded, untied, published])
+def test_safetensors_are_linked(cache: Path, tmp_path: Path, make: Callable[[Path], Made]) -> None:
+    made = make(tmp_path)
+    prepared = prepare(made.path, made.options)
+    assert_serves(prepared, made.path, made.options)
+    assert prepared.folder.parent == cache
+    assert all(path.is_symlink() for path in prepared.weights)
+
+
+@pytest.mark.parametrize("make", [nanogpt, gguf_quantised])
+def test_other_formats_are_converted(cache: Path, tmp_path: Path, make: Callable[[Path], Made]) -> None:
+    made = make(tmp_path)
+    prepared = prepare(made.path, made.options)
+    assert_serves(prepared, made.path, made.options)
+    assert prepared.folder.parent == cache
+    assert not any(path.is_symlink() for path in prepared.weights)
+
+
+def test_the_checkpoint_that_ships(cache: Path) -> None:
+    assert_serves(prepare("demo"), DEMO)
+
+
+def test_nothing_is_written_twice_and_what_is_old_goes(cache: Path, tiny: Path) -> None:
+    first = prepare(tiny)
+    written = {path: path.lstat().st_mtime_ns for path in first.folder.iterdir()}
+    assert prepare(tiny).folder == first.folder
+    assert {path: path.lstat().st_mtime_ns for path in first.folder.iterdir()} == written
+    edit_config(tiny, layer_norm_epsilon=0.5)
+    second = prepare(tiny)
+    assert list(cache.iterdir()) == [second.folder] != [first.folder]
+    assert load_checkpoint(second.folder).config.layer_norm_epsilon == 0.5
+
+
+def test_weights_that_are_damaged_are_refused_before_anything_starts(cache: Path, tiny: Path) -> None:
+    def damage(tensors: dict[str, np.ndarray]) -> None:
+        tensors["transformer.h.1.mlp.c_fc.weight"][2, 3] = np.nan
+
+    edit_weights(tiny, damage)
+    with pytest.raises(CheckpointError, match="NaN"):
+        prepare(tiny)
+    assert not cache.exists()
+    prepared = prepare(tiny, LoadOptions(allow_nonfinite=True))
+    assert prepared.folder.is_dir()
+
+
+def test_a_tokenizer_from_elsewhere(cache: Path, tiny: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    write_tokenizer(other, 280)
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        (tiny / name).unlink()
+    with pytest.raises(TokenizerError):
+        prepare(tiny)
+    prepared = prepare(tiny, LoadOptions(tokenizer=other))
+    assert prepared.tokenizer.size == 280
+    assert load_checkpoint(prepared.folder).tokenizer.json == prepared.tokenizer.json
+
+
+def test_a_cache_that_cannot_be_made(cache: Path, tiny: Path) -> None:
+    cache.parent.write_text("a file")
+    with pytest.raises(DestinationError, match="was not written"):
+        prepare(tiny)
+
+
+def test_the_command_and_its_environment(cache: Path, tiny: Path) -> None:
+    prepared = prepare(tiny)
+    command = worker_command(prepared, 8123, name="mine", max_batch_size=5)
+    options = dict(zip(command[4::2], command[5::2], strict=True))
+    assert options["--model-path"] == str(prepared.folder)
+    assert options["--weight-path"] == str(prepared.weights[0])
+    assert (options["--port"], options["--host"], options["--max-batch-size"]) == ("8123", "127.0.0.1", "5")
+    assert (options["--served-model-name"], options["--max-length"]) == ("mine", "67")
+    assert options["--max-batch-input-tokens"] == "1024"
+    environment = worker_environment(8124, cache_bytes=77, base={"PATH": "/bin", CACHE_BYTES_VARIABLE: "1"})
+    assert (environment["PATH"], environment[CACHE_BYTES_VARIABLE]) == ("/bin", "77")
+    assert environment["MAX_SERVE_METRICS_ENDPOINT_PORT"] == "8124"
+    assert (environment["OTEL_SDK_DISABLED"], environment["MODULAR_TELEMETRY_ENABLED"]) == ("true", "0")
+
+
+def test_the_memory_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpt2 = SIZES["gpt2"]
+    assert page_bytes(gpt2) == 128 * 768 * 12 * 2 * 4
+    assert min_cache_bytes(gpt2) == 9 * page_bytes(gpt2)
+    assert default_cache_bytes(gpt2, 32) == (32 * 4 + 1) * page_bytes(gpt2)
+    assert default_cache_bytes(gpt2, 1) == min_cache_bytes(gpt2)
+    assert min_cache_bytes(GPT2Config(n_positions=129)) == 3 * page_bytes(gpt2)
+    assert configured_cache_bytes(gpt2, 32) == default_cache_bytes(gpt2, 32)
+    monkeypatch.setenv(CACHE_BYTES_VARIABLE, "123456")
+    assert configured_cache_bytes(gpt2, 32) == 123456

@@ -28,7 +28,7 @@ class MojoOps:
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         """See `Ops`."""
-        return _call("gpt2.layer_norm", [x, weight, bias, _number(eps)], x.shape[0], x.shape[1])
+        return _call("gpt2.layer_norm", [x, weight, bias, _scalar(eps)], x.shape[0], x.shape[1])
 
     def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor) -> Tensor:
         """See `Ops`."""
@@ -41,13 +41,14 @@ class MojoOps:
     ) -> Tensor:
         """See `Ops`. One kernel computes the whole block with one team of threads."""
         prefix, cached = self.cache_inputs(*cache)
-        n_embd, n_inner = (int(length) for length in weights.c_fc.weight.shape)
-        parameters = [value for one in weights.layers for value in _values(*one)]
-        scalars = _values(layer, scale, _number(weights.eps))
-        sizes = ((indices.shape[0], n_embd), (x.shape[0], _room(n_embd, n_inner)))
-        types = [TensorType(DType.float32, [rows, width], DeviceRef.CPU()) for rows, width in sizes]
-        inputs = [*_values(x, indices), *parameters, *cached, *scalars]
-        return _in_place(f"gpt2.{prefix}block", inputs, types, activation=weights.activation)
+        linears = weights.c_attn, weights.attn_proj, weights.c_fc, weights.mlp_proj
+        norms = weights.ln_1, weights.ln_2
+        matrices = [linear.weight for linear in linears]
+        # The order of `BlockVectors` in kernels/block.mojo.
+        vectors = [tensor for norm in norms for tensor in norm] + [linear.bias for linear in linears]
+        inputs = [*_values(x, indices, *matrices, *vectors), *cached, *_values(layer, scale, _scalar(weights.eps))]
+        shape = TensorType(DType.float32, [indices.shape[0], x.shape[1]], DeviceRef.CPU())
+        return _in_place(f"gpt2.{prefix}block", inputs, [shape], activation=weights.activation)
 
     def cache_inputs(self, *cache: Tensor) -> tuple[str, list[Value[Any]]]:
         """Return the prefix of the kernels' names for this kind of cache, and their cache arguments."""
@@ -69,16 +70,7 @@ class PagedMojoOps(MojoOps):
         return "paged_", [one.blocks.__buffervalue__(), *_values(one.row_offsets, one.cache_lengths, one.lookup_table)]
 
 
-def _room(n_embd: int, n_inner: int) -> int:
-    """Return how many numbers a block keeps for a token between its parts, at most.
-
-    Of each 256 in a row, or what is left of them, a matrix takes up to 272: see `kernels/rows.mojo`.
-    """
-    matrices, columns = 4, 2 * n_embd + max(4 * n_embd, n_inner)
-    return (columns // 256 + matrices) * 272
-
-
-def _number(value: float) -> Tensor:
+def _scalar(value: float) -> Tensor:
     return Tensor(value, dtype=DType.float32)
 
 

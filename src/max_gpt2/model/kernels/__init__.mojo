@@ -1,8 +1,11 @@
-"""The operations of GPT-2 for a CPU, of any SIMD width and any number of cores."""
+"""The operations of GPT-2 for a CPU of any SIMD width and any number of cores, to be called from a MAX graph.
+
+`tuning.mojo` has all constants. Start with `block.mojo`, which calls everything else.
+"""
 
 from .attention import *
 from .block import *
-from .embed import *
+from .embedding import *
 from .layer_norm import *
 from .linear import *
 from .logits import *

@@ -1,200 +1,309 @@
-"""Causal attention of new tokens to themselves and to those before them, whose keys and values are in a cache.
+"""Causal attention of new tokens to themselves and to the tokens in the cache.
 
-softmax(q @ k.T * scale) @ v: Vaswani et al. 2017, section 3.2. The new tokens are those of several texts, one after
-another. Keys are stored transposed, so that a vector holds the same element of `W` keys; a score is one chain of
-multiply-adds over `head_dim`, and a mixed value one over the tokens, where a token that is not to be seen counts
-exactly zero. So what comes out for a token has the same bits whatever is computed along with it, and wherever the
-cache keeps its keys and values: in one slot for each text, or in pages.
+softmax(q @ k.T * scale) @ v: Vaswani et al. 2017, section 3.2. A score is one chain of multiply-adds over head_dim, and
+an element of the result is one chain over the tokens, in which masked tokens count exactly zero. So the result for a
+token is bitwise identical whatever is computed along with it, and whether the cache is contiguous or paged.
 """
 
 import extensibility
-from extensibility import InputTensor, OutputTensor
-from extensibility.managed_tensor_slice import _MutableInputTensor as MutableInputTensor
 from max.gpu.host import DeviceContext
-from std.math import ceildiv
+from std.math import align_up, ceildiv, exp
 
-from .attention_head import append, attend
-from .cached import Cache, New, new_tokens, pages_of_layer, slots_of_layer
-from .crew import Crew, work_together
-from .floats import F, Ids
-from .rows import Rows, rows_of
-
-#: So many tokens of a text are one piece of work, for one head.
-comptime PIECE = 48
-#: What a crew counts of an attention.
-comptime ATTENTION_PARTS = 2
+from .kv_cache import KEY_BLOCK, HeadCache, LayerCache, RaggedBatch, append
+from .matrix import Matrix, Workspace
+from .threads import ThreadTeam, run_team
+from .tuning import ATTENTION_QUERIES, ATTENTION_TOKENS, ATTENTION_VECTORS
+from .types import F32, I64, FloatBuffer5D, FloatBuffer6D, FloatTensor2D, Floats, IntTensor1D, IntTensor2D
+from .types import MutFloats, ResultTensor2D, UntrackedFloats, UntrackedInts, Vector, W, prefetch_l2
 
 
 @extensibility.register("gpt2.attention")
 struct Attention:
-    """[tokens, 3 * n_embd] -> [tokens, n_embd]; the new keys and values are put into the cache.
+    """Append new keys and values to a contiguous cache and attend: qkv [tokens, 3 * n_embd] -> [tokens, n_embd].
 
-    `keys` is [n_layer, slots, n_head, head_dim, room] and `values` [n_layer, slots, n_head, room, head_dim], with a
-    room that is a multiple of 64. Text i has the tokens [offsets[i], offsets[i + 1]); `lengths[i]` others of it are in
-    the cache already, in its slot `slots[i]`. All of these are int64.
+    `kv_cache.mojo` has the shapes of the cache; the capacity is a multiple of 64. `row_offsets` is [batch + 1],
+    `cache_lengths` and `slots` are [batch].
     """
 
     @staticmethod
     def execute[
         target: StaticString
     ](
-        y: OutputTensor[dtype=DType.float32, rank=2, ...],
-        qkv: InputTensor[dtype=DType.float32, rank=2, ...],
-        keys: MutableInputTensor[dtype=DType.float32, rank=5, ...],
-        values: MutableInputTensor[dtype=DType.float32, rank=5, ...],
-        offsets: InputTensor[dtype=DType.int64, rank=1, ...],
-        lengths: InputTensor[dtype=DType.int64, rank=1, ...],
-        slots: InputTensor[dtype=DType.int64, rank=1, ...],
-        layer: Scalar[DType.int64],
-        scale: Scalar[DType.float32],
+        y: ResultTensor2D,
+        qkv: FloatTensor2D,
+        keys: FloatBuffer5D,
+        values: FloatBuffer5D,
+        row_offsets: IntTensor1D,
+        cache_lengths: IntTensor1D,
+        slots: IntTensor1D,
+        layer: Scalar[I64],
+        scale: Scalar[F32],
         ctx: DeviceContext,
     ) raises:
-        var cache = slots_of_layer(keys, values, slots, Int(layer))
-        var new = new_tokens(offsets, lengths)
-        var qkv_rows = rows_of(qkv)
-        var y_rows = rows_of(y)
-
-        def work(crew: Crew) {var}:
-            attention(crew, 0, qkv_rows, cache, new, y_rows, scale)
-
-        work_together[ATTENTION_PARTS](work)
+        var cache = LayerCache.contiguous(keys, values, slots, Int(layer))
+        var batch = RaggedBatch(row_offsets, cache_lengths, qkv.dim_size(0))
+        debug_assert[assert_mode="safe"](slots.dim_size(0) == batch.size, "slots is not [batch]")
+        _attention(y, qkv, cache, batch, scale)
 
 
 @extensibility.register("gpt2.paged_attention")
 struct PagedAttention:
-    """[tokens, 3 * n_embd] -> [tokens, n_embd], with a cache in pages of `room` tokens, a multiple of 64.
+    """Append new keys and values to a paged cache and attend: qkv [tokens, 3 * n_embd] -> [tokens, n_embd].
 
-    `blocks` is [pages, 2, n_layer, room, n_head, head_dim] by its shape, which is that of MAX's cache. Nothing else
-    reads it, so what a page holds of a layer are the keys as [n_head, head_dim, room] and the values as
-    [n_head, room, head_dim]. Text i has its tokens from j * room on in page `table[i, j]`.
+    `kv_cache.mojo` has the shapes of the cache; the page size is a multiple of 64.
     """
 
     @staticmethod
     def execute[
         target: StaticString
     ](
-        y: OutputTensor[dtype=DType.float32, rank=2, ...],
-        qkv: InputTensor[dtype=DType.float32, rank=2, ...],
-        blocks: MutableInputTensor[dtype=DType.float32, rank=6, ...],
-        offsets: InputTensor[dtype=DType.int64, rank=1, ...],
-        lengths: InputTensor[dtype=DType.int64, rank=1, ...],
-        table: InputTensor[dtype=DType.int64, rank=2, ...],
-        layer: Scalar[DType.int64],
-        scale: Scalar[DType.float32],
+        y: ResultTensor2D,
+        qkv: FloatTensor2D,
+        blocks: FloatBuffer6D,
+        row_offsets: IntTensor1D,
+        cache_lengths: IntTensor1D,
+        lookup_table: IntTensor2D,
+        layer: Scalar[I64],
+        scale: Scalar[F32],
         ctx: DeviceContext,
     ) raises:
-        var cache = pages_of_layer(blocks, table, Int(layer))
-        var new = new_tokens(offsets, lengths)
-        var qkv_rows = rows_of(qkv)
-        var y_rows = rows_of(y)
+        var cache = LayerCache.paged(blocks, lookup_table, Int(layer))
+        var batch = RaggedBatch(row_offsets, cache_lengths, qkv.dim_size(0))
+        debug_assert[assert_mode="safe"](lookup_table.dim_size(0) == batch.size, "lookup_table is not [batch, pages]")
+        _attention(y, qkv, cache, batch, scale)
 
-        def work(crew: Crew) {var}:
-            attention(crew, 0, qkv_rows, cache, new, y_rows, scale)
 
-        work_together[ATTENTION_PARTS](work)
+def _attention(y: ResultTensor2D, qkv: FloatTensor2D, cache: LayerCache, batch: RaggedBatch, scale: Scalar[F32]) raises:
+    """Check the shapes and run the phases of attention as one operation."""
+    cache.check(batch, y.dim_size(1))
+    debug_assert[assert_mode="safe"](y.dim_size(0) == qkv.dim_size(0), "y and qkv do not have the same tokens")
+    debug_assert[assert_mode="safe"](qkv.dim_size(1) == 3 * y.dim_size(1), "qkv is not [tokens, 3 * n_embd]")
+    var qkv_rows = Matrix.row_major(qkv)  # [tokens, 3 * n_embd]
+    var y_rows = Matrix.row_major(y)  # [tokens, n_embd]
+
+    def work(mut team: ThreadTeam) {var}:
+        attention(team, qkv_rows, cache, batch, y_rows, scale)
+
+    run_team(work)
 
 
 @always_inline
-def attention(crew: Crew, part: Int, qkv: Rows, cache: Cache, new: New, y: Rows, scale: Scalar[F]):
-    """The parts [part, part + ATTENTION_PARTS) of what a crew does; rows of qkv are in one piece."""
-    var n_head = cache.head.n_head
-    var pieces = _pieces(new)
+def attention(mut team: ThreadTeam, qkv: Matrix, cache: LayerCache, batch: RaggedBatch, y: Matrix, scale: Scalar[F32]):
+    """Append the new keys and values and compute y, [tokens, n_embd], in one or two phases.
 
-    def one_piece(item: Int) {var}:
-        _append(item // n_head, item % n_head, 0, qkv, cache, new)
-        _attend(item // n_head, item % n_head, 0, qkv, cache, new, y, scale)
+    Rows of qkv, [tokens, 3 * n_embd], are contiguous.
+    """
+    var n_head = cache.n_head
+    var pieces = ceildiv(batch.longest(), ATTENTION_TOKENS)  # of the longest sequence
+
+    def append_and_attend(item: Int) {var}:
+        _append_piece(item // n_head, item % n_head, 0, qkv, cache, batch)
+        _attend_piece(item // n_head, item % n_head, 0, qkv, cache, batch, y, scale)
 
     def attend_piece(item: Int) {var}:
-        _attend(item // n_head // pieces, item % n_head, item // n_head % pieces, qkv, cache, new, y, scale)
+        _attend_piece(item // n_head // pieces, item % n_head, item // n_head % pieces, qkv, cache, batch, y, scale)
 
     if pieces == 1:
-        crew.part(part, new.texts * n_head, one_piece)
-    else:  # all keys have to be there before a later piece looks at them
-        _append_all(crew, part, qkv, cache, new)
-        crew.part(part + 1, new.texts * n_head * pieces, attend_piece)
+        team.phase(batch.size * n_head, append_and_attend)
+    else:  # a later piece reads the keys and values of all earlier ones
+        _append_all(team, qkv, cache, batch)
+        team.phase(batch.size * n_head * pieces, attend_piece)
 
 
 @always_inline
-def attention_of_some(
-    crew: Crew,
-    part: Int,
-    qkv: Rows,
-    queries: Rows,
-    kept: Ids,
+def attention_at(
+    mut team: ThreadTeam,
+    qkv: Matrix,
+    queries: Matrix,
+    indices: UntrackedInts,
     R: Int,
-    cache: Cache,
-    new: New,
-    y: Rows,
-    scale: Scalar[F],
+    cache: LayerCache,
+    batch: RaggedBatch,
+    y: Matrix,
+    scale: Scalar[F32],
 ):
-    """The same for the tokens `kept` alone, R numbers that rise: y is [R, n_embd], and so are their queries.
+    """Append all new keys and values, and compute attention for the R tokens `indices` only, in two phases.
 
-    Of qkv, only the keys and values are looked at.
+    `indices`, [R], ascend. `queries` and y are [R, n_embd]. Of qkv, [tokens, 3 * n_embd], keys and values are read.
     """
-    var n_head = cache.head.n_head
+    var n_head = cache.n_head
 
     def attend_piece(item: Int) {var}:
-        var of_head = cache.of_head(item % n_head)
-        var r = item // n_head * PIECE
-        var end = min(r + PIECE, R)
-        var text = 0
+        var r = item // n_head * ATTENTION_TOKENS
+        var end = min(r + ATTENTION_TOKENS, R)
+        var sequence = 0
         while r < end:
-            var token = Int(kept.unsafe_load(r))
-            while new.start(text + 1) <= token:
-                text += 1
-            var count = 1  # of tokens that follow one another in a text
-            var most = min(end - r, new.start(text + 1) - token)
-            while count < most and Int(kept.unsafe_load(r + count)) == token + count:
+            var token = Int(indices.unsafe_load(r))
+            while batch.start(sequence + 1) <= token:
+                sequence += 1
+            # Tokens that follow one another in a sequence are computed together.
+            var count = 1
+            var most = min(end - r, batch.start(sequence + 1) - token)
+            while count < most and Int(indices.unsafe_load(r + count)) == token + count:
                 count += 1
-            var first = token - new.start(text)
-            var tokens = queries.below(r - first)
-            _attend_tokens(of_head, tokens, new, text, y.below(r - first), scale, first, first + count)
+            var first = token - batch.start(sequence)
+            var head = cache.head(sequence, item % n_head)
+            var q = queries.from_row(r - first)
+            attend(head, q, y.from_row(r - first), scale, batch.cached(sequence), first, first + count)
             r += count
 
-    _append_all(crew, part, qkv, cache, new)
-    crew.part(part + 1, ceildiv(R, PIECE) * n_head, attend_piece)
-
-
-def _pieces(new: New) -> Int:
-    """How many pieces the text has that has the most new tokens."""
-    var longest = 0
-    for text in range(new.texts):
-        longest = max(longest, new.count(text))
-    return ceildiv(longest, PIECE)
+    _append_all(team, qkv, cache, batch)
+    team.phase(ceildiv(R, ATTENTION_TOKENS) * n_head, attend_piece)
 
 
 @always_inline
-def _append_all(crew: Crew, part: Int, qkv: Rows, cache: Cache, new: New):
-    var n_head = cache.head.n_head
-    var pieces = _pieces(new)
+def _append_all(mut team: ThreadTeam, qkv: Matrix, cache: LayerCache, batch: RaggedBatch):
+    """Append the keys and values of all new tokens, in one phase."""
+    var n_head = cache.n_head
+    var pieces = ceildiv(batch.longest(), ATTENTION_TOKENS)
 
-    def piece(item: Int) {var}:
-        _append(item // n_head // pieces, item % n_head, item // n_head % pieces, qkv, cache, new)
+    def append_piece(item: Int) {var}:
+        _append_piece(item // n_head // pieces, item % n_head, item // n_head % pieces, qkv, cache, batch)
 
-    crew.part(part, new.texts * n_head * pieces, piece)
-
-
-@always_inline
-def _append(text: Int, h: Int, piece: Int, qkv: Rows, cache: Cache, new: New):
-    var first = piece * PIECE
-    var last = min(first + PIECE, new.count(text))
-    var one = cache.of_head(h)
-    var tokens = qkv.below(new.start(text))
-    append(one.head, tokens, one.keys, one.values, one.pages(text), new.length(text), first, last)
+    team.phase(batch.size * n_head * pieces, append_piece)
 
 
 @always_inline
-def _attend(text: Int, h: Int, piece: Int, qkv: Rows, cache: Cache, new: New, y: Rows, scale: Scalar[F]):
-    var start = new.start(text)
-    var first = piece * PIECE
-    var last = min(first + PIECE, new.count(text))
-    if first < last:
-        _attend_tokens(cache.of_head(h), qkv.below(start), new, text, y.below(start), scale, first, last)
+def _append_piece(sequence: Int, head: Int, piece: Int, qkv: Matrix, cache: LayerCache, batch: RaggedBatch):
+    """Append one piece of ATTENTION_TOKENS tokens, or what the sequence has of it, for one head."""
+    var first = piece * ATTENTION_TOKENS
+    var last = min(first + ATTENTION_TOKENS, batch.count(sequence))
+    append(cache.head(sequence, head), qkv.from_row(batch.start(sequence)), batch.cached(sequence), first, last)
 
 
 @always_inline
-def _attend_tokens(
-    of_head: Cache, queries: Rows, new: New, text: Int, y: Rows, scale: Scalar[F], first: Int, last: Int
+def _attend_piece(
+    sequence: Int,
+    head: Int,
+    piece: Int,
+    qkv: Matrix,
+    cache: LayerCache,
+    batch: RaggedBatch,
+    y: Matrix,
+    scale: Scalar[F32],
 ):
-    var pages = of_head.pages(text)
-    attend(of_head.head, queries, of_head.keys, of_head.values, pages, y, scale, new.length(text), first, last)
+    """Compute one piece of ATTENTION_TOKENS tokens, or what the sequence has of it, for one head."""
+    var start = batch.start(sequence)
+    var first = piece * ATTENTION_TOKENS
+    var last = min(first + ATTENTION_TOKENS, batch.count(sequence))
+    if first < last:
+        var q = qkv.from_row(start)
+        attend(cache.head(sequence, head), q, y.from_row(start), scale, batch.cached(sequence), first, last)
+
+
+def attend(cache: HeadCache, q: Matrix, y: Matrix, scale: Scalar[F32], cached: Int, first: Int, last: Int):
+    """Compute attention of one head for the new tokens [first, last) of a sequence with `cached` tokens before them.
+
+    q and y, [tokens, n_embd], begin at the sequence's first new token. Rows of q are contiguous.
+    """
+    var row_stride = align_up(cached + last, KEY_BLOCK)
+    var workspace = Workspace(ATTENTION_QUERIES * row_stride)
+    var scores = _Scores(workspace.take(ATTENTION_QUERIES * row_stride), row_stride)
+    var s = first
+    while s + ATTENTION_QUERIES <= last:
+        _attend_queries[ATTENTION_QUERIES](cache, q.from_row(s), y.from_row(s), scores, scale, cached + s)
+        s += ATTENTION_QUERIES
+    while s < last:
+        _attend_queries[1](cache, q.from_row(s), y.from_row(s), scores, scale, cached + s)
+        s += 1
+    workspace.free()
+
+
+@fieldwise_init
+struct _Scores(TrivialRegisterPassable):
+    """The scores of some queries with all tokens before them; after the softmax, their weights."""
+
+    var data: UntrackedFloats  # [queries, row_stride]
+    var row_stride: Int
+
+
+@always_inline
+def _attend_queries[Q: Int](cache: HeadCache, q: Matrix, y: Matrix, scores: _Scores, scale: Scalar[F32], position: Int):
+    """Compute y, [Q, head_dim], for the queries at `position` and the Q - 1 after it."""
+    var query = q.ptr(0, cache.query_column())
+    var seen = position + Q  # tokens that the last query sees
+    for t in range(0, seen, KEY_BLOCK):
+        var keys = cache.key(t)
+        var next_keys = cache.key(t + KEY_BLOCK) - keys if t + KEY_BLOCK < seen else 0
+        var row = _Scores(scores.data.unsafe_offset(t), scores.row_stride)
+        _compute_scores[Q](cache, query, q.row_stride, cache.keys.unsafe_offset(keys), next_keys, row, scale)
+    var factors = Array[Scalar[F32], Q](fill=0)
+    comptime for i in range(Q):
+        var row = scores.data.unsafe_offset(i * scores.row_stride)
+        factors[i] = 1 / _softmax(row, position + i + 1, align_up(seen, KEY_BLOCK))
+    var d = 0
+    while d + ATTENTION_VECTORS * W <= cache.head_dim:
+        _mix_values[Q, ATTENTION_VECTORS, W](cache, scores, factors, y, d, seen)
+        d += ATTENTION_VECTORS * W
+    while d + W <= cache.head_dim:
+        _mix_values[Q, 1, W](cache, scores, factors, y, d, seen)
+        d += W
+    while d < cache.head_dim:
+        _mix_values[Q, 1, 1](cache, scores, factors, y, d, seen)
+        d += 1
+
+
+@always_inline
+def _compute_scores[
+    Q: Int
+](
+    cache: HeadCache,
+    query: Floats,
+    query_stride: Int,
+    keys: Floats,
+    next_keys: Int,
+    scores: _Scores,
+    scale: Scalar[F32],
+):
+    """Compute the scores, [Q, KEY_BLOCK], of Q queries and a block of keys; prefetch the keys `next_keys` further."""
+    comptime V = ATTENTION_VECTORS
+    var sums = Array[Vector, Q * V](fill=0)  # [Q, KEY_BLOCK]
+    for d in range(cache.head_dim):
+        comptime for v in range(V):
+            var key = keys.unsafe_load[width=W](d * cache.page_size + v * W)
+            comptime if Q == 1:  # several queries in a row keep the keys in the cache by themselves
+                prefetch_l2(keys.unsafe_offset(next_keys + d * cache.page_size + v * W))
+            comptime for i in range(Q):
+                var factor = Vector(query.unsafe_load(i * query_stride + d))
+                sums[i * V + v] = key.fma(factor, sums[i * V + v])
+    comptime for i in range(Q):
+        comptime for v in range(V):
+            scores.data.unsafe_store(i * scores.row_stride + v * W, sums[i * V + v] * scale)
+
+
+@always_inline
+def _softmax(scores: MutFloats, seen: Int, end: Int) -> Scalar[F32]:
+    """Replace the scores of tokens [0, seen) by exp(score - maximum), those of [seen, end) by zero; return the sum."""
+    for t in range(seen, end):
+        scores.unsafe_store(t, Scalar[F32].MIN)
+    var largest = Vector(Scalar[F32].MIN)
+    for t in range(0, end, W):
+        largest = max(largest, scores.unsafe_load[width=W](t))
+    var maximum = largest.reduce_max()
+    var sums = Vector(0)
+    for t in range(0, end, W):
+        var weight = exp(scores.unsafe_load[width=W](t) - maximum)
+        scores.unsafe_store(t, weight)
+        sums += weight
+    for t in range(seen, end):
+        scores.unsafe_store(t, 0)
+    return sums.reduce_add()
+
+
+@always_inline
+def _mix_values[
+    Q: Int, V: Int, width: Int
+](cache: HeadCache, weights: _Scores, factors: Array[Scalar[F32], Q], y: Matrix, d: Int, seen: Int):
+    """Compute the elements [d, d + V * width) of y, [Q, head_dim]: the weighted sums of the values seen."""
+    var sums = Array[SIMD[F32, width], Q * V](fill=0)  # [Q, V * width]
+    for start in range(0, seen, cache.page_size):
+        var page = cache.values.unsafe_offset(cache.page(start) + d)  # [page_size, head_dim]
+        for t in range(min(cache.page_size, seen - start)):
+            comptime for v in range(V):
+                var value = page.unsafe_load[width=width](t * cache.head_dim + v * width)
+                comptime for i in range(Q):
+                    var factor = SIMD[F32, width](weights.data.unsafe_load(i * weights.row_stride + start + t))
+                    sums[i * V + v] = value.fma(factor, sums[i * V + v])
+    comptime for i in range(Q):
+        comptime for v in range(V):
+            y.store(i, cache.query_column() + d + v * width, sums[i * V + v] * factors[i])

@@ -1,231 +1,252 @@
-"""A block in one go: x + attention(layer_norm(x)), and to that the mlp(layer_norm()) of it.
+"""A transformer block as one operation: x + attention(ln_1(x)), and to that add mlp(ln_2(...)) of it.
 
-The threads stay together over all parts. Each number is computed as by the operations one by one. `work` is room for
-what lies between the parts. Of a token that nobody asks for there are only the keys and values, which others look at:
-the tokens `kept` alone look at others, and go through what comes after that.
+The threads stay together over all phases. Each element is computed as by the separate operations, bitwise identical.
+
+A block returns only the tokens `logits_indices`. The other tokens contribute their keys and values, which these tokens
+attend to; everything after that is computed for the R returned tokens only. In all layers but the last, R is M.
 """
 
 import extensibility
-from extensibility import InputTensor, OutputTensor
-from extensibility.managed_tensor_slice import _MutableInputTensor as MutableInputTensor
+from extensibility import InputVariadicTensors
 from max.gpu.host import DeviceContext
-from std.memory.alloc import unsafe_alloc
 
-from .attention import ATTENTION_PARTS, attention, attention_of_some
-from .cached import Cache, Int64s, New, new_tokens, pages_of_layer, slots_of_layer
-from .crew import Crew, work_together
-from .few_rows import Sums
-from .floats import F, held
-from .layer_norm import layer_norm
-from .linear import LINEAR_PARTS, linear, linear_onto
-from .rows import loose_rows, loose_size, rows_of, sliced_rows, sliced_size
-from .take import take
+from .attention import attention, attention_at
+from .gemv import PartialSums
+from .kv_cache import LayerCache, RaggedBatch
+from .layer_norm import NormWeights, layer_norm
+from .linear import linear, linear_residual
+from .matrix import LinearWeights, Matrix, Workspace, gather_rows
+from .threads import ThreadTeam, run_team
+from .types import F32, I64, FloatBuffer5D, FloatBuffer6D, FloatTensor2D, IntTensor1D, IntTensor2D, ResultTensor2D
+from .types import UntrackedFloats, untracked_ints
 
-comptime Matrix = InputTensor[dtype=DType.float32, rank=2, ...]
-comptime Line = InputTensor[dtype=DType.float32, rank=1, ...]
-comptime Result = OutputTensor[dtype=DType.float32, rank=2, ...]
-#: What a crew counts: a normalization and two linear layers for each half, the attention, and what it takes to keep
-#: some tokens only.
-comptime PARTS = 4 + 5 * LINEAR_PARTS + ATTENTION_PARTS
+#: ln_1.weight, ln_1.bias, ln_2.weight, ln_2.bias, and the biases of c_attn, attn_proj, c_fc and mlp_proj. An operation of
+#: the graph may take one list of tensors, all of the same rank.
+comptime BlockVectors = InputVariadicTensors[dtype=F32, rank=1, size=8, ...]
 
 
 @extensibility.register("gpt2.block")
 struct Block:
-    """[tokens, n_embd], [kept] of int64 -> [kept, n_embd], with the cache of `Attention`.
+    """Apply a block with a contiguous cache: x [tokens, n_embd], logits_indices [rows] -> [rows, n_embd].
 
-    The tokens kept are numbers that rise: as many as there are tokens are all of them. `work` has room for
-    [tokens, 2 * n_embd + max(4 * n_embd, n_inner)], in matrices that lie as `rows.mojo` has it.
+    `kv_cache.mojo` has the shapes of the cache. `logits_indices` ascend; as many as there are tokens are all tokens.
     """
 
     @staticmethod
     def execute[
         target: StaticString, activation: StaticString
     ](
-        y: Result,
-        work: Result,
-        x: Matrix,
-        kept: Int64s,
-        norm_weight: Line,
-        norm_bias: Line,
-        attn_weight: Matrix,
-        attn_bias: Line,
-        proj_weight: Matrix,
-        proj_bias: Line,
-        second_weight: Line,
-        second_bias: Line,
-        fc_weight: Matrix,
-        fc_bias: Line,
-        out_weight: Matrix,
-        out_bias: Line,
-        keys: MutableInputTensor[dtype=DType.float32, rank=5, ...],
-        values: MutableInputTensor[dtype=DType.float32, rank=5, ...],
-        offsets: Int64s,
-        lengths: Int64s,
-        slots: Int64s,
-        layer: Scalar[DType.int64],
-        scale: Scalar[DType.float32],
-        eps: Scalar[DType.float32],
+        y: ResultTensor2D,
+        x: FloatTensor2D,
+        logits_indices: IntTensor1D,
+        c_attn: FloatTensor2D,
+        attn_proj: FloatTensor2D,
+        c_fc: FloatTensor2D,
+        mlp_proj: FloatTensor2D,
+        vectors: BlockVectors,
+        keys: FloatBuffer5D,
+        values: FloatBuffer5D,
+        row_offsets: IntTensor1D,
+        cache_lengths: IntTensor1D,
+        slots: IntTensor1D,
+        layer: Scalar[I64],
+        scale: Scalar[F32],
+        eps: Scalar[F32],
         ctx: DeviceContext,
     ) raises:
-        var cache = slots_of_layer(keys, values, slots, Int(layer))
-        _block[activation](
-            y,
-            work,
-            x,
-            kept,
-            norm_weight,
-            norm_bias,
-            attn_weight,
-            attn_bias,
-            proj_weight,
-            proj_bias,
-            second_weight,
-            second_bias,
-            fc_weight,
-            fc_bias,
-            out_weight,
-            out_bias,
-            cache,
-            new_tokens(offsets, lengths),
-            scale,
-            eps,
-        )
+        var weights = BlockWeights(c_attn, attn_proj, c_fc, mlp_proj, vectors, eps)
+        var cache = LayerCache.contiguous(keys, values, slots, Int(layer))
+        var batch = RaggedBatch(row_offsets, cache_lengths, x.dim_size(0))
+        debug_assert[assert_mode="safe"](slots.dim_size(0) == batch.size, "slots is not [batch]")
+        _block[activation](y, x, logits_indices, weights, cache, batch, scale)
 
 
 @extensibility.register("gpt2.paged_block")
 struct PagedBlock:
-    """The same with the cache of `PagedAttention`."""
+    """Apply a block with a paged cache: x [tokens, n_embd], logits_indices [rows] -> [rows, n_embd]."""
 
     @staticmethod
     def execute[
         target: StaticString, activation: StaticString
     ](
-        y: Result,
-        work: Result,
-        x: Matrix,
-        kept: Int64s,
-        norm_weight: Line,
-        norm_bias: Line,
-        attn_weight: Matrix,
-        attn_bias: Line,
-        proj_weight: Matrix,
-        proj_bias: Line,
-        second_weight: Line,
-        second_bias: Line,
-        fc_weight: Matrix,
-        fc_bias: Line,
-        out_weight: Matrix,
-        out_bias: Line,
-        blocks: MutableInputTensor[dtype=DType.float32, rank=6, ...],
-        offsets: Int64s,
-        lengths: Int64s,
-        table: InputTensor[dtype=DType.int64, rank=2, ...],
-        layer: Scalar[DType.int64],
-        scale: Scalar[DType.float32],
-        eps: Scalar[DType.float32],
+        y: ResultTensor2D,
+        x: FloatTensor2D,
+        logits_indices: IntTensor1D,
+        c_attn: FloatTensor2D,
+        attn_proj: FloatTensor2D,
+        c_fc: FloatTensor2D,
+        mlp_proj: FloatTensor2D,
+        vectors: BlockVectors,
+        blocks: FloatBuffer6D,
+        row_offsets: IntTensor1D,
+        cache_lengths: IntTensor1D,
+        lookup_table: IntTensor2D,
+        layer: Scalar[I64],
+        scale: Scalar[F32],
+        eps: Scalar[F32],
         ctx: DeviceContext,
     ) raises:
-        var cache = pages_of_layer(blocks, table, Int(layer))
-        _block[activation](
-            y,
-            work,
-            x,
-            kept,
-            norm_weight,
-            norm_bias,
-            attn_weight,
-            attn_bias,
-            proj_weight,
-            proj_bias,
-            second_weight,
-            second_bias,
-            fc_weight,
-            fc_bias,
-            out_weight,
-            out_bias,
-            cache,
-            new_tokens(offsets, lengths),
-            scale,
-            eps,
-        )
+        var weights = BlockWeights(c_attn, attn_proj, c_fc, mlp_proj, vectors, eps)
+        var cache = LayerCache.paged(blocks, lookup_table, Int(layer))
+        var batch = RaggedBatch(row_offsets, cache_lengths, x.dim_size(0))
+        debug_assert[assert_mode="safe"](lookup_table.dim_size(0) == batch.size, "lookup_table is not [batch, pages]")
+        _block[activation](y, x, logits_indices, weights, cache, batch, scale)
+
+
+struct BlockWeights(TrivialRegisterPassable):
+    """The parameters of a block, under the names of the checkpoint. C is n_embd, I is n_inner."""
+
+    var ln_1: NormWeights  # [C]
+    var c_attn: LinearWeights  # [C, 3 * C]: queries, keys, values
+    var attn_proj: LinearWeights  # [C, C]
+    var ln_2: NormWeights  # [C]
+    var c_fc: LinearWeights  # [C, I]
+    var mlp_proj: LinearWeights  # [I, C]
+
+    @always_inline
+    def __init__(
+        out self,
+        c_attn: FloatTensor2D,
+        attn_proj: FloatTensor2D,
+        c_fc: FloatTensor2D,
+        mlp_proj: FloatTensor2D,
+        vectors: BlockVectors,
+        eps: Scalar[F32],
+    ):
+        """Take the operands of the graph, and check that their shapes agree."""
+        self.ln_1 = NormWeights(vectors[0], vectors[1], eps)
+        self.c_attn = LinearWeights(c_attn, vectors[4])
+        self.attn_proj = LinearWeights(attn_proj, vectors[5])
+        self.ln_2 = NormWeights(vectors[2], vectors[3], eps)
+        self.c_fc = LinearWeights(c_fc, vectors[6])
+        self.mlp_proj = LinearWeights(mlp_proj, vectors[7])
+        var C = self.n_embd()
+        _check_layer(self.c_attn, C, 3 * C)
+        _check_layer(self.attn_proj, C, C)
+        _check_layer(self.c_fc, C, self.n_inner())
+        _check_layer(self.mlp_proj, self.n_inner(), C)
+        debug_assert[assert_mode="safe"](self.ln_2.N == C, "ln_1 and ln_2 do not have the same n_embd")
+
+    @always_inline
+    def n_embd(self) -> Int:
+        """Return C."""
+        return self.ln_1.N
+
+    @always_inline
+    def n_inner(self) -> Int:
+        """Return I."""
+        return self.c_fc.N
+
+
+def _check_layer(layer: LinearWeights, K: Int, N: Int):
+    debug_assert[assert_mode="safe"](
+        layer.K == K and layer.N == N, "a weight is [", layer.K, ", ", layer.N, "] instead of [", K, ", ", N, "]"
+    )
+
+
+struct _Buffers(TrivialRegisterPassable):
+    """The intermediate results of a block, in one workspace. M tokens come in, R are returned; C is n_embd, I n_inner.
+
+    name          shape     layout    written by                     read by
+    normed        [M, C]    blocked   ln_1, for R tokens ln_2        c_attn, c_fc
+    qkv           [M, 3*C]  padded    c_attn                         attention
+    attended      [R, C]    blocked   attention                      attn_proj
+    queries       [R, C]    padded    c_attn, if R < M               attention
+    residual      [R, C]    padded    attn_proj, with x added      ln_2, mlp_proj
+    hidden        [R, I]    blocked   c_fc                           mlp_proj
+    sums                    panels    gemv                           reduce_partial_sums
+
+    Two groups share memory: `queries` and `residual`, since attention has read the queries before attn_proj writes;
+    `hidden` with `qkv` and `attended`, since attn_proj has read them before c_fc writes.
+    """
+
+    var normed: Matrix
+    var qkv: Matrix
+    var attended: Matrix
+    var queries: Matrix
+    var residual: Matrix
+    var hidden: Matrix
+    var sums: UntrackedFloats
+
+    @staticmethod
+    def size(M: Int, R: Int, weights: BlockWeights) -> Int:
+        """Return the floats of all buffers together."""
+        var C = weights.n_embd()
+        var shared = _Buffers._shared_size(M, R, weights)
+        return Matrix.padded_size(R, C) + Matrix.blocked_size(M, C) + shared + _Buffers._sums_size(M, R, weights)
+
+    def __init__(out self, mut workspace: Workspace, M: Int, R: Int, weights: BlockWeights):
+        """Take the buffers from a workspace of `size(M, R, weights)` floats."""
+        var C = weights.n_embd()
+        self.residual = Matrix.padded(workspace.take(Matrix.padded_size(R, C)), C)
+        self.queries = self.residual
+        self.normed = Matrix.blocked(workspace.take(Matrix.blocked_size(M, C)), M)
+        var shared = workspace.take(_Buffers._shared_size(M, R, weights))
+        self.qkv = Matrix.padded(shared, 3 * C)
+        self.attended = Matrix.blocked(shared.unsafe_offset(Matrix.padded_size(M, 3 * C)), R)
+        self.hidden = Matrix.blocked(shared, R)
+        self.sums = workspace.take(_Buffers._sums_size(M, R, weights))
+
+    @staticmethod
+    def _shared_size(M: Int, R: Int, weights: BlockWeights) -> Int:
+        """Return the floats that qkv and attended take, or hidden, which comes later."""
+        var C = weights.n_embd()
+        var attention = Matrix.padded_size(M, 3 * C) + Matrix.blocked_size(R, C)
+        return max(attention, Matrix.blocked_size(R, weights.n_inner()))
+
+    @staticmethod
+    def _sums_size(M: Int, R: Int, weights: BlockWeights) -> Int:
+        """Return the floats of the partial sums of the largest linear layer."""
+        var C = weights.n_embd()
+        var I = weights.n_inner()
+        return max(PartialSums.size(M, C, 3 * C), PartialSums.size(R, C, max(C, I)), PartialSums.size(R, I, C))
 
 
 @always_inline
 def _block[
     activation: StaticString
 ](
-    y: Result,
-    work: Result,
-    x: Matrix,
-    kept: Int64s,
-    norm_weight: Line,
-    norm_bias: Line,
-    attn_weight: Matrix,
-    attn_bias: Line,
-    proj_weight: Matrix,
-    proj_bias: Line,
-    second_weight: Line,
-    second_bias: Line,
-    fc_weight: Matrix,
-    fc_bias: Line,
-    out_weight: Matrix,
-    out_bias: Line,
-    cache: Cache,
-    new: New,
-    scale: Scalar[F],
-    eps: Scalar[F],
-):
+    y: ResultTensor2D,
+    x: FloatTensor2D,
+    logits_indices: IntTensor1D,
+    weights: BlockWeights,
+    cache: LayerCache,
+    batch: RaggedBatch,
+    scale: Scalar[F32],
+) raises:
+    """Check the shapes, allocate the buffers and run all phases."""
     var M = x.dim_size(0)
-    var N = x.dim_size(1)
-    var R = kept.dim_size(0)
-    var inner = fc_weight.dim_size(1)
-    var kept_at = kept.unsafe_ptr()
-    var x_rows = rows_of(x)
-    var y_rows = rows_of(y)
-    var between = loose_rows(held(work.unsafe_ptr()), N)
-    var normed = sliced_rows(between.first.unsafe_offset(loose_size(M, N)), M)
-    var qkv = loose_rows(normed.first.unsafe_offset(sliced_size(M, N)), 3 * N)
-    var mixed = sliced_rows(qkv.first.unsafe_offset(loose_size(M, 3 * N)), R)
-    var hidden = sliced_rows(qkv.first, R)  # in the place of qkv, which nobody needs any more
-    var onto = x_rows if R == M else y_rows
-    var queries = loose_rows(between.first, N)
-    var gamma = norm_weight.unsafe_ptr()
-    var beta = norm_bias.unsafe_ptr()
-    var attn = attn_weight.unsafe_ptr()
-    var attn_more = attn_bias.unsafe_ptr()
-    var proj = proj_weight.unsafe_ptr()
-    var proj_more = proj_bias.unsafe_ptr()
-    var second_gamma = second_weight.unsafe_ptr()
-    var second_beta = second_bias.unsafe_ptr()
-    var fc = fc_weight.unsafe_ptr()
-    var fc_more = fc_bias.unsafe_ptr()
-    var out = out_weight.unsafe_ptr()
-    var out_more = out_bias.unsafe_ptr()
+    var R = logits_indices.dim_size(0)
+    var C = weights.n_embd()
+    cache.check(batch, C)
+    debug_assert[assert_mode="safe"](x.dim_size(1) == C, "x is not [tokens, n_embd]")
+    debug_assert[assert_mode="safe"](y.dim_size(0) == R and y.dim_size(1) == C, "y is not [rows, n_embd]")
+    debug_assert[assert_mode="safe"](R <= M, "there are more logits_indices than tokens")
+    var indices = untracked_ints(logits_indices)  # [R]
+    var x_rows = Matrix.row_major(x)  # [M, C]
+    var y_rows = Matrix.row_major(y)  # [R, C]; before the last phase, the rows of x that are returned, if R < M
+    var workspace = Workspace(_Buffers.size(M, R, weights))
+    var buffers = _Buffers(workspace, M, R, weights)
+    var sums = buffers.sums
 
-    var room = unsafe_alloc[Scalar[F]](
-        max(Sums.size(M, N, 3 * N), Sums.size(R, N, max(N, inner)), Sums.size(R, inner, N))
-    )
-    var sums = held(room)
-
-    def parts(crew: Crew) {var}:
-        layer_norm(crew, 0, x_rows, gamma, beta, normed, M, N, eps)
-        comptime attend = 1 + LINEAR_PARTS
-        comptime then = attend + ATTENTION_PARTS
+    def work(mut team: ThreadTeam) {var}:
+        layer_norm(team, x_rows, weights.ln_1, buffers.normed, M)
+        var x_returned = x_rows  # [R, C]
         if R == M:
-            linear["none"](crew, 1, normed, attn, attn_more, qkv, sums, M, N, 3 * N, 0, 3 * N)
-            attention(crew, attend, qkv, cache, new, mixed, scale)
+            linear["none"](team, buffers.normed, weights.c_attn, buffers.qkv, M, sums)
+            attention(team, buffers.qkv, cache, batch, buffers.attended, scale)
         else:
-            linear["none"](crew, 1, normed, attn, attn_more, qkv, sums, M, N, 3 * N, N, 3 * N)
-            take(crew, then, normed, kept_at, mixed, R, N)
-            linear["none"](crew, then + 1, mixed, attn, attn_more, queries, sums, R, N, 3 * N, 0, N)
-            attention_of_some(crew, attend, qkv, queries, kept_at, R, cache, new, mixed, scale)
-            take(crew, then + 1 + LINEAR_PARTS, x_rows, kept_at, onto, R, N)
-        comptime rest = then + 2 + LINEAR_PARTS
-        linear_onto(crew, rest, mixed, proj, proj_more, onto, between, sums, R, N, N)
-        comptime second = rest + LINEAR_PARTS
-        layer_norm(crew, second, between, second_gamma, second_beta, normed, R, N, eps)
-        linear[activation](crew, second + 1, normed, fc, fc_more, hidden, sums, R, N, inner, 0, inner)
-        linear_onto(crew, second + 1 + LINEAR_PARTS, hidden, out, out_more, between, y_rows, sums, R, inner, N)
+            var keys_values = weights.c_attn.columns(C, 3 * C)
+            linear["none"](team, buffers.normed, keys_values, buffers.qkv, M, sums)
+            gather_rows(team, buffers.normed, indices, buffers.attended, R, C)
+            linear["none"](team, buffers.attended, weights.c_attn.columns(0, C), buffers.queries, R, sums)
+            attention_at(team, buffers.qkv, buffers.queries, indices, R, cache, batch, buffers.attended, scale)
+            x_returned = y_rows
+            gather_rows(team, x_rows, indices, x_returned, R, C)
+        linear_residual(team, buffers.attended, weights.attn_proj, x_returned, buffers.residual, R, sums)
+        layer_norm(team, buffers.residual, weights.ln_2, buffers.normed, R)
+        linear[activation](team, buffers.normed, weights.c_fc, buffers.hidden, R, sums)
+        linear_residual(team, buffers.hidden, weights.mlp_proj, buffers.residual, y_rows, R, sums)
 
-    work_together[PARTS](parts)
-    room.unsafe_free()
+    run_team(work)
+    workspace.free()

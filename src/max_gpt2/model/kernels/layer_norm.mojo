@@ -1,77 +1,92 @@
-"""A layer norm, (x - mean) / sqrt(var + eps) * weight + bias, of each row: Ba et al. 2016."""
+"""Layer normalization, (x - mean) / sqrt(var + eps) * weight + bias, of each row: Ba et al. 2016."""
 
 import extensibility
-from extensibility import InputTensor, OutputTensor
 from max.gpu.host import DeviceContext
 from std.math import ceildiv, sqrt
 
-from .crew import Crew, work_together
-from .floats import F, Floats, Vector, W
-from .rows import Rows, rows_of
-
-#: How many rows a thread takes at a time.
-comptime ROWS = 16
+from .matrix import Matrix
+from .threads import ThreadTeam, run_team
+from .tuning import ROWS_PER_ITEM
+from .types import F32, Floats, FloatTensor1D, FloatTensor2D, ResultTensor2D, UntrackedFloats, Vector, W, untracked
 
 
 @extensibility.register("gpt2.layer_norm")
 struct LayerNorm:
-    """[tokens, n_embd], [n_embd], [n_embd] -> [tokens, n_embd]."""
+    """Normalize each row: x [tokens, n_embd], weight [n_embd], bias [n_embd] -> [tokens, n_embd]."""
 
     @staticmethod
     def execute[
         target: StaticString
     ](
-        y: OutputTensor[dtype=DType.float32, rank=2, ...],
-        x: InputTensor[dtype=DType.float32, rank=2, ...],
-        weight: InputTensor[dtype=DType.float32, rank=1, ...],
-        bias: InputTensor[dtype=DType.float32, rank=1, ...],
-        eps: Scalar[DType.float32],
+        y: ResultTensor2D,
+        x: FloatTensor2D,
+        weight: FloatTensor1D,
+        bias: FloatTensor1D,
+        eps: Scalar[F32],
         ctx: DeviceContext,
     ) raises:
-        var x_rows = rows_of(x)
-        var w_at = weight.unsafe_ptr()
-        var b_at = bias.unsafe_ptr()
-        var y_rows = rows_of(y)
         var M = x.dim_size(0)
-        var N = x.dim_size(1)
+        var norm = NormWeights(weight, bias, eps)
+        debug_assert[assert_mode="safe"](x.dim_size(1) == norm.N, "x is not [tokens, n_embd] of weight [n_embd]")
+        debug_assert[assert_mode="safe"](y.dim_size(0) == M and y.dim_size(1) == norm.N, "y is not [tokens, n_embd]")
+        var x_rows = Matrix.row_major(x)  # [tokens, n_embd]
+        var y_rows = Matrix.row_major(y)  # [tokens, n_embd]
 
-        def work(crew: Crew) {var}:
-            layer_norm(crew, 0, x_rows, w_at, b_at, y_rows, M, N, eps)
+        def work(mut team: ThreadTeam) {var}:
+            layer_norm(team, x_rows, norm, y_rows, M)
 
-        work_together[1](work)
+        run_team(work)
+
+
+struct NormWeights(TrivialRegisterPassable):
+    """The parameters of a layer norm over rows of N elements."""
+
+    var weight: UntrackedFloats  # [N]
+    var bias: UntrackedFloats  # [N]
+    var N: Int
+    var eps: Scalar[F32]
+
+    @always_inline
+    def __init__(out self, weight: FloatTensor1D, bias: FloatTensor1D, eps: Scalar[F32]):
+        """Take the parameters, and check that weight and bias agree."""
+        self.weight = untracked(weight.unsafe_ptr())
+        self.bias = untracked(bias.unsafe_ptr())
+        self.N = weight.dim_size(0)
+        self.eps = eps
+        debug_assert[assert_mode="safe"](bias.dim_size(0) == self.N, "weight and bias are not both [n_embd]")
 
 
 @always_inline
-def layer_norm(
-    crew: Crew, part: Int, x: Rows, weight: Floats, bias: Floats, y: Rows, M: Int, N: Int, eps: Scalar[F]
-):
-    """One part of what a crew does; rows of x are in one piece."""
+def layer_norm(mut team: ThreadTeam, x: Matrix, norm: NormWeights, y: Matrix, M: Int):
+    """Normalize x, [M, N], in one phase. Rows of x are contiguous; y, [M, N], has any layout."""
 
     def rows(item: Int) {var}:
-        for m in range(item * ROWS, min((item + 1) * ROWS, M)):
-            _row(x.at(m, 0), weight, bias, y.below(m), N, eps)
+        for m in range(item * ROWS_PER_ITEM, min((item + 1) * ROWS_PER_ITEM, M)):
+            _normalize_row(x.ptr(m, 0), norm, y.from_row(m))
 
-    crew.part(part, ceildiv(M, ROWS), rows)
+    team.phase(ceildiv(M, ROWS_PER_ITEM), rows)
 
 
-def _row(x: Floats, weight: Floats, bias: Floats, y: Rows, N: Int, eps: Scalar[F]):
-    var mean = _sum[squares=False](x, N, 0) / Scalar[F](N)
-    var variance = _sum[squares=True](x, N, mean) / Scalar[F](N)
-    var scale = 1 / sqrt(variance + eps)
+def _normalize_row(x: Floats, norm: NormWeights, y: Matrix):
+    var N = norm.N
+    var mean = _sum[squares=False](x, N, 0) / Scalar[F32](N)
+    var variance = _sum[squares=True](x, N, mean) / Scalar[F32](N)
+    var scale = 1 / sqrt(variance + norm.eps)
     var i = 0
     while i + W <= N:
         var normed = (x.unsafe_load[width=W](i) - mean) * scale
-        y.at(0, i).unsafe_store(0, normed.fma(weight.unsafe_load[width=W](i), bias.unsafe_load[width=W](i)))
+        var weight = norm.weight.unsafe_load[width=W](i)
+        y.ptr(0, i).unsafe_store(0, normed.fma(weight, norm.bias.unsafe_load[width=W](i)))
         i += W
     while i < N:
         var normed = (x.unsafe_load(i) - mean) * scale
-        y.at(0, i).unsafe_store(0, normed.fma(weight.unsafe_load(i), bias.unsafe_load(i)))
+        y.ptr(0, i).unsafe_store(0, normed.fma(norm.weight.unsafe_load(i), norm.bias.unsafe_load(i)))
         i += 1
 
 
 @always_inline
-def _sum[squares: Bool](x: Floats, N: Int, mean: Scalar[F]) -> Scalar[F]:
-    """The sum of x - mean, or of its squares."""
+def _sum[squares: Bool](x: Floats, N: Int, mean: Scalar[F32]) -> Scalar[F32]:
+    """Return the sum of x - mean, or of its squares, over N elements."""
     var sums = Vector(0)
     var i = 0
     while i + W <= N:

@@ -1,177 +1,136 @@
-"""A linear layer and what may follow it, activation(x @ w + bias), with w as GPT-2's checkpoints have it: [in, out].
+"""A linear layer, activation(x @ weight + bias), with weight [in, out] as GPT-2's checkpoints have it.
 
-Vectors lie along the columns of w, and every element of y is the bias plus one sum for each `DEPTH` rows of w, each a
-chain of fused multiply-adds in the order of the rows. So a row of y has the same bits whatever other rows there are,
-however many threads, and whichever of the two ways below computes it.
+Vectors run along the columns of the weight. Every element of y is the bias plus one partial sum for each KC rows of the
+weight, and a partial sum is a chain of fused multiply-adds in the order of the rows. So a row of y is bitwise identical
+whatever other rows there are, however many threads compute it, and whether `gemv` or `gemm` does.
 """
 
 import extensibility
-from extensibility import InputTensor, OutputTensor
 from max.gpu.host import DeviceContext
 from std.math import ceildiv
-from std.memory.alloc import unsafe_alloc
 
-from .crew import Crew, work_together
-from .few_rows import FEW, Sums, add_slices, few_rows
-from .floats import F, Floats, HeldFloats, W, held, load_part, store_part
-from .many_rows import many_rows
-from .pieces import Pieces
-from .rows import Rows, rows_of, sliced_rows, sliced_size
-from .take import take_all
-from .turn import PANEL
-
-
-#: What a crew counts for a linear layer: with few rows the sums of slices, and then what they make.
-comptime LINEAR_PARTS = 2
+from .gemm import gemm
+from .gemv import PartialSums, gemv, reduce_partial_sums
+from .matrix import LinearWeights, Matrix, Workspace, copy_rows
+from .threads import ThreadTeam, WorkPartition, run_team
+from .tuning import GEMV_MAX_ROWS, NR
+from .types import FloatTensor1D, FloatTensor2D, ResultTensor2D, UntrackedFloats, W, load_masked, store_masked
 
 
 @extensibility.register("gpt2.linear")
 struct Linear:
-    """[tokens, in], [in, out], [out] -> [tokens, out]."""
+    """Apply a linear layer: x [tokens, in], weight [in, out], bias [out] -> [tokens, out]."""
 
     @staticmethod
     def execute[
         target: StaticString, activation: StaticString
-    ](
-        y: OutputTensor[dtype=DType.float32, rank=2, ...],
-        x: InputTensor[dtype=DType.float32, rank=2, ...],
-        w: InputTensor[dtype=DType.float32, rank=2, ...],
-        bias: InputTensor[dtype=DType.float32, rank=1, ...],
-        ctx: DeviceContext,
-    ) raises:
+    ](y: ResultTensor2D, x: FloatTensor2D, weight: FloatTensor2D, bias: FloatTensor1D, ctx: DeviceContext) raises:
+        var layer = LinearWeights(weight, bias)
         var M = x.dim_size(0)
-        var K = w.dim_size(0)
-        var N = w.dim_size(1)
-        var x_rows = rows_of(x)
-        var room = unsafe_alloc[Scalar[F]](sliced_size(M, K) + Sums.size(M, K, N))
-        var sliced = sliced_rows(held(room), M)
-        var sums = held(room.unsafe_offset(sliced_size(M, K)))
-        var w_at = w.unsafe_ptr()
-        var bias_at = bias.unsafe_ptr()
-        var y_rows = rows_of(y)
+        debug_assert[assert_mode="safe"](x.dim_size(1) == layer.K, "x is not [tokens, in] of weight [in, out]")
+        debug_assert[assert_mode="safe"](y.dim_size(0) == M and y.dim_size(1) == layer.N, "y is not [tokens, out]")
+        var x_size = Matrix.blocked_size(M, layer.K)
+        var sums_size = PartialSums.size(M, layer.K, layer.N)
+        var workspace = Workspace(x_size + sums_size)
+        var x_rows = Matrix.row_major(x)  # [tokens, in]
+        var x_blocked = Matrix.blocked(workspace.take(x_size), M)  # [tokens, in]
+        var sums = workspace.take(sums_size)
+        var y_rows = Matrix.row_major(y)  # [tokens, out]
 
-        def work(crew: Crew) {var}:
-            take_all(crew, 0, x_rows, sliced, M, K)
-            linear[activation](crew, 1, sliced, w_at, bias_at, y_rows, sums, M, K, N, 0, N)
+        def work(mut team: ThreadTeam) {var}:
+            copy_rows(team, x_rows, x_blocked, M, layer.K)
+            linear[activation](team, x_blocked, layer, y_rows, M, sums)
 
-        work_together[1 + LINEAR_PARTS](work)
-        room.unsafe_free()
+        run_team(work)
+        workspace.free()
 
 
 @always_inline
 def linear[
     activation: StaticString
-](
-    crew: Crew,
-    part: Int,
-    x: Rows,
-    w: Floats,
-    bias: Floats,
-    y: Rows,
-    sums: HeldFloats,
-    M: Int,
-    K: Int,
-    N: Int,
-    first: Int,
-    last: Int,
-):
-    """Two parts of what a crew does, for the columns [first, last) of N; rows of x are sliced.
+](mut team: ThreadTeam, x: Matrix, layer: LinearWeights, y: Matrix, M: Int, sums: UntrackedFloats):
+    """Compute the layer's columns of y, [M, N], from x, [M, K], in the blocked layout: one phase, or two for few rows.
 
-    `sums` has room for `Sums.size(M, K, last - first)` numbers.
+    `sums` has `PartialSums.size(M, K, columns)` floats.
     """
-    if M <= FEW:
-        _few[activation, False](crew, part, x, w, bias, y, y, Sums(sums, M, K, first, last), N)
+    if M <= GEMV_MAX_ROWS:
+        _few_rows[activation, False](team, x, layer, y, y, M, sums)
         return
-    var columns = _Columns(M, K, N, first, last, crew.size)
+    var items = _ColumnItems(layer, team.size)
 
-    def piece(item: Int) {var}:
-        columns.compute[activation](item, x, w, bias, y)
+    def compute(item: Int) {var}:
+        gemm[activation](x, items.layer(item), y, M, items.next(item))
 
-    crew.part(part, columns.pieces.count(), piece)
+    team.phase(items.partition.count(), compute)
 
 
 @always_inline
-def linear_onto(
-    crew: Crew,
-    part: Int,
-    x: Rows,
-    w: Floats,
-    bias: Floats,
-    onto: Rows,
-    y: Rows,
-    sums: HeldFloats,
-    M: Int,
-    K: Int,
-    N: Int,
+def linear_residual(
+    mut team: ThreadTeam, x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix, M: Int, sums: UntrackedFloats
 ):
-    """The same without an activation, and added to `onto`, [M, N]; rows of `onto` and of y are in one piece."""
-    if M <= FEW:
-        _few["none", True](crew, part, x, w, bias, onto, y, Sums(sums, M, K, 0, N), N)
+    """Compute residual + x @ weight + bias. Rows of the residual and of y, both [M, N], are contiguous."""
+    if M <= GEMV_MAX_ROWS:
+        _few_rows["none", True](team, x, layer, residual, y, M, sums)
         return
-    var columns = _Columns(M, K, N, 0, N, crew.size)
+    var items = _ColumnItems(layer, team.size)
 
-    def piece(item: Int) {var}:
-        columns.compute["none"](item, x, w, bias, y)
-        var first = columns.first(item)
-        var last = columns.first(item + 1)
+    def compute(item: Int) {var}:
+        var part = items.layer(item)
+        gemm["none"](x, part, y, M, items.next(item))
         for m in range(M):
-            var before = onto.at(m, 0)
-            var to = y.at(m, 0)
-            for c in range(first, last, W):
-                var sum = load_part(before.unsafe_offset(c), last - c) + load_part(to.unsafe_offset(c), last - c)
-                store_part(to.unsafe_offset(c), sum, last - c)
+            var before = residual.ptr(m, 0)
+            var after = y.ptr(m, 0)
+            for j in range(part.first, part.last, W):
+                var count = part.last - j
+                var sum = load_masked(before.unsafe_offset(j), count) + load_masked(after.unsafe_offset(j), count)
+                store_masked(after.unsafe_offset(j), sum, count)
 
-    crew.part(part, columns.pieces.count(), piece)
+    team.phase(items.partition.count(), compute)
 
 
 @always_inline
-def _few[
-    activation: StaticString, onto: Bool
-](crew: Crew, part: Int, x: Rows, w: Floats, bias: Floats, before: Rows, y: Rows, sums: Sums, N: Int):
-    """For few rows: each thread takes its share of the sums, and then of what they make."""
-    var threads = crew.size
+def _few_rows[
+    activation: StaticString, add_residual: Bool
+](mut team: ThreadTeam, x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix, M: Int, data: UntrackedFloats):
+    """Compute the partial sums in one phase and y in the next, each thread an equal share."""
+    var sums = PartialSums(data, M, layer)
+    var threads = team.size
     var panels = sums.panels()
-    var all_panels = panels * sums.slices()
+    var all_panels = panels * sums.blocks()
 
-    def share(item: Int) {var}:
-        few_rows(x, w, sums, N, item * all_panels // threads, (item + 1) * all_panels // threads)
+    def multiply(item: Int) {var}:
+        gemv(x, sums, item * all_panels // threads, (item + 1) * all_panels // threads)
 
-    def total(item: Int) {var}:
-        add_slices[activation, onto](
-            sums, bias, before, y, item * panels // threads, (item + 1) * panels // threads
+    def reduce(item: Int) {var}:
+        reduce_partial_sums[activation, add_residual](
+            sums, residual, y, item * panels // threads, (item + 1) * panels // threads
         )
 
-    crew.part(part, threads, share)
-    crew.part(part + 1, threads, total)
+    team.phase(threads, multiply)
+    team.phase(threads, reduce)
 
 
-struct _Columns(TrivialRegisterPassable):
-    """Columns of y in pieces of whole panels, for many rows: x is [M, K], w [K, N], and y [M, N]."""
+struct _ColumnItems(TrivialRegisterPassable):
+    """The columns of a layer, partitioned into work items of whole micro-panels. An item's length is NC."""
 
-    var M: Int
-    var K: Int
-    var N: Int
-    var begin: Int
-    var end: Int
-    var pieces: Pieces
+    var whole: LinearWeights
+    var partition: WorkPartition
 
-    def __init__(out self, M: Int, K: Int, N: Int, begin: Int, end: Int, threads: Int):
-        self.M = M
-        self.K = K
-        self.N = N
-        self.begin = begin
-        self.end = end
-        self.pieces = Pieces(ceildiv(end - begin, PANEL), threads)
+    def __init__(out self, layer: LinearWeights, threads: Int):
+        self.whole = layer
+        self.partition = WorkPartition(ceildiv(layer.last - layer.first, NR), threads)
 
     @always_inline
     def first(self, item: Int) -> Int:
-        """The first column of a piece."""
-        return min(self.begin + self.pieces.start(item) * PANEL, self.end)
+        """Return the first column of an item."""
+        return min(self.whole.first + self.partition.start(item) * NR, self.whole.last)
 
     @always_inline
-    def compute[activation: StaticString](self, item: Int, x: Rows, w: Floats, bias: Floats, y: Rows):
-        """Compute one piece."""
-        var first = self.first(item)
-        var last = self.first(item + 1)
-        var after = self.first(item + self.pieces.threads)
-        many_rows[activation](x, w, bias, y, self.M, self.K, self.N, first, last, after)
+    def layer(self, item: Int) -> LinearWeights:
+        """Return the layer restricted to an item."""
+        return self.whole.columns(self.first(item), self.first(item + 1))
+
+    @always_inline
+    def next(self, item: Int) -> Int:
+        """Return the first column of the item that the same thread is most likely to take next."""
+        return self.first(item + self.partition.threads)

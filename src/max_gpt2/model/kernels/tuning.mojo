@@ -1,0 +1,88 @@
+"""All constants of the kernels: block sizes, thresholds and prefetch distances, each with its reason.
+
+MC, KC, NC, MR and NR have the meaning of Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix
+Multiplication", and of BLIS. `gemm.mojo` and `gemv.mojo` have a diagram each.
+
+**What may be changed.** KC is part of the numerical contract: an element of a product is the bias plus one partial sum
+for every KC rows of the weight, so another KC gives results that differ in the last bits. The vector width W is that
+of the processor; layer norm, softmax and the logits sum along a row in W lanes. Every other constant in this file
+changes the speed only, and `tests/model/test_kernels.py` compiles the kernels with other values to hold them to that.
+Constraints between constants are stated beside them and asserted at compile time.
+
+**How they were measured.** Old and new kernels ran in alternation within the same minutes, on random checkpoints of the
+published sizes, and medians of 7 to 60 repetitions were compared. Where a comment gives no figure, none was recorded:
+the value follows from the size of a cache or from the number of registers. `docs/design/kernels.md` says how to retune.
+"""
+
+from .types import W
+
+#: AVX-512 has 32 vector registers; AVX2 and NEON get the smaller tiles, which fit the 16 of AVX2.
+comptime LARGE_REGISTER_FILE = W >= 16
+
+# Memory layout
+
+#: Float32 elements of a 64-byte cache line.
+comptime CACHE_LINE = 16
+
+# GEMM: more than GEMV_MAX_ROWS rows of x
+
+#: Rows of the weight in one partial sum. PART OF THE CONTRACT: it defines the order of summation, for GEMV too. A
+#: micro-panel [KC, NR] of the weight takes 32 KiB with AVX-512 and 16 KiB with AVX2.
+comptime KC = 256
+#: Rows of x multiplied with one micro-panel. A block [MC, KC] of x takes 281 KiB with its padding, which fits an L2
+#: cache of 512 KiB. On Zen 3 with AVX2, 264 instead of 132 rows took a prompt of 400 tokens from 555 to 525 ms.
+comptime MC = 264
+#: Rows of the register tile. MR * NR accumulators take 24 of 32 registers with AVX-512 and 12 of 16 with AVX2.
+comptime MR = 12 if LARGE_REGISTER_FILE else 6
+#: Vectors of a row of the register tile.
+comptime NR_VECTORS = 2
+#: Columns of the register tile and of a packed micro-panel. Must divide KC, so that no tile crosses two column blocks.
+comptime NR = NR_VECTORS * W
+#: Heights of the last tile: one, two or three times this many rows. The remainder is padded with zeros.
+comptime MR_STEP = max(1, MR // 3)
+#: Rows ahead at which the first tile of a panel prefetches the weight again. The first panel of a work item was not
+#: prefetched by anyone, and lines of a weight with a row length that is a power of two may have been evicted.
+comptime PACK_PREFETCH_ROWS = 40
+
+# GEMV: at most GEMV_MAX_ROWS rows of x
+
+#: Largest number of rows of x for which GEMV is faster than GEMM. On Zen 3, reading the weight in contiguous pieces
+#: took a token of one sequence from 28.9 to 25.9 ms and of eight from 44.3 to 42.2 ms; 28 sequences lost 2 to 4 %.
+comptime GEMV_MAX_ROWS = 28
+#: Rows of the weight held in registers: GEMV_KR * NR_VECTORS vectors. Must divide KC or leave a remainder, which is
+#: computed row by row.
+comptime GEMV_KR = 8 if LARGE_REGISTER_FILE else 4
+#: Up to this many rows of x, GEMV does not prefetch: it only waits for the weight, which arrives faster without. On
+#: Zen 5, one or two rows took 0.88 to 0.94 of the time in six comparisons, four and eight rows 1.04 and 1.09. With the
+#: vectors and registers of AVX2 one row took 1.16, so there all rows prefetch.
+comptime GEMV_NO_PREFETCH_ROWS = 2 if LARGE_REGISTER_FILE else 0
+#: Accumulators of one pass over a KC block: 24 KiB, three quarters of an L1 cache of 32 KiB.
+comptime GEMV_ACCUMULATORS = 6144
+
+# Attention
+
+#: Queries computed together, and vectors of keys or values held against them: 24 and 8 accumulators.
+comptime ATTENTION_QUERIES = 6 if LARGE_REGISTER_FILE else 2
+#: Keys are read in blocks of ATTENTION_VECTORS * W, which must divide the page size of the KV cache, a multiple of 64.
+comptime ATTENTION_VECTORS = 4
+#: Tokens of one sequence in one work item, for one head. A multiple of ATTENTION_QUERIES wastes no query.
+comptime ATTENTION_TOKENS = 48
+
+# Logits
+
+#: Tokens that share one read of the embedding's rows: their accumulators stay in registers.
+comptime LOGITS_TOKENS = 8 if LARGE_REGISTER_FILE else 4
+#: Accumulators of a tile, in vectors, out of 32 and 16 registers.
+comptime LOGITS_ACCUMULATORS = 24 if LARGE_REGISTER_FILE else 8
+#: Rows of the embedding that stay in a core's cache while all tokens pass by: 192 KiB for n_embd = 768.
+comptime LOGITS_ROWS = 64
+
+# Threads
+
+#: Rows of a matrix in one work item of layer norm and of gather.
+comptime ROWS_PER_ITEM = 16
+#: Polls of a counter before a waiting thread yields its core. It is longer than any phase takes on a free core, so only
+#: a thread that was descheduled makes another one yield.
+comptime SPIN_LIMIT = 20000
+#: Phases that one operation may have. A block has at most 16. Each takes two pairs of cache lines.
+comptime MAX_PHASES = 20

@@ -1,6 +1,8 @@
-"""A graph of nothing but the kernels, for numbers of every size."""
+"""Small graphs that run single kernels or one transformer block, called with numpy arrays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -14,32 +16,33 @@ from max_gpt2.config import Activation, GPT2Config, Kernels
 from max_gpt2.model.batch import cache_types, int64_type
 from max_gpt2.model.compile import compile_for_cpu, make_ops
 from max_gpt2.model.ops import Ops
+from max_gpt2.model.ops_mojo import MojoOps
 from max_gpt2.model.transformer import Block
 
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 
 class Layers(Module[..., tuple[Tensor, ...]]):
-    """Every operation but the attention, each on inputs of its own."""
+    """All operations except attention, each on inputs of its own."""
 
-    def __init__(self, operations: Ops) -> None:
-        self.operations = operations
+    def __init__(self, ops: Ops) -> None:
+        self.ops = ops
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
-        """[tokens, in], [in, out], [out], [ids], [ids] -> what `Found` has."""
-        op = self.operations
-        line = bias.reshape([1, bias.shape[0]])
+        """[tokens, in], [in, out], [out], [ids], [ids] -> the fields of `LayerOutputs`."""
+        ops = self.ops
+        row = bias.reshape([1, bias.shape[0]])
         return (
-            *(op.linear(x, weight, bias, activation) for activation in ACTIVATIONS),
-            op.layer_norm(x @ weight, bias, bias * 2, 3e-2),
-            op.logits(x, weight.transpose(0, 1) + line.transpose(0, 1)),
-            op.embed(ids, positions, weight, weight * 3),
+            *(ops.linear(x, weight, bias, activation) for activation in ACTIVATIONS),
+            ops.layer_norm(x @ weight, bias, bias * 2, 3e-2),
+            ops.logits(x, weight.transpose(0, 1) + row.transpose(0, 1)),
+            ops.embed(ids, positions, weight, weight * 3),
         )
 
 
 @dataclass
-class Found:
-    """What `Layers` returned."""
+class LayerOutputs:
+    """The outputs of `Layers`."""
 
     linear: dict[str, np.ndarray]
     layer_norm: np.ndarray
@@ -48,22 +51,22 @@ class Found:
 
 
 class CompiledLayers:
-    """`Layers`, called with numpy's arrays."""
+    """`Layers`, called with numpy arrays."""
 
     def __init__(self, kernels: Kernels) -> None:
-        floats = [["tokens", "in"], ["in", "out"], ["out"]]
-        types = [TensorType(DType.float32, shape, device=CPU()) for shape in floats]
+        shapes = [["tokens", "in"], ["in", "out"], ["out"]]
+        types = [TensorType(DType.float32, shape, device=CPU()) for shape in shapes]
         types += [TensorType(DType.int64, ["ids"], device=CPU())] * 2
         chosen = make_ops(kernels)
         self.run = compile_for_cpu(lambda: Layers(chosen), types, {}, chosen)
 
-    def __call__(self, *inputs: np.ndarray) -> Found:
-        outputs = [one.to_numpy() for one in self.run.execute_raw(*map(Buffer.from_numpy, inputs))]
-        return Found(dict(zip(ACTIVATIONS, outputs, strict=False)), *outputs[len(ACTIVATIONS) :])
+    def __call__(self, *inputs: np.ndarray) -> LayerOutputs:
+        outputs = [output.to_numpy() for output in self.run.execute_raw(*map(Buffer.from_numpy, inputs))]
+        return LayerOutputs(dict(zip(ACTIVATIONS, outputs, strict=False)), *outputs[len(ACTIVATIONS) :])
 
 
 class Attention(Module[..., Tensor]):
-    """Our own attention; that of MAX goes with the whole model only."""
+    """The Mojo attention kernel. MAX's attention runs as part of the whole model only."""
 
     def forward(self, qkv: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor) -> Tensor:
         """[tokens, 3 * n_embd] -> [tokens, n_embd]."""
@@ -71,51 +74,64 @@ class Attention(Module[..., Tensor]):
 
 
 class CompiledAttention:
-    """`Attention`, called with numpy's arrays, the last two of which it changes."""
+    """`Attention`, called with numpy arrays; the last two, keys and values, are updated in place."""
 
     def __init__(self) -> None:
-        numbers = [TensorType(DType.int64, [name], device=CPU()) for name in ("offsets", "texts", "texts")]
+        batch = [TensorType(DType.int64, [name], device=CPU()) for name in ("row_offsets", "batch", "batch")]
         buffers = [
             BufferType(DType.float32, ["n_layer", "slots", "n_head", *rest], device=DeviceRef.CPU())
-            for rest in (["head_dim", "room"], ["room", "head_dim"])
+            for rest in (["head_dim", "capacity"], ["capacity", "head_dim"])
         ]
         first: list[Any] = [
             TensorType(DType.float32, ["tokens", "width"], device=CPU()),
             TensorType(DType.int64, [], device=CPU()),
             TensorType(DType.float32, [], device=CPU()),
         ]
-        self.run = compile_for_cpu(Attention, [*first, *numbers, *buffers], {}, make_ops("mojo"))
+        self.run = compile_for_cpu(Attention, [*first, *batch, *buffers], {}, make_ops("mojo"))
 
     def __call__(self, *inputs: np.ndarray) -> np.ndarray:
         return self.run.execute_raw(*map(Buffer.from_numpy, inputs))[0].to_numpy()
 
 
-class TwoWays(Module[..., tuple[Tensor, ...]]):
-    """A block in one go, as texts are written, and the same part by part, as `verify` looks at it."""
+class BlockAndParts(Module[..., tuple[Tensor, ...]]):
+    """A block as the one operation that generation runs, and as the separate operations that `verify` runs."""
 
-    def __init__(self, config: GPT2Config) -> None:
-        self.block = Block(config, make_ops("mojo"))
+    def __init__(self, config: GPT2Config, ops: Ops) -> None:
+        self.block = Block(config, ops)
+        self.ops = ops
 
-    def forward(self, x: Tensor, indices: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor) -> tuple[Tensor, ...]:
-        """[tokens, n_embd], [kept] of int64, and what `Attention` wants -> [kept, n_embd], [tokens, n_embd]."""
-        return self.block(x, indices, layer, scale, *cache), self.block.hidden_states(x, layer, scale, *cache)[-1]
+    def forward(
+        self, x: Tensor, logits_indices: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return the block's output, the separate operations' output, and logits of the block's output.
+
+        [tokens, n_embd], [rows] of int64, and the other inputs of `Attention` -> [rows, n_embd], [tokens, n_embd],
+        [rows, n_inner]. The logits take the block's c_proj weight for an embedding, [n_inner, n_embd].
+        """
+        output = self.block(x, logits_indices, layer, scale, *cache)
+        logits = self.ops.logits(output, self.block.mlp.c_proj.weight)
+        return output, self.block.hidden_states(x, layer, scale, *cache)[-1], logits
 
 
-class CompiledTwoWays:
-    """`TwoWays`, called with numpy's arrays, the last two of which it changes."""
+class CompiledBlock:
+    """`BlockAndParts`, called with numpy arrays; the last two, keys and values, are updated in place."""
 
-    def __init__(self, config: GPT2Config, weights: dict[str, np.ndarray]) -> None:
+    def __init__(
+        self, config: GPT2Config, weights: dict[str, np.ndarray], extensions: Sequence[Path] | None = None
+    ) -> None:
+        chosen = MojoOps()
+        if extensions is not None:
+            chosen.extensions = extensions
         types: list[Any] = [
             TensorType(DType.float32, ["tokens", config.n_embd], device=CPU()),
-            int64_type("kept"),
+            int64_type("logits_indices"),
             TensorType(DType.int64, [], device=CPU()),
             TensorType(DType.float32, [], device=CPU()),
-            *(int64_type(name) for name in ("offsets", "texts", "texts")),
+            *(int64_type(name) for name in ("row_offsets", "batch", "batch")),
             *cache_types(config),
         ]
         named = {f"block.{name}": array for name, array in weights.items()}
-        self.run = compile_for_cpu(lambda: TwoWays(config), types, named, make_ops("mojo"))
+        self.run = compile_for_cpu(lambda: BlockAndParts(config, chosen), types, named, chosen)
 
-    def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        in_one_go, part_by_part = self.run.execute_raw(*map(Buffer.from_numpy, inputs))
-        return in_one_go.to_numpy(), part_by_part.to_numpy()
+    def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        return [output.to_numpy() for output in self.run.execute_raw(*map(Buffer.from_numpy, inputs))]

@@ -4,21 +4,21 @@ import torch
 from transformers.activations import ACT2FN
 
 from max_gpt2.config import ACTIVATIONS, Kernels
-from tests.model.kernels import CompiledLayers, Found
+from tests.model.kernels import CompiledLayers, LayerOutputs
 
-#: From far below to far above 0, so that the two forms of GELU are told apart (they differ by up to 5e-4 near 2).
+#: From far below to far above 0, so that the two forms of GELU differ (they differ by up to 5e-4 near 2).
 POINTS = np.concatenate([np.linspace(-8, 8, 1001), [-1e4, -100, -20, 20, 100, 1e4]]).astype(np.float32)
 
 
 @pytest.fixture(scope="module", params=["mojo", "builtin"])
-def found(request: pytest.FixtureRequest) -> Found:
-    """Every activation function at POINTS, with our kernels and with MAX's."""
+def outputs(request: pytest.FixtureRequest) -> LayerOutputs:
+    """Every activation function at POINTS, with the Mojo kernels and with MAX's operations."""
     kernels: Kernels = request.param
     one, none = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
     return CompiledLayers(kernels)(POINTS[:, None], one, none, np.zeros(1, np.int64), np.zeros(1, np.int64))
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activation_is_that_of_transformers(name: str, found: Found) -> None:
+def test_activation_matches_transformers(name: str, outputs: LayerOutputs) -> None:
     expected = ACT2FN[name](torch.from_numpy(POINTS)).numpy()
-    np.testing.assert_allclose(found.linear[ACTIVATIONS[name]][:, 0], expected, rtol=3e-6, atol=3e-6)
+    np.testing.assert_allclose(outputs.linear[ACTIVATIONS[name]][:, 0], expected, rtol=3e-6, atol=3e-6)

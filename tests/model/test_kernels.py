@@ -1,4 +1,10 @@
-"""The kernels at sizes that fit no vector, tile or block, beside PyTorch; and that a row never minds its neighbours."""
+"""The kernels beside PyTorch at sizes that fit no vector, tile or block, and their bitwise guarantees."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,11 +12,12 @@ import torch
 from torch.nn.functional import layer_norm
 
 from max_gpt2.config import GPT2Config
-from tests.model.kernels import CompiledAttention, CompiledLayers, CompiledTwoWays
+from max_gpt2.model.ops_mojo import MojoOps
+from tests.model.kernels import CompiledAttention, CompiledBlock, CompiledLayers
 
 #: (in, out): one element, less than a vector, a bit more than some vectors, than some blocks.
 SIZES = [(1, 1), (5, 3), (24, 37), (300, 70), (530, 1089)]
-#: Both ways to multiply, and the places where one goes over into the other.
+#: Both ways to multiply, and the numbers of rows where one gives way to the other.
 TOKENS = [1, 2, 8, 13, 28, 29, 33, 48, 65, 128, 251, 277]
 
 
@@ -25,110 +32,190 @@ def attention() -> CompiledAttention:
 
 
 def inputs(tokens: int, width: int, out: int) -> list[np.ndarray]:
-    random = np.random.default_rng(width)
-    x, weight, bias = (random.standard_normal(shape, np.float32) for shape in ((300, width), (width, out), out))
-    ids = random.integers(0, width, (2, 300))
+    rng = np.random.default_rng(width)
+    x, weight, bias = (rng.standard_normal(shape, np.float32) for shape in ((300, width), (width, out), out))
+    ids = rng.integers(0, width, (2, 300))
     return [x[:tokens], weight / np.float32(width**0.5), bias, ids[0, :tokens], ids[1, :tokens]]
 
 
 @pytest.mark.parametrize(("width", "out"), SIZES)
 @pytest.mark.parametrize("tokens", TOKENS)
-def test_the_layers_are_those_of_pytorch(layers: CompiledLayers, tokens: int, width: int, out: int) -> None:
+def test_layers_match_pytorch(layers: CompiledLayers, tokens: int, width: int, out: int) -> None:
     arrays = inputs(tokens, width, out)
-    found = layers(*arrays)
+    outputs = layers(*arrays)
     x, weight, bias = (torch.from_numpy(array).double() for array in arrays[:3])
     expected = {
-        "linear": (found.linear["none"], x @ weight + bias),
-        "layer_norm": (found.layer_norm, layer_norm(x @ weight, [out], bias, bias * 2, 3e-2)),
-        "logits": (found.logits, x @ (weight + bias)),
-        "embed": (found.embed, weight[arrays[3]] + 3 * weight[arrays[4]]),
+        "linear": (outputs.linear["none"], x @ weight + bias),
+        "layer_norm": (outputs.layer_norm, layer_norm(x @ weight, [out], bias, bias * 2, 3e-2)),
+        "logits": (outputs.logits, x @ (weight + bias)),
+        "embed": (outputs.embed, weight[arrays[3]] + 3 * weight[arrays[4]]),
     }
     for name, (ours, theirs) in expected.items():
-        # Logits are sums of 530 products of the size of one: with AVX2 in longer chains than with AVX-512.
+        # Logits are sums of 530 products of magnitude one, in longer chains with AVX2 than with AVX-512.
         atol = 4e-5 if name == "logits" else 2e-5
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=2e-5, atol=atol, err_msg=name)
 
 
 @pytest.mark.parametrize(("width", "out"), SIZES)
-def test_a_row_has_the_same_bits_alone_and_among_others(layers: CompiledLayers, width: int, out: int) -> None:
+def test_row_is_bitwise_identical_alone_and_among_others(layers: CompiledLayers, width: int, out: int) -> None:
     all_rows = layers(*inputs(277, width, out))
     for tokens in TOKENS:
-        found = layers(*inputs(tokens, width, out))
-        for name, values in found.linear.items():
+        outputs = layers(*inputs(tokens, width, out))
+        for name, values in outputs.linear.items():
             np.testing.assert_array_equal(values, all_rows.linear[name][:tokens], err_msg=f"{name}, {tokens}")
-        np.testing.assert_array_equal(found.layer_norm[:, :1], all_rows.layer_norm[:tokens, :1])
-        np.testing.assert_array_equal(found.logits, all_rows.logits[:tokens])
+        np.testing.assert_array_equal(outputs.layer_norm[:, :1], all_rows.layer_norm[:tokens, :1])
+        np.testing.assert_array_equal(outputs.logits, all_rows.logits[:tokens])
 
 
 @pytest.mark.parametrize("dim", [1, 8, 20, 64, 84])
-@pytest.mark.parametrize("pieces", [[1], [5], [17, 1, 1], [200, 1], [100, 130]])
-def test_attention_is_that_of_pytorch(attention: CompiledAttention, dim: int, pieces: list[int]) -> None:
-    """Three texts, of which the second has these pieces and the others parts of them, in slots out of order."""
-    n_head, texts, slots, scale = 3, 3, np.array([4, 0, 2]), np.float32(0.3)
-    random = np.random.default_rng(dim)
-    keys = random.standard_normal((2, 5, n_head, dim, 320), np.float32)
-    values = random.standard_normal((2, 5, n_head, 320, dim), np.float32)
+@pytest.mark.parametrize("steps", [[1], [5], [17, 1, 1], [200, 1], [100, 130]])
+def test_attention_matches_pytorch(attention: CompiledAttention, dim: int, steps: list[int]) -> None:
+    """Three sequences in slots out of order: the second grows by these steps, the others by parts of them."""
+    n_head, batch, slots, scale = 3, 3, np.array([4, 0, 2]), np.float32(0.3)
+    rng = np.random.default_rng(dim)
+    keys = rng.standard_normal((2, 5, n_head, dim, 320), np.float32)
+    values = rng.standard_normal((2, 5, n_head, 320, dim), np.float32)
     untouched = [keys.copy(), values.copy()]
-    qkv = [np.zeros((0, 3, n_head, dim), np.float32)] * texts
-    for piece in pieces:
-        counts = [max(1, piece // 3), piece, max(1, piece // 2)]
-        new = [random.standard_normal((count, 3, n_head, dim), np.float32) for count in counts]
-        lengths = np.array([len(one) for one in qkv])
-        offsets = np.concatenate([[0], np.cumsum(counts)])
+    qkv = [np.zeros((0, 3, n_head, dim), np.float32)] * batch
+    for step in steps:
+        counts = [max(1, step // 3), step, max(1, step // 2)]
+        new = [rng.standard_normal((count, 3, n_head, dim), np.float32) for count in counts]
+        cache_lengths = np.array([len(sequence) for sequence in qkv])
+        row_offsets = np.concatenate([[0], np.cumsum(counts)])
         flat = np.concatenate(new).reshape(-1, 3 * n_head * dim)
-        found = attention(flat, np.array(1), np.array(scale), offsets, lengths, slots, keys, values)
+        output = attention(flat, np.array(1), np.array(scale), row_offsets, cache_lengths, slots, keys, values)
         qkv = [np.concatenate(both) for both in zip(qkv, new, strict=True)]
-        for text in range(texts):
-            expected = reference(qkv[text], float(scale))[lengths[text] :]
-            ours = found[offsets[text] : offsets[text + 1]]
-            np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5, err_msg=f"text {text}, {lengths[text]}")
+        for i in range(batch):
+            expected = reference_attention(qkv[i], float(scale))[cache_lengths[i] :]
+            ours = output[row_offsets[i] : row_offsets[i + 1]]
+            np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5, err_msg=f"sequence {i}, {cache_lengths[i]}")
     for ours, before in zip((keys, values), untouched, strict=True):
         np.testing.assert_array_equal(ours[0], before[0])  # the other layer
-        np.testing.assert_array_equal(ours[1, [1, 3]], before[1, [1, 3]])  # the slots of other texts
+        np.testing.assert_array_equal(ours[1, [1, 3]], before[1, [1, 3]])  # the slots of other sequences
 
 
-def reference(qkv: np.ndarray, scale: float) -> np.ndarray:
+def reference_attention(qkv: np.ndarray, scale: float) -> np.ndarray:
     """Causal attention in float64: [seq, 3, n_head, dim] -> [seq, n_head * dim]."""
     query, key, value = torch.from_numpy(qkv).double().permute(1, 2, 0, 3)
-    hidden = torch.full((len(qkv), len(qkv)), float("-inf"), dtype=torch.float64).triu(1)
-    mixed = torch.softmax(query @ key.mT * scale + hidden, dim=-1) @ value
+    mask = torch.full((len(qkv), len(qkv)), float("-inf"), dtype=torch.float64).triu(1)
+    mixed = torch.softmax(query @ key.mT * scale + mask, dim=-1) @ value
     return mixed.transpose(0, 1).reshape(len(qkv), -1).numpy()
 
 
-#: More than a slice of 256 columns has, at whose end a vector of the last head is cut in two.
-N_EMBD, N_HEAD, N_INNER = 273, 3, 530
+#: More columns than one block of KC, at whose end a vector of the last head is cut in two.
+CONFIG = GPT2Config(n_embd=273, n_head=3, n_layer=2, n_inner=530, activation_function="relu", layer_norm_epsilon=1e-2)
+#: New tokens of each sequence: GEMV, GEMM, and more rows than one block of MC.
+COUNTS = [[1], [1] * 8, [5, 1, 17], [33], [200, 1, 80]]
 
 
-@pytest.fixture(scope="module")
-def two_ways() -> CompiledTwoWays:
-    width, inner = N_EMBD, N_INNER
-    config = GPT2Config(
-        n_embd=width, n_head=N_HEAD, n_layer=2, n_inner=inner, activation_function="relu", layer_norm_epsilon=1e-2
-    )
-    random = np.random.default_rng(0)
+def block_weights() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    width, inner = CONFIG.n_embd, CONFIG.intermediate_size
     shapes = {"attn.c_attn": (width, 3 * width), "attn.c_proj": (width, width)}
     shapes |= {"mlp.c_fc": (width, inner), "mlp.c_proj": (inner, width)}
     sizes: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in shapes.items()}
     sizes |= {f"{name}.bias": (shape[1],) for name, shape in shapes.items()}
     sizes |= {f"{name}.{part}": (width,) for name in ("ln_1", "ln_2") for part in ("weight", "bias")}
-    return CompiledTwoWays(config, {name: random.standard_normal(size, np.float32) for name, size in sizes.items()})
+    return {name: rng.standard_normal(size, np.float32) for name, size in sizes.items()}
 
 
-@pytest.mark.parametrize("counts", [[1], [1] * 8, [5, 1, 17], [33], [200, 1, 80]])
-def test_a_block_in_one_go_has_the_bits_of_its_parts(two_ways: CompiledTwoWays, counts: list[int]) -> None:
-    """What is part by part is held against transformers by the tests of `verify`."""
-    random = np.random.default_rng(len(counts))
-    texts = len(counts)
-    dim = N_EMBD // N_HEAD
-    x = random.standard_normal((sum(counts), N_EMBD), np.float32)
-    keys = random.standard_normal((2, texts + 1, N_HEAD, dim, 320), np.float32)
-    values = random.standard_normal((2, texts + 1, N_HEAD, 320, dim), np.float32)
-    lengths, slots = random.integers(0, 100, texts), random.permutation(texts + 1)[:texts]
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    every = np.arange(sum(counts))
-    for kept in (every, offsets[1:] - 1, every[len(every) // 3 :], every[::2]):
+def block_inputs(counts: list[int]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return x [tokens, n_embd], and the inputs that follow `logits_indices`, with random keys and values."""
+    rng = np.random.default_rng(len(counts))
+    batch, dim = len(counts), CONFIG.head_dim
+    x = rng.standard_normal((sum(counts), CONFIG.n_embd), np.float32)
+    keys = rng.standard_normal((2, batch + 1, CONFIG.n_head, dim, 320), np.float32)
+    values = rng.standard_normal((2, batch + 1, CONFIG.n_head, 320, dim), np.float32)
+    cache_lengths, slots = rng.integers(0, 100, batch), rng.permutation(batch + 1)[:batch]
+    row_offsets = np.concatenate([[0], np.cumsum(counts)])
+    return x, [np.array(1), np.array(0.3, np.float32), row_offsets, cache_lengths, slots, keys, values]
+
+
+def selections(counts: list[int]) -> list[np.ndarray]:
+    """Return several values of `logits_indices`: all tokens, the last of each sequence, and others."""
+    tokens = np.arange(sum(counts))
+    return [tokens, np.cumsum(counts) - 1, tokens[len(tokens) // 3 :], tokens[::2]]
+
+
+@pytest.fixture(scope="module")
+def block() -> CompiledBlock:
+    return CompiledBlock(CONFIG, block_weights())
+
+
+@pytest.mark.parametrize("counts", COUNTS)
+def test_fused_block_is_bitwise_identical_to_its_parts(block: CompiledBlock, counts: list[int]) -> None:
+    """The tests of `verify` compare the parts with transformers."""
+    x, rest = block_inputs(counts)
+    for logits_indices in selections(counts):
         for _ in range(3):  # threads meet in another order each time
-            rest = np.array(1), np.array(0.3, np.float32), offsets, lengths, slots, keys, values
-            found, expected = two_ways(x, kept, *rest)
-            np.testing.assert_array_equal(found, expected[kept])
-            assert np.abs(found - x[kept]).min(axis=1).max() > 0
+            fused, parts, _ = block(x, logits_indices, *rest)
+            np.testing.assert_array_equal(fused, parts[logits_indices])
+            assert np.abs(fused - x[logits_indices]).min(axis=1).max() > 0
+
+
+#: Another value for each constant of tuning.mojo that must not change a result, on any processor.
+RETUNED = {
+    "MC": 60,
+    "MR": 4,
+    "NR_VECTORS": 1,
+    "PACK_PREFETCH_ROWS": 3,
+    "GEMV_MAX_ROWS": 7,
+    "GEMV_KR": 2,
+    "GEMV_NO_PREFETCH_ROWS": 4,
+    "GEMV_ACCUMULATORS": 300,
+    "ATTENTION_QUERIES": 3,
+    "ATTENTION_VECTORS": 2,
+    "ATTENTION_TOKENS": 20,
+    "LOGITS_TOKENS": 3,
+    "LOGITS_ACCUMULATORS": 7,
+    "LOGITS_ROWS": 24,
+    "ROWS_PER_ITEM": 5,
+    "SPIN_LIMIT": 10,
+    "MAX_PHASES": 16,
+}
+#: Constants that define results (KC), follow from the processor, or follow from others.
+FIXED = {"KC", "CACHE_LINE", "LARGE_REGISTER_FILE", "NR", "MR_STEP"}
+
+
+def retuned_kernels(folder: Path) -> Path:
+    """Copy the kernels into a folder and change every constant of `RETUNED`."""
+    kernels = shutil.copytree(MojoOps.extensions[0], folder / "kernels")
+    tuning = kernels / "tuning.mojo"
+    text = tuning.read_text()
+    assert set(re.findall(r"^comptime (\w+) =", text, re.MULTILINE)) == RETUNED.keys() | FIXED
+    for name, value in RETUNED.items():
+        text = re.sub(rf"^comptime {name} = .*$", f"comptime {name} = {value}", text, flags=re.MULTILINE)
+    tuning.write_text(text)
+    return kernels
+
+
+def test_other_block_sizes_give_bitwise_identical_logits(block: CompiledBlock, tmp_path: Path) -> None:
+    """A buffer whose size does not follow the constants is overrun here, which ends the process."""
+    retuned = CompiledBlock(CONFIG, block_weights(), (retuned_kernels(tmp_path),))
+    for counts in COUNTS:
+        for logits_indices in selections(counts):
+            outputs = [
+                graph(x, logits_indices, *rest) for graph in (block, retuned) for x, rest in [block_inputs(counts)]
+            ]
+            for ours, theirs in zip(*outputs, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+
+
+#: A sequence that does not fit its slot of 64 tokens.
+OVERRUN = """
+import numpy as np
+from tests.model.kernels import CompiledAttention
+attention = CompiledAttention()
+keys, values = np.zeros((1, 1, 1, 4, 64), np.float32), np.zeros((1, 1, 1, 64, 4), np.float32)
+print("compiled", flush=True)
+attention(np.zeros((5, 12), np.float32), np.array(0), np.array(1, np.float32), np.array([0, 5]), np.array([60]),
+          np.array([0]), keys, values)
+"""
+
+
+def test_sequence_longer_than_its_cache_stops_the_process(attention: CompiledAttention) -> None:
+    """The graph of `attention` is in the compile cache by now."""
+    done = subprocess.run([sys.executable, "-c", OVERRUN], capture_output=True, text=True)
+    assert done.returncode < 0
+    assert "compiled" in done.stdout
+    assert "sequence 0 is longer than its cache" in done.stdout + done.stderr

@@ -20,8 +20,8 @@ from .threads import ThreadTeam, run_team
 from .types import F32, I64, FloatBuffer5D, FloatBuffer6D, FloatTensor2D, IntTensor1D, IntTensor2D, ResultTensor2D
 from .types import UntrackedFloats, untracked_ints
 
-#: ln_1.weight, ln_1.bias, ln_2.weight, ln_2.bias, and the biases of c_attn, attn_proj, c_fc and mlp_proj. An operation of
-#: the graph may take one list of tensors, all of the same rank.
+#: ln_1.weight, ln_1.bias, ln_2.weight, ln_2.bias, and the biases of c_attn, attn_proj, c_fc and mlp_proj. The graph
+#: allows an operation one list of tensors, all of the same rank.
 comptime BlockVectors = InputVariadicTensors[dtype=F32, rank=1, size=8, ...]
 
 

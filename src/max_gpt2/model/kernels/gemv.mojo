@@ -89,7 +89,7 @@ def gemv(x: Matrix, sums: PartialSums, begin: Int, end: Int):
 def reduce_partial_sums[
     activation: StaticString, add_residual: Bool
 ](sums: PartialSums, residual: Matrix, y: Matrix, begin: Int, end: Int):
-    """Compute the panels [begin, end) of y, [M, N]: activation(bias + partial sums), plus the residual if there is one."""
+    """Compute the panels [begin, end) of y, [M, N]: activation(bias + partial sums), plus any residual."""
     var layer = sums.layer
     for panel in range(begin, end):
         for v in range(NR_VECTORS):

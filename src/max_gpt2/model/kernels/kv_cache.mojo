@@ -1,12 +1,12 @@
 """The key-value cache of one layer, contiguous or paged, and the batch of sequences that uses it.
 
-Both forms are pages of `page_size` tokens, found through a page table, so one attention kernel serves both:
+Both forms are pages of `page_size` tokens, found through a lookup table, so one attention kernel serves both:
 
-contiguous   each sequence has one slot, a page of the whole capacity; its page table is [batch, 1], the slots
+contiguous   each sequence has one slot, a page of the whole capacity; its lookup table is [batch, 1], the slots
              keys   [n_layer, slots, n_head, head_dim, capacity]
              values [n_layer, slots, n_head, capacity, head_dim]
 
-paged        a sequence takes pages as it grows; its page table is [batch, pages_per_sequence]
+paged        a sequence takes pages as it grows; its lookup table is [batch, pages_per_sequence]
              blocks [pages, 2, n_layer, page_size, n_head, head_dim] by shape, which is that of MAX's paged cache
 
 In both, the keys of a page are [n_head, head_dim, page_size] and the values [n_head, page_size, head_dim]. Keys are

@@ -10,6 +10,9 @@ PYTEST = $(BIN)/pytest -n 2 --dist loadfile
 # Silence the theme's announcement of its successor.
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
+# `mojo format` of MAX's wheels does not find its formatter, which is the package mblack.
+MOJO_FORMAT = $(BIN)/mblack --quiet --line-length 120 src/max_gpt2/model/kernels
+
 .PHONY: help demo huggingface serve serve-hostile serve-soak test test-all fuzz lint format verify-sizes zoo bench bench-peers \
   bench-load bench-serve train-demo steps check hint solution reset progress watch docs docs-build book book-build \
   figures notebook lock clean
@@ -41,14 +44,16 @@ test-all: test  ## the same, and then the slow tests
 fuzz: $(READY)  ## load CASES=100000 damaged checkpoints with a new seed (a quarter of an hour)
 	$(BIN)/python -m tests.fuzz --cases $(CASES)
 
-lint: $(READY)  ## ruff and mypy
+lint: $(READY)  ## ruff, mblack (Mojo) and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(MOJO_FORMAT) --check
 	$(BIN)/mypy
 
-format: $(READY)  ## fix and format with ruff
+format: $(READY)  ## fix and format with ruff and mblack
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+	$(MOJO_FORMAT)
 
 verify-sizes: $(READY)  ## verify random checkpoints of the four sizes; write docs/sizes.md (a quarter of an hour, 10 GiB of memory)
 	$(BIN)/python -m tools.verify_sizes

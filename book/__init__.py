@@ -1,1 +1,1 @@
-"""The book: its pages, and what includes code, hints, figures and measurements in them, so that none is ever copied."""
+"""MkDocs macros and hooks for the book, which include code, hints, figures and measurements from their sources."""

@@ -1,1 +1,1 @@
-"""What makes the things that are shipped or shown: checkpoints, the table of sizes."""
+"""Scripts that generate checkpoints, figures, the notebook and pages of measurements."""

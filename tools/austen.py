@@ -1,6 +1,7 @@
 """The training corpus: Jane Austen's six novels, read from Debian's package `r-cran-janeaustenr`.
 
-The novels are in the public domain. The package stores each one as an R character vector, one element a printed line.
+The novels are in the public domain. The package stores each one as an R character vector with one printed line per
+element.
 """
 
 import re
@@ -15,16 +16,16 @@ import rdata
 PACKAGE = "r-cran-janeaustenr"
 DATA = Path("usr/lib/R/site-library/janeaustenr/data")
 NOVELS = ("emma", "mansfieldpark", "northangerabbey", "persuasion", "prideprejudice", "sensesensibility")
-# A volume's heading stands alone above a chapter's and would otherwise end the chapter before it.
+# A volume heading on its own line above a chapter heading is not part of the previous chapter.
 _HEADING = re.compile(r"^\s*(?:chapter|volume)\s+[ivxlc\d]+\.?\s*$", re.IGNORECASE)
 _CHAPTER = re.compile(r"^\s*chapter\s", re.IGNORECASE)
 _END = re.compile(r"^\s*(?:the end|finis)\W*$", re.IGNORECASE)
 
 
 def chapters(package_root: Path | None = None) -> list[str]:
-    """Return every chapter of the six novels as one text each, paragraphs separated by an empty line.
+    """Return the chapters of the six novels, with paragraphs separated by an empty line.
 
-    `package_root` is a folder into which the Debian package was unpacked; without it the package is downloaded with
+    `package_root` is a folder with the unpacked Debian package; by default, the package is downloaded with
     `apt-get download` and unpacked with `dpkg-deb`.
     """
     if package_root is not None:
@@ -38,25 +39,25 @@ def chapters(package_root: Path | None = None) -> list[str]:
 
 def _read(data: Path) -> list[str]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # rdata guesses the file type from the content, and says so each time
+        warnings.simplefilter("ignore")  # rdata warns every time that it guesses the file type
         index = rdata.conversion.convert(rdata.parser.parse_data((data / "Rdata.rdx").read_bytes()))["variables"]
         database = (data / "Rdata.rdb").read_bytes()
         books = []
         for name in NOVELS:
             offset, length = (int(value) for value in index[name])
-            record = zlib.decompress(database[offset + 4 : offset + length])  # 4 bytes of size come first
+            record = zlib.decompress(database[offset + 4 : offset + length])  # the first 4 bytes are the size
             books.append([str(line) for line in rdata.conversion.convert(rdata.parser.parse_data(record))])
     return [chapter for lines in books for chapter in split_chapters(lines)]
 
 
 def split_chapters(lines: list[str]) -> list[str]:
-    """Cut a novel's printed lines into chapters: no headings, paragraphs unwrapped, italics' underscores dropped."""
+    """Split the lines of a novel into chapters, without headings, line breaks and the underscores of italics."""
     texts: list[list[str]] = []
     for line in lines:
         if _HEADING.match(line):
             if _CHAPTER.match(line):
                 texts.append([])
-        elif texts and not _END.match(line):  # what stands before the first chapter is the title page
+        elif texts and not _END.match(line):  # lines before the first chapter are the title page
             texts[-1].append(line)
     joined = ("\n".join(part) for part in texts)
     return [_unwrap(text) for text in joined if text.strip()]

@@ -1,8 +1,8 @@
-"""Write a random checkpoint in exactly a published one's layout: `python tools/make_checkpoint.py --size gpt2 DIR`.
+"""Write a random checkpoint in the layout of a published one: `python -m tools.make_checkpoint --size gpt2 DIR`.
 
-The keys, shapes and mask buffers are those of `openai-community/gpt2` and its larger sisters: no prefix, Conv1D weights
-[in, out], one causal mask a layer, no `lm_head`; and the header has a length that leaves the data unaligned. The
-weights are random, so the text is noise, but everything that reads a checkpoint has the same work with it.
+Names, shapes and mask buffers are those of `openai-community/gpt2` and the larger sizes: no prefix, Conv1D weights
+[in, out], a causal mask in each layer, no `lm_head`, and a header whose length leaves the data unaligned. The weights
+are random, so the model generates noise, but loading it takes the same work.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from max_gpt2.config import SIZES, GPT2Config
 
 
 def stored_layout(config: GPT2Config) -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes of the published file, in its order: by name."""
+    """Return the names and shapes of the published file, sorted by name like the file."""
     shapes: dict[str, tuple[int, ...]] = {
         f"h.{layer}.attn.bias": (1, 1, config.n_positions, config.n_positions) for layer in range(config.n_layer)
     }
@@ -32,39 +32,39 @@ def stored_layout(config: GPT2Config) -> dict[str, tuple[int, ...]]:
 
 
 def values(config: GPT2Config, seed: int) -> Iterator[np.ndarray]:
-    """Yield the tensors of `stored_layout` as GPT-2 is initialized, with biases and scales that are not trivial."""
-    dice = np.random.default_rng(seed)
+    """Yield the tensors of `stored_layout`, initialized like GPT-2 except for nonzero biases and random scales."""
+    rng = np.random.default_rng(seed)
     for name, shape in stored_layout(config).items():
         if name.endswith(".attn.bias"):
             yield np.tril(np.ones(shape, dtype=np.float32))
             continue
-        noise = dice.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
+        noise = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
         yield noise + np.float32(1) if "ln_" in name and name.endswith("weight") else noise
 
 
 def unaligned_header(config: GPT2Config) -> bytes:
-    """Return the start of the file, its length three more than a multiple of eight, as the published one's 14,291."""
+    """Return the header of the file, with a length of 3 modulo 8 like that of the published file (14,291)."""
     return header({name: ("F32", shape) for name, shape in stored_layout(config).items()}, start=3)
 
 
 def write_checkpoint(config: GPT2Config, folder: Path, seed: int = 0) -> None:
-    """Write `config.json`, `model.safetensors` and the demo's tokenizer into a folder, tensor by tensor."""
+    """Write `config.json`, `model.safetensors` and the tokenizer of the demo, one tensor at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "model.safetensors").open("wb") as file:
         file.write(unaligned_header(config))
         for array in values(config, seed):
             file.write(array.tobytes())
     fields = asdict(config)
-    (ending,) = fields.pop("eos_token_ids")
+    (eos_token_id,) = fields.pop("eos_token_ids")
     kind = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_ctx": config.n_positions}
-    fields |= kind | {"bos_token_id": ending, "eos_token_id": ending}
+    fields |= kind | {"bos_token_id": eos_token_id, "eos_token_id": eos_token_id}
     (folder / "config.json").write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
     for name in ("tokenizer.json", "vocab.json", "merges.txt"):
         shutil.copyfile(DEMO / name, folder / name)
 
 
 def main() -> None:
-    """Read the command line."""
+    """Parse the command line and write the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", choices=SIZES, required=True)

@@ -1,4 +1,4 @@
-"""Make notebooks/tutorial.ipynb of the solutions and of the book's pages: `make notebook`. No outputs are stored."""
+"""Generate notebooks/tutorial.ipynb, without outputs, from the solutions and the book: `make notebook`."""
 
 import ast
 import html
@@ -9,23 +9,23 @@ from typing import Any
 import nbformat
 from nbformat import v4
 
-from book.errors import BookError
+from book.excerpts import BookError
 from book.macros import PAGES, code, figure, measured, mistake, transcript
 from tutorial.step_files import ROOT, STEPS, solution_path
 
 PATH = ROOT / "notebooks" / "tutorial.ipynb"
-#: Where the chapter about loading ends for the notebook: what follows is typed on a terminal.
+#: The last section of the chapter on loading to include; the following ones need a terminal.
 LAST_SECTION = "## Generate"
 INTRODUCTION = """# GPT-2 on MAX, in one notebook
 
-The fourteen steps of [the book](../docs/book/index.md), each with its solution, and then the chapter about loading
-pretrained weights. Nothing is imported from the project's own model: every cell defines what it needs, and where the
-chapter speaks of the solutions, it means the cells above. So change a step, run its cell and those below it, and see
-what becomes of the text at the end.
+The fourteen steps of [the book](../docs/book/index.md), each with its solution, followed by the chapter on loading
+pretrained weights. The notebook does not import the project's own model: every cell defines what it needs, and where
+the chapter mentions the solutions, it refers to the cells above. Try to change a step, run its cell and the ones below
+it, and see how the generated text changes.
 
-Open it with VS Code or JupyterLab, and choose `.venv` as its kernel; `make demo` sets it up. `make notebook` makes this
-file anew, without outputs."""
-SETUP = """# The files are named from the root of the project, wherever the notebook was opened.
+Open it with VS Code or JupyterLab and select `.venv` as its kernel; `make demo` creates it. `make notebook` regenerates
+this file, without outputs."""
+SETUP = """# Paths are relative to the root of the project, wherever the notebook was opened.
 import os
 from pathlib import Path
 
@@ -38,40 +38,40 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$\n?", re.DOTALL | re.MULTILINE)
 
 
 def cells() -> list[tuple[str, str]]:
-    """Return the kind and the text of each cell: markdown or code."""
+    """Return the kind ("markdown" or "code") and the text of each cell."""
     found = [("markdown", INTRODUCTION), ("code", SETUP)]
     for number in range(1, STEPS + 1):
         name = f"steps/step_{number:02}.md"
-        found += [("markdown", prose(beginning(name), name)), ("code", definitions(number))]
+        found += [("markdown", prose(introduction(name), name)), ("code", definitions(number))]
     return found + chapter("pretrained.md")
 
 
-def beginning(name: str) -> str:
-    """Return a page up to its first heading after the title."""
+def introduction(name: str) -> str:
+    """Return a page up to its second heading."""
     return (PAGES / name).read_text(encoding="utf-8").split("\n## ")[0]
 
 
 def definitions(number: int) -> str:
-    """Return a solution without its first docstring and its imports of other solutions: their cells are above."""
+    """Return a solution without its module docstring and its imports of other solutions, which are cells above."""
     source = solution_path(number).read_text(encoding="utf-8")
-    lines, left_out = source.splitlines(), set[int]()
-    for place, node in enumerate(ast.parse(source).body):
-        is_title = place == 0 and isinstance(node, ast.Expr)
+    lines, excluded = source.splitlines(), set[int]()
+    for index, node in enumerate(ast.parse(source).body):
+        is_title = index == 0 and isinstance(node, ast.Expr)
         if is_title or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("solutions.")):
-            left_out |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    kept = "\n".join(line for place, line in enumerate(lines, 1) if place not in left_out)
+            excluded |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    kept = "\n".join(line for index, line in enumerate(lines, 1) if index not in excluded)
     return re.sub(r"\n{4,}", "\n\n\n", kept).strip("\n")
 
 
 def chapter(name: str) -> list[tuple[str, str]]:
-    """Return a chapter as cells: its words, and its blocks of Python as code without imports of the solutions."""
+    """Return a chapter as cells: its prose, and its Python blocks without imports of the solutions."""
     before, _, rest = (PAGES / name).read_text(encoding="utf-8").partition(LAST_SECTION)
     text = before + LAST_SECTION + rest.split("\n## ")[0]
     found, end = list[tuple[str, str]](), 0
     for block in _BLOCK.finditer(text):
         if block[1] == "python":
             found += [("markdown", prose(text[end : block.start()], name)), ("code", without_solutions(block[2]))]
-        elif block[1] == "text":  # the output, which the cell makes itself
+        elif block[1] == "text":  # the output, which running the cell will produce
             found.append(("markdown", prose(text[end : block.start()], name)))
         else:
             continue
@@ -81,28 +81,28 @@ def chapter(name: str) -> list[tuple[str, str]]:
 
 
 def without_solutions(source: str) -> str:
-    """Return code without the lines that import the solutions."""
+    """Return code without its imports of the solutions."""
     kept = re.sub(r"^from solutions\.\S+ import .*\n", "", source, flags=re.MULTILINE)
     return re.sub(r"\n{3,}", "\n\n", kept).strip("\n")
 
 
 def prose(text: str, page: str) -> str:
-    """Return the words of a page as a notebook shows them: macros as what they give, links as they are from there.
+    """Return the prose of a page for a notebook, with macros expanded and links adjusted.
 
-    Raises BookError for a folded block, which a notebook does not know.
+    Raises BookError for a collapsed block, which notebooks do not support.
     """
     if folded := re.search(r"^(?:\?{3}\+?|!!!) .*$", text, re.MULTILINE):
-        raise BookError(f"{page}: a notebook cannot show {folded[0]!r}.")
+        raise BookError(f"{page}: a notebook cannot contain {folded[0]!r}.")
     shown = _MACRO.sub(lambda found: _included(found[1], found[2], page), text)
     folder = Path(page).parent
-    return _LINK.sub(lambda found: f"[{found[1]}]({_from_here(folder / found[2])})", shown).strip("\n")
+    return _LINK.sub(lambda found: f"[{found[1]}]({_relative_link(folder / found[2])})", shown).strip("\n")
 
 
 def _included(macro: str, arguments: str, page: str) -> str:
     given = [ast.literal_eval(node) for node in _call(f"{macro}({arguments})").args]
     if macro == "figure":
         name, alt, caption = given
-        figure(name, alt, caption, page)  # raises when there is none
+        figure(name, alt, caption, page)  # raises if the figure does not exist
         drawing = f"../docs/book/figures/{name}"
         dark = f'<source media="(prefers-color-scheme: dark)" srcset="{drawing}-dark.svg">'
         image = f'<img src="{drawing}-light.svg" alt="{html.escape(alt)}" width="500">'
@@ -118,8 +118,8 @@ def _call(source: str) -> ast.Call:
     return node
 
 
-def _from_here(target: Path) -> str:
-    """Return a page's place as a link from notebooks/: "steps/../pretrained.md" -> "../docs/book/pretrained.md"."""
+def _relative_link(target: Path) -> str:
+    """Return the path of a page relative to notebooks/: "steps/../pretrained.md" -> "../docs/book/pretrained.md"."""
     parts: list[str] = []
     for part in target.parts:
         if part == "..":
@@ -130,22 +130,22 @@ def _from_here(target: Path) -> str:
 
 
 def notebook() -> str:
-    """Return the notebook as the text of its file."""
+    """Return the notebook as JSON text."""
     made = v4.new_notebook()
     made.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    for place, (kind, text) in enumerate(cells()):
+    for index, (kind, text) in enumerate(cells()):
         cell = v4.new_markdown_cell(text) if kind == "markdown" else v4.new_code_cell(text)
-        cell["id"] = f"cell-{place:02}"
+        cell["id"] = f"cell-{index:02}"
         made.cells.append(cell)
     nbformat.validate(made)
     return str(nbformat.writes(made)) + "\n"
 
 
 def main() -> None:
-    """Write it."""
+    """Write the notebook."""
     PATH.parent.mkdir(exist_ok=True)
     PATH.write_text(notebook(), encoding="utf-8")
-    print(f"Written: {PATH.relative_to(ROOT)}")
+    print(f"Wrote {PATH.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

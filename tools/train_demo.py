@@ -1,7 +1,7 @@
-"""Train the small GPT-2 that ships with max-gpt2, from Jane Austen's six novels, and write it as a checkpoint.
+"""Train the demo checkpoint that ships with max-gpt2 on Jane Austen's six novels.
 
-Needs a Debian or Ubuntu machine (the corpus is a Debian package), PyTorch, transformers and the `train` extra; on two
-cores it takes one to two hours. All seeds are fixed.
+Requires Debian or Ubuntu (the corpus is a Debian package), PyTorch, transformers and the extra `train`. It takes one to
+two hours on two cores. All seeds are fixed.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SHAPE: dict[str, Any] = {
     "bos_token_id": VOCAB_SIZE - 1,
     "eos_token_id": VOCAB_SIZE - 1,
 }
-#: The learning rate rises and falls in each cycle: how many epochs that takes, and its peak.
+#: The number of epochs and the peak learning rate of each cycle.
 CYCLES = ((7, 1.5e-3), (4, 1.0e-3))
 DROPOUT: dict[str, Any] = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.0}
 
@@ -63,7 +63,7 @@ seed. No sample was left out or edited.
 
 
 def train_tokenizer(texts: list[str]) -> Tokenizer:
-    """Return a byte-level BPE of `VOCAB_SIZE` tokens built as GPT-2's: the end-of-text token has the last id."""
+    """Return a byte-level BPE tokenizer of `VOCAB_SIZE` tokens; as in GPT-2, the end-of-text token has the last id."""
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -80,27 +80,27 @@ def train_tokenizer(texts: list[str]) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
-    """Return all texts as one row of ids, each text with the end-of-text token before it."""
+    """Return the ids of all texts in one array, with an end-of-text token before each text."""
     ids = [[VOCAB_SIZE - 1, *tokenizer.encode(text).ids] for text in texts]
     return np.concatenate([np.array(row, dtype=np.int64) for row in ids])
 
 
 def windows(ids: np.ndarray, start: int) -> torch.Tensor:
-    """Cut `ids` from `start` on into rows, one id shared at each seam: [rows, N_POSITIONS + 1]."""
+    """Split `ids`, from `start` on, into rows that overlap by one id: [rows, N_POSITIONS + 1]."""
     rows = (len(ids) - start - 1) // N_POSITIONS
     index = start + N_POSITIONS * np.arange(rows)[:, None] + np.arange(N_POSITIONS + 1)[None, :]
     return torch.from_numpy(ids[index])
 
 
 def loss_of(model: GPT2LMHeadModel, rows: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy (nats per token) of rows [batch, N_POSITIONS + 1]."""
+    """Return the mean cross-entropy in nats per token: [batch, N_POSITIONS + 1] -> scalar."""
     logits = model(rows[:, :-1]).logits
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
 
 
 @torch.no_grad()
 def perplexity(model: GPT2LMHeadModel, ids: np.ndarray) -> float:
-    """Return the perplexity per token over `ids`, in windows of the context length that do not overlap."""
+    """Return the perplexity per token over `ids`, in non-overlapping windows of the context length."""
     model.eval()
     rows = windows(ids, 0)
     total = sum(float(loss_of(model, part)) * len(part) for part in rows.split(16))
@@ -109,21 +109,21 @@ def perplexity(model: GPT2LMHeadModel, ids: np.ndarray) -> float:
 
 
 def train(model: GPT2LMHeadModel, ids: np.ndarray, held_out: np.ndarray, epochs: int, rate: float, seed: int) -> None:
-    """Train `model` in place with AdamW, a short warm-up and a cosine that ends at a twentieth of `rate`."""
+    """Train `model` in place with AdamW, a short warm-up and a cosine schedule that ends at 5 % of `rate`."""
     decayed = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     per_epoch = len(windows(ids, N_POSITIONS - 1)) // BATCH
     steps, step, began = epochs * per_epoch, 0, time.perf_counter()
     for epoch in range(epochs):
-        rows = windows(ids, int(dice.integers(N_POSITIONS)))  # other seams in every epoch
-        order = torch.from_numpy(dice.permutation(len(rows))[: per_epoch * BATCH]).view(per_epoch, BATCH)
+        rows = windows(ids, int(rng.integers(N_POSITIONS)))  # different windows in every epoch
+        order = torch.from_numpy(rng.permutation(len(rows))[: per_epoch * BATCH]).view(per_epoch, BATCH)
         for chosen in order:
-            warm, done = min(1.0, (step + 1) / 150), step / steps
+            warmup, done = min(1.0, (step + 1) / 150), step / steps
             for group in optimizer.param_groups:
-                group["lr"] = rate * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+                group["lr"] = rate * warmup * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
             loss = loss_of(model, rows[chosen])
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -137,7 +137,7 @@ def train(model: GPT2LMHeadModel, ids: np.ndarray, held_out: np.ndarray, epochs:
 
 
 def save(model: GPT2LMHeadModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write the checkpoint as old ones are found: fp16, keys without prefix, two layers' mask buffers left in."""
+    """Write the checkpoint in the layout of old ones: fp16, names without a prefix, mask buffers in two layers."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.half().contiguous() for name, value in model.transformer.state_dict().items()}
     mask = torch.tril(torch.ones(1, 1, N_POSITIONS, N_POSITIONS, dtype=torch.uint8))
@@ -145,7 +145,7 @@ def save(model: GPT2LMHeadModel, tokenizer: Tokenizer, folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config = model.config.to_dict() | {"dtype": "float16", "architectures": ["GPT2LMHeadModel"]}
     config |= {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1}
-    config.pop("_name_or_path", None)  # the folder of the cycle before, which means nothing to anybody else
+    config.pop("_name_or_path", None)  # the folder of the previous cycle
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     GenerationConfig(bos_token_id=VOCAB_SIZE - 1, eos_token_id=VOCAB_SIZE - 1).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -153,12 +153,12 @@ def save(model: GPT2LMHeadModel, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def loaded(folder: Path) -> GPT2LMHeadModel:
-    """Return what was saved, in float32, ready to be trained further."""
+    """Load a saved checkpoint in float32 for further training."""
     return GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32, **DROPOUT).train()
 
 
 def samples(model: Any, tokenizer: Tokenizer, count: int) -> list[str]:
-    """Return `count` texts of 80 tokens, temperature 0.8, top-k 40, seeds 0, 1, 2, ..., each from nothing."""
+    """Return `count` samples of 80 tokens with temperature 0.8, top-k 40 and seeds 0, 1, 2, ..."""
     texts = []
     for seed in range(count):
         torch.manual_seed(seed)
@@ -170,26 +170,26 @@ def samples(model: Any, tokenizer: Tokenizer, count: int) -> list[str]:
     return texts
 
 
-def write_card(folder: Path, facts: dict[str, Any], texts: list[str]) -> None:
-    """Write the model card: what the checkpoint is, what was measured, and samples as they came."""
+def write_card(folder: Path, metrics: dict[str, Any], texts: list[str]) -> None:
+    """Write the model card with the measurements and unedited samples."""
     quoted = "\n\n".join(f"{seed}. {indent(text, '   ').strip()}" for seed, text in enumerate(texts))
-    (folder / "README.md").write_text(CARD.format(**facts, samples=quoted))
+    (folder / "README.md").write_text(CARD.format(**metrics, samples=quoted))
 
 
 def main() -> None:
-    """Train, save, load what was saved, measure it and sample from it."""
+    """Train and save the model, then load the saved model, measure it and sample from it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("src/max_gpt2/demo"), help="folder of the checkpoint")
     parser.add_argument("--package", type=Path, help=f"folder with {PACKAGE} unpacked (default: download it)")
-    parser.add_argument("--after", type=int, default=0, help="go on from --out, which holds the result of this cycle")
+    parser.add_argument("--after", type=int, default=0, help="resume after this cycle, from the checkpoint in --out")
     arguments = parser.parse_args()
 
     torch.set_num_threads(2)
     texts = chapters(arguments.package)
-    kept_apart = [text for number, text in enumerate(texts) if number % 20 == 10]
-    learned_from = [text for number, text in enumerate(texts) if number % 20 != 10]
-    tokenizer = train_tokenizer(learned_from)
-    ids, held_out = encode(tokenizer, learned_from), encode(tokenizer, kept_apart)
+    held_out_texts = [text for number, text in enumerate(texts) if number % 20 == 10]
+    training_texts = [text for number, text in enumerate(texts) if number % 20 != 10]
+    tokenizer = train_tokenizer(training_texts)
+    ids, held_out = encode(tokenizer, training_texts), encode(tokenizer, held_out_texts)
     print(f"{len(ids)} training tokens, {len(held_out)} held out", flush=True)
 
     began = time.perf_counter()
@@ -200,15 +200,15 @@ def main() -> None:
         save(model, tokenizer, arguments.out)
 
     shipped = loaded(arguments.out).eval()
-    facts = {
+    metrics = {
         "parameters": sum(p.numel() for p in shipped.parameters()),
         "training_tokens": len(ids),
         "held_out_tokens": len(held_out),
         "epochs": sum(epochs for epochs, _ in CYCLES),
         "validation_perplexity": round(perplexity(shipped, held_out), 2),
     }
-    print(facts, f"{(time.perf_counter() - began) / 60:.0f} minutes", flush=True)
-    write_card(arguments.out, facts, samples(shipped, tokenizer, 10))
+    print(metrics, f"{(time.perf_counter() - began) / 60:.0f} minutes", flush=True)
+    write_card(arguments.out, metrics, samples(shipped, tokenizer, 10))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Verify random checkpoints of the four published sizes, one after the other, and write the table to docs/sizes.md."""
+"""Verify random checkpoints of the four published sizes one by one, and write docs/sizes.md."""
 
 import argparse
 import datetime
@@ -28,7 +28,7 @@ whole process, PyTorch included. `make test` does not include these sizes.
 
 
 def verify(size: str) -> dict[str, Any]:
-    """Verify one size in a process of its own; return its report with `file_bytes` added."""
+    """Verify one size in a separate process; return its report with `file_bytes` added."""
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoint(SIZES[size], Path(folder))
         weights = (Path(folder) / "model.safetensors").stat().st_size
@@ -38,7 +38,7 @@ def verify(size: str) -> dict[str, Any]:
 
 
 def row(size: str, report: dict[str, Any]) -> str:
-    """Return a line of the table."""
+    """Return a row of the table."""
     timing = report["timing"]
     cells = [
         f"`{size}`",
@@ -55,7 +55,7 @@ def row(size: str, report: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Verify the sizes that are asked for, print the table, and write the page when these are all."""
+    """Verify the selected sizes and print the table; write the page if all are selected."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sizes", nargs="*", default=list(SIZES))
     sizes: list[str] = parser.parse_args().sizes
@@ -65,7 +65,7 @@ def main() -> None:
     ]
     passed = True
     with tempfile.TemporaryDirectory() as cache:
-        os.environ["XDG_CACHE_HOME"] = cache  # MAX's, so that the times to compile are those of the first time
+        os.environ["XDG_CACHE_HOME"] = cache  # an empty compile cache, to measure full compilation
         for size in sizes:
             report = verify(size)
             passed = passed and report["passed"]

@@ -1,4 +1,4 @@
-"""The book, built once for all tests."""
+"""Fixtures of the tests of the book: the built site and a Hugging Face cache."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def build(config: Path, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built book: a folder."""
+    """The folder of the built site."""
     folder = tmp_path_factory.mktemp("book") / "site"
     done = build(ROOT / "mkdocs.yml", folder)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -30,7 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def hub(tiny_original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for HF_HOME: a tiny checkpoint is in its cache as `gpt2`."""
+    """A folder for HF_HOME with a tiny checkpoint cached as `gpt2`."""
     folder = tmp_path_factory.mktemp("hub")
     fill_cache(folder / "hub", "openai-community/gpt2", tiny_original)
     return folder

@@ -1,4 +1,4 @@
-"""The pages of the book as they are written, and the blocks of code in them."""
+"""The Markdown sources of the book, and their code blocks."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _BLOCK = re.compile(r"^([ ]*)```(\w+)[^\n]*\n(.*?)^\1```[ ]*$", re.DOTALL | re.M
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, its text, its line on the page, and the output shown right below it."""
+    """A fenced block: its language, text, line number, and the output shown directly below it."""
 
     language: str
     text: str
@@ -26,7 +26,7 @@ class Block:
 
 
 def blocks(markdown: str) -> list[Block]:
-    """Return the blocks of a page. A ```text block is the output of the block that ends just above it."""
+    """Return the blocks of a page; a ```text block is the output of the block directly above it."""
     matches = list(_BLOCK.finditer(markdown))
     found = []
     for match, following in zip_longest(matches, matches[1:]):
@@ -39,7 +39,7 @@ def blocks(markdown: str) -> list[Block]:
 
 
 def _unindented(block: re.Match[str]) -> str:
-    """Return the text of a block as it is shown: what it has beyond the indent of its fence stays."""
+    """Return the text of a block without the indent of its fence."""
     return "".join(line.removeprefix(block[1]) for line in block[3].splitlines(keepends=True))
 
 
@@ -49,7 +49,7 @@ def names() -> list[str]:
 
 
 def site_names() -> list[str]:
-    """Return all pages of the site, as the navigation names them: `book/steps/step_01.md`."""
+    """Return all pages of the site, relative to docs: `book/steps/step_01.md`."""
     return sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 
 
@@ -68,6 +68,6 @@ def navigation(entries: list[Any] | None = None) -> list[str]:
 
 
 def commands(markdown: str) -> list[str]:
-    """Return the commands of a page's ```sh blocks, one a line, without their comments."""
+    """Return the lines of a page's ```sh blocks without comments."""
     lines = [line for block in blocks(markdown) if block.language == "sh" for line in block.text.splitlines()]
     return [found for line in lines if (found := re.sub(r"(^|\s+)#.*$", "", line).strip())]

@@ -1,6 +1,6 @@
-"""Run the python blocks of pages, each page in a namespace of its own, all in one process: it imports MAX once.
+"""Run the Python blocks of pages in one process, which imports MAX once; each page has its own namespace.
 
-`python -m tests.book.run_pages book/steps/step_02.md ...` prints what each block printed, or how it failed, as JSON.
+`python -m tests.book.run_pages book/steps/step_02.md ...` prints the output or traceback of each block as JSON.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from tests.book.pages import DOCS, blocks
 
 
 def run_page(name: str) -> list[dict[str, str]]:
-    """Run the blocks of a page in order, up to the first that fails: its line, what it printed, and the error."""
+    """Run the blocks of a page up to the first failure; return line, output and traceback of each."""
     names: dict[str, object] = {"__name__": "__main__"}
     results = []
     for block in blocks((DOCS / name).read_text()):
@@ -32,7 +32,7 @@ def run_page(name: str) -> list[dict[str, str]]:
 
 
 def main() -> None:
-    """Run the pages that are named."""
+    """Run the pages named on the command line."""
     print(json.dumps({name: run_page(name) for name in sys.argv[1:]}))
 
 

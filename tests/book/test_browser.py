@@ -1,4 +1,4 @@
-"""The book in headless Chromium, as wide as a phone and as wide as a desk, light and dark."""
+"""The book in headless Chromium, at the width of a phone and of a desktop, in light and dark mode."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +14,7 @@ from tests.book.pages import site_names
 from tests.browser import browser_program
 
 WIDTHS = (390, 1440)
-SHADES: tuple[tuple[Literal["light", "dark"], str], ...] = (("light", "default"), ("dark", "slate"))
+THEMES: tuple[tuple[Literal["light", "dark"], str], ...] = (("light", "default"), ("dark", "slate"))
 #: An element that goes beyond the screen is cut off there, unless it lies in something that scrolls by itself.
 SCREEN = """() => {
     const scrolls = (one) => one && (getComputedStyle(one).overflowX === "auto" || scrolls(one.parentElement));
@@ -30,17 +30,17 @@ SCREEN = """() => {
 }"""
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves files, and does not tell."""
+class QuietHandler(SimpleHTTPRequestHandler):
+    """A file server without a log."""
 
     def log_message(self, format: str, *_args: object) -> None:  # noqa: A002  (the base class calls it so)
-        """Keep quiet."""
+        """Print nothing."""
 
 
 @pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
-    """The book, served on this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    """The address of the book, served locally."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(site)))
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -49,7 +49,7 @@ def address(site: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[BrowserContext]:
-    """A browser that may use the clipboard."""
+    """A browser with access to the clipboard."""
     program = browser_program()
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
@@ -59,15 +59,15 @@ def browser() -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def tab(browser: BrowserContext) -> Iterator[Page]:
-    """A tab of its own."""
+    """A new tab."""
     page = browser.new_page()
     yield page
     page.close()
 
 
 @pytest.fixture
-def complaints(tab: Page, address: str) -> list[str]:
-    """What goes wrong from now on: console messages, errors, failed requests, requests to others."""
+def problems(tab: Page, address: str) -> list[str]:
+    """Console warnings, errors, failed requests and requests to other hosts, from now on."""
     found: list[str] = []
     tab.on("console", lambda one: found.append(one.text) if one.type in ("error", "warning") else None)
     tab.on("pageerror", lambda one: found.append(str(one)))
@@ -78,12 +78,14 @@ def complaints(tab: Page, address: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", site_names())
-def test_a_page_fits_and_nothing_is_missing(name: str, tab: Page, address: str, complaints: list[str]) -> None:
+def test_page_fits_the_screen_and_has_no_missing_images(
+    name: str, tab: Page, address: str, problems: list[str]
+) -> None:
     tab.goto(f"{address}/{name.removesuffix('.md')}.html")
     tab.evaluate("[...document.images].forEach((one) => { one.loading = 'eager'; })")
     tab.evaluate("[...document.querySelectorAll('details')].forEach((one) => { one.open = true; })")
-    for shade, scheme in SHADES:
-        tab.emulate_media(color_scheme=shade)
+    for theme, scheme in THEMES:
+        tab.emulate_media(color_scheme=theme)
         for width in WIDTHS:
             tab.set_viewport_size({"width": width, "height": 844})
             tab.wait_for_function("(scheme) => document.body.dataset.mdColorScheme === scheme", arg=scheme)
@@ -91,35 +93,35 @@ def test_a_page_fits_and_nothing_is_missing(name: str, tab: Page, address: str, 
             seen = tab.evaluate(SCREEN)
             assert not seen["beyond"], f"wider than {width} pixels"
             assert not seen["missing"]
-            assert all(one.endswith(f"#only-{shade}") for one in seen["other"])
-    assert not complaints
+            assert all(one.endswith(f"#only-{theme}") for one in seen["other"])
+    assert not problems
 
 
-def test_what_goes_wrong_is_noticed(tab: Page, address: str, complaints: list[str]) -> None:
+def test_problems_are_detected(tab: Page, address: str, problems: list[str]) -> None:
     tab.goto(f"{address}/index.html")
     tab.evaluate("console.warn('a warning')")
     added = '<img src="no_such.svg" width=9 height=9><div style="width: 9000px">words</div>'
     tab.evaluate(f"document.querySelector('article').innerHTML += '{added}'")
     tab.wait_for_function("[...document.images].every((one) => one.complete)")
-    assert "a warning" in complaints
-    assert f"404: {address}/no_such.svg" in complaints
+    assert "a warning" in problems
+    assert f"404: {address}/no_such.svg" in problems
     seen = tab.evaluate(SCREEN)
     assert seen["beyond"] == ['<div style="width: 9000px">words</div>']
     assert seen["missing"] == [f"{address}/no_such.svg"]
 
 
-def test_code_is_copied(tab: Page, address: str, complaints: list[str]) -> None:
+def test_copy_button_copies_code(tab: Page, address: str, problems: list[str]) -> None:
     tab.goto(f"{address}/book/steps/step_04.html")
     block = tab.locator("div.highlight").first
     block.hover()
     block.locator("button[data-md-type=copy]").click()
     expect(tab.locator(".md-dialog--active")).to_be_visible()
     assert tab.evaluate("navigator.clipboard.readText()").strip() == block.locator("code").inner_text().strip()
-    assert not complaints
+    assert not problems
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_search_finds_conv1d(width: int, tab: Page, address: str, complaints: list[str]) -> None:
+def test_search_finds_conv1d(width: int, tab: Page, address: str, problems: list[str]) -> None:
     tab.set_viewport_size({"width": width, "height": 844})
     tab.goto(f"{address}/index.html")
     if width < 1000:
@@ -128,26 +130,26 @@ def test_the_search_finds_conv1d(width: int, tab: Page, address: str, complaints
     expect(tab.locator(".md-search-result__meta")).to_contain_text("matching document")
     found = tab.locator("a.md-search-result__link").evaluate_all("(links) => links.map((one) => one.href)")
     assert any("/pretrained.html" in one for one in found), found
-    assert not complaints
+    assert not problems
 
 
-def test_a_folded_hint_opens(tab: Page, address: str, complaints: list[str]) -> None:
+def test_collapsed_hint_opens(tab: Page, address: str, problems: list[str]) -> None:
     tab.set_viewport_size({"width": 390, "height": 844})
     tab.goto(f"{address}/book/steps/step_04.html")
     hint = tab.locator("details.tip").first
     assert not hint.locator("p").last.is_visible()
     hint.locator("summary").click()
     assert hint.locator("p").last.is_visible()
-    assert not complaints
+    assert not problems
 
 
-def test_the_shade_can_be_chosen(tab: Page, address: str, complaints: list[str]) -> None:
+def test_theme_can_be_switched(tab: Page, address: str, problems: list[str]) -> None:
     tab.emulate_media(color_scheme="light")
     tab.set_viewport_size({"width": 1440, "height": 844})
     tab.goto(f"{address}/index.html")
     seen = []
-    for _ in range(3):  # the system's, light, dark
+    for _ in range(3):  # the system theme, light, dark
         seen.append(tab.evaluate("document.body.dataset.mdColorScheme"))
         tab.locator("form[data-md-component=palette] label:visible").click()
     assert seen == ["default", "default", "slate"]
-    assert not complaints
+    assert not problems

@@ -1,4 +1,4 @@
-"""The built book: every page is in the navigation, every link and image leads somewhere, nothing asks another host."""
+"""The built site: all pages are in the navigation, all links resolve, and nothing is loaded from other hosts."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +12,7 @@ from tutorial.step_files import STEPS
 
 
 class Page(HTMLParser):
-    """What a page of HTML points to, and what in it can be pointed to."""
+    """The links, loaded resources, images and anchors of an HTML page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -34,15 +34,15 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def built(site: Path) -> dict[Path, Page]:
-    """Every page, by its file."""
+    """All pages by path."""
     return {path: Page(path.read_text()) for path in site.rglob("*.html")}
 
 
 def broken(site: Path, built: dict[Path, Page]) -> list[str]:
-    """Return every link, script, style and image that leads nowhere, with its page."""
+    """Return every broken link, script, style and image, with its page."""
     found = []
     for path, page in built.items():
-        if path.name == "404.html":  # served for any address, so its links are absolute
+        if path.name == "404.html":  # served for any path, so its links are absolute
             continue
         for address in page.links + page.loaded:
             parts = urlsplit(address)
@@ -57,22 +57,22 @@ def broken(site: Path, built: dict[Path, Page]) -> list[str]:
     return found
 
 
-def test_every_page_is_in_the_navigation_once() -> None:
+def test_navigation_has_every_page_once() -> None:
     assert sorted(navigation()) == site_names()
 
 
-def test_the_steps_have_the_titles_of_the_exercises() -> None:
+def test_step_titles_match_the_exercises() -> None:
     for number in range(1, STEPS + 1):
         title = (PAGES / "steps" / f"step_{number:02}.md").read_text().splitlines()[0]
         assert title == f"# Step {number}: {exercise(number).title}"
 
 
-def test_every_link_leads_somewhere(site: Path, built: dict[Path, Page]) -> None:
+def test_no_link_is_broken(site: Path, built: dict[Path, Page]) -> None:
     assert len(built) >= len(site_names())
     assert not broken(site, built)
 
 
-def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+def test_broken_links_are_detected(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(
         '<p id="here"><a href="#here"></a><a href="b.html#gone"></a><img src="x.svg" alt="">'
     )
@@ -81,25 +81,25 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
     assert sorted(broken(tmp_path, built)) == ["a.html: b.html#gone", "a.html: x.svg", "b.html: c.html"]
 
 
-def test_nothing_is_loaded_from_another_host(built: dict[Path, Page]) -> None:
+def test_no_resource_is_loaded_from_other_hosts(built: dict[Path, Page]) -> None:
     for path, page in built.items():
         away = [address for address in page.loaded if urlsplit(address).netloc]
         assert not away, path
 
 
-def test_every_image_says_what_it_shows(built: dict[Path, Page]) -> None:
+def test_images_have_alt_text(built: dict[Path, Page]) -> None:
     images = [alt for page in built.values() for alt in page.images]
     assert images
     assert all(len(alt) > 20 for alt in images if alt != "logo")
 
 
-def test_every_figure_is_in_the_book() -> None:
+def test_book_uses_every_figure() -> None:
     text = "".join((PAGES / name).read_text() for name in names())
     drawn = {path.stem.rsplit("-", 1)[0] for path in (PAGES / "figures").glob("*.svg")}
     assert {name for name in drawn if f'figure("{name}"' in text} == drawn
 
 
-def test_no_formula_is_left_as_it_was_typed(site: Path) -> None:
+def test_all_formulas_are_converted(site: Path) -> None:
     for path in site.rglob("*.html"):
         text = path.read_text()
         assert 'class="arithmatex"' not in text, path

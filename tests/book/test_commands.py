@@ -1,4 +1,4 @@
-"""Every command of the book is run, and what the book says of commands in passing is so."""
+"""Every command in the book runs, and inline mentions of commands are correct."""
 
 import re
 import socket
@@ -25,12 +25,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory, hub: Path) -> Reader:
 
 @pytest.fixture(scope="module")
 def run_before() -> set[str]:
-    """What was run for an earlier page."""
+    """The commands that earlier pages have run."""
     return set()
 
 
 @pytest.mark.parametrize("name", TYPED)
-def test_the_commands_of_a_page_run(name: str, reader: Reader, run_before: set[str]) -> None:
+def test_commands_of_a_page_run(name: str, reader: Reader, run_before: set[str]) -> None:
     for command in TYPED[name]:
         kind = reader.kind(command)
         if kind not in run_before:
@@ -38,13 +38,13 @@ def test_the_commands_of_a_page_run(name: str, reader: Reader, run_before: set[s
             run_before.add(kind)
 
 
-def test_every_step_has_its_commands() -> None:
+def test_every_step_shows_its_commands() -> None:
     for number in range(1, 15):
         found = TYPED[f"book/steps/step_{number:02}.md"]
         assert {f"make check STEP={number}", f"make hint STEP={number}"} <= set(found)
 
 
-def test_a_command_that_nobody_knows_fails(reader: Reader) -> None:
+def test_unknown_commands_fail(reader: Reader) -> None:
     with pytest.raises(UnknownCommandError, match="rm -r everything"):
         reader.type("rm -r everything")
     with pytest.raises(AssertionError, match="no-such-target"):
@@ -54,11 +54,11 @@ def test_a_command_that_nobody_knows_fails(reader: Reader) -> None:
 
 
 @pytest.mark.parametrize("command", ENDLESS)
-def test_what_goes_on_until_it_is_ended_starts(command: str, reader: Reader) -> None:
+def test_endless_commands_start(command: str, reader: Reader) -> None:
     reader.type(command)
 
 
-def test_what_is_said_of_commands_in_passing(cli: Cli) -> None:
+def test_inline_mentions_of_commands_exist(cli: Cli) -> None:
     text = "\n".join((DOCS / name).read_text() for name in site_names())
     assert {*re.findall(r"`make ([a-z]+(?:-[a-z]+)*)", text)} <= TARGETS
     tasks = tomllib.loads((ROOT / "pixi.toml").read_text())["tasks"]
@@ -69,9 +69,9 @@ def test_what_is_said_of_commands_in_passing(cli: Cli) -> None:
             assert {*re.findall(r"--[a-z-]+", line)} <= {*re.findall(r"--[a-z-]+", known)}, f"max-gpt2 {verb}{line}"
 
 
-def test_a_port_that_is_taken_gets_a_sentence(reader: Reader) -> None:
+def test_port_in_use_is_reported(reader: Reader) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        out = until_said(f"make book PORT={port}", reader.folder, reader.variables, "Serving on")  # or it ends
-    assert f"127.0.0.1:{port} is in use already. Choose another port: make book PORT={port + 1}" in out
+        out = until_said(f"make book PORT={port}", reader.folder, reader.variables, "Serving on")  # or exits
+    assert f"127.0.0.1:{port} is already in use. Choose another port: make docs PORT={port + 1}" in out
     assert "Traceback" not in out

@@ -1,4 +1,4 @@
-"""The figures are those that the script draws of the checkpoint that ships."""
+"""The stored figures match the demo checkpoint and the script that draws them."""
 
 import base64
 import io
@@ -9,26 +9,25 @@ import pytest
 from PIL import Image
 
 from tests.book.pages import PAGES
-from tools.draw_figures import drawn
-from tools.figures import FIGURES
+from tools.draw_figures import FIGURES, draw
 from tools.figures.cost import multiplications
-from tools.figures.shade import SHADES, shown
+from tools.figures.style import THEMES, format_number
 
 _IMAGE = re.compile(r"data:image/png;base64,([^\"]+)")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-#: matplotlib names shapes by a hash of their numbers.
+#: matplotlib names shapes after a hash of their numbers.
 _HASHED = re.compile(r"(?<=[#\"(])[a-z]?[0-9a-f]{10,}\b")
 
 
 def parts(svg: str) -> tuple[str, np.ndarray, list[np.ndarray]]:
-    """Return a drawing as text, as numbers and as images; another processor may change the last digits of a number."""
+    """Return a drawing as text, numbers and images; the last digits of the numbers may depend on the CPU."""
     images = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in _IMAGE.findall(svg)]
     rest = _HASHED.sub("", _IMAGE.sub("", svg))
     return _NUMBER.sub("0", rest), np.array([float(one) for one in _NUMBER.findall(rest)]), images
 
 
 def same(left: str, right: str) -> bool:
-    """Whether two drawings show the same, to a twentieth of a point and two shades of 255."""
+    """Return True if two drawings agree within 0.05 points and 2 of 255 colour levels."""
     (text, numbers, images), (other_text, other_numbers, other_images) = parts(left), parts(right)
     if text != other_text or not np.allclose(numbers, other_numbers, rtol=0, atol=0.05):
         return False
@@ -37,15 +36,15 @@ def same(left: str, right: str) -> bool:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_is_as_it_is_drawn_now(name: str) -> None:
-    for shade in SHADES:
-        stored = (PAGES / "figures" / f"{name}-{shade.name}.svg").read_text()
-        assert same(stored, drawn(name, shade).decode()), "`make figures` draws them anew"
+def test_stored_figure_is_current(name: str) -> None:
+    for theme in THEMES:
+        stored = (PAGES / "figures" / f"{name}-{theme.name}.svg").read_text()
+        assert same(stored, draw(name, theme).decode()), "run `make figures`"
         assert len(stored) < 150_000
 
 
-def test_another_drawing_is_told_apart() -> None:
-    light, dark = ((PAGES / "figures" / f"heads-{shade.name}.svg").read_text() for shade in SHADES)
+def test_different_drawings_are_detected() -> None:
+    light, dark = ((PAGES / "figures" / f"heads-{theme.name}.svg").read_text() for theme in THEMES)
     assert same(light, light)
     assert not same(light, dark)
     moved = light.replace('d="M ', 'd="M 9', 1)
@@ -53,13 +52,13 @@ def test_another_drawing_is_told_apart() -> None:
     assert not same(light, moved)
 
 
-def test_all_figures_that_are_stored_are_drawn() -> None:
+def test_no_figure_is_missing_or_left_over() -> None:
     stored = {path.name for path in (PAGES / "figures").iterdir()}
-    assert stored == {f"{name}-{shade.name}.svg" for name in FIGURES for shade in SHADES}
+    assert stored == {f"{name}-{theme.name}.svg" for name in FIGURES for theme in THEMES}
 
 
-def test_multiplications_are_counted_as_the_shapes_say() -> None:
-    """12 n_embd^2 a token in each of 6 layers, two products of attention, and the head once."""
+def test_multiplications_match_the_shapes() -> None:
+    """12 n_embd^2 per token in each of 6 layers, two products in attention, and the head once."""
     width, layers, vocab, length = 256, 6, 4096, 256
     without, cached = multiplications()
     one = layers * (12 * width**2 + 2 * width * length) + vocab * width
@@ -67,6 +66,6 @@ def test_multiplications_are_counted_as_the_shapes_say() -> None:
     assert without[-1] == length * layers * (12 * width**2 + 2 * width * length) + vocab * width
 
 
-def test_numbers_have_true_minus_signs_and_no_negative_zero() -> None:
-    assert shown(-0.0001, 2) == "0.00"
-    assert shown(-1.5, 1) == "\N{MINUS SIGN}1.5"
+def test_numbers_have_typographic_minus_signs_and_no_negative_zero() -> None:
+    assert format_number(-0.0001, 2) == "0.00"
+    assert format_number(-1.5, 1) == "\N{MINUS SIGN}1.5"

@@ -1,4 +1,4 @@
-"""What the pages include: each macro gives what is there, and ends the build where there is nothing."""
+"""The macros of the book include current content and fail the build if it does not exist."""
 
 import re
 import shutil
@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from book.errors import BookError
-from book.excerpts import between, excerpt, text_block
+from book.excerpts import BookError, between, excerpt, text_block
+from book.hooks import with_mathml
 from book.macros import code, fenced, figure, hints, indented, measured, mistake, plain, transcript
-from book.mathml import with_mathml
 from tests.book.conftest import build
 from tests.book.pages import BOOK, PAGES, ROOT, settings
 from tutorial.exercises import exercise
@@ -19,7 +18,7 @@ MLP = "solutions/solution_04.py"
 KERNEL = "src/max_gpt2/model/kernels/attention_head.mojo"
 
 
-def test_a_whole_file() -> None:
+def test_excerpt_of_a_whole_file() -> None:
     assert excerpt(MLP) == (ROOT / MLP).read_text().strip("\n")
 
 
@@ -37,24 +36,24 @@ def test_a_whole_file() -> None:
         ("src/max_gpt2/model/kernels/attention.mojo", "execute", "@staticmethod", "work_together["),
     ],
 )
-def test_a_piece_of_a_file_begins_and_ends_where_it_does(path: str, name: str, first: str, last: str) -> None:
+def test_excerpt_has_the_right_bounds(path: str, name: str, first: str, last: str) -> None:
     lines = excerpt(path, name).splitlines()
     assert lines[0].startswith(first)
     assert last in lines[-1]
 
 
-def test_comments_just_above_belong_to_it() -> None:
+def test_excerpt_includes_comments_above() -> None:
     lines = excerpt("tutorial/exercise.py", "MaxTensor").splitlines()
     assert lines[0].startswith("#: A `max.experimental.tensor.Tensor`")
 
 
-def test_code_has_its_language_and_its_file() -> None:
+def test_code_block_has_language_and_title() -> None:
     assert code(MLP).startswith(f'```python title="{MLP}"\n')
     assert code(KERNEL, "append").startswith(f'```mojo title="{KERNEL}"\n')
     assert fenced("a\n````\nb", "text") == "`````text\na\n````\nb\n`````"
 
 
-def test_hints_and_mistakes_are_the_exercises() -> None:
+def test_hints_and_diagnoses_come_from_the_exercises() -> None:
     shown = hints(4)
     assert shown.count("??? tip") == 3
     for one in exercise(4).hints:
@@ -62,11 +61,11 @@ def test_hints_and_mistakes_are_the_exercises() -> None:
     assert mistake(4, "relu") == "> " + exercise(4).mistakes["relu"]
 
 
-def test_a_sentence_shows_the_characters_that_it_has() -> None:
+def test_plain_text_is_escaped() -> None:
     assert plain("`a_b` * c_d [x] $1") == "`a_b` \\* c\\_d \\[x\\] \\$1"
 
 
-def test_measurements_and_transcripts_are_those_of_the_project() -> None:
+def test_measurements_and_transcripts_come_from_the_docs() -> None:
     for name in ("log/performance", "sizes", "log/loading", "log/peers"):
         shown = measured(name)
         assert "<!--" not in shown
@@ -77,7 +76,7 @@ def test_measurements_and_transcripts_are_those_of_the_project() -> None:
     assert demo.removeprefix("```text\n").removesuffix("\n```") in (ROOT / "README.md").read_text()
 
 
-def test_a_figure_has_a_drawing_for_each_shade() -> None:
+def test_figure_has_a_version_for_each_theme() -> None:
     shown = figure("gelu", "a curve", "The curve.", "steps/step_04.md")
     assert shown.count("![a curve](../figures/gelu-") == 2
     assert "gelu-light.svg#only-light" in shown
@@ -85,13 +84,13 @@ def test_a_figure_has_a_drawing_for_each_shade() -> None:
     assert "(figures/gelu-light.svg" in figure("gelu", "a", "b", "index.md")
 
 
-def test_a_macro_indents_as_far_as_it_stands() -> None:
+def test_macro_output_is_indented_like_the_macro() -> None:
     assert indented('!!! note\n\n    {{ hints(4) }}\n{{ code("a") }}\nin {{ hints(4) }} a line') == (
         '!!! note\n\n    {{ hints(4) | indent(4) }}\n{{ code("a") | indent(0) }}\nin {{ hints(4) }} a line'
     )
 
 
-def test_formulas_become_mathml() -> None:
+def test_formulas_are_converted_to_mathml() -> None:
     inline, alone = "\\(a &lt; b\\)", "\\[\\frac{1}{x}\\]"
     shown = with_mathml(f'<p><span class="arithmatex">{inline}</span></p><div class="arithmatex">{alone}</div>')
     assert shown.count("<math ") == 2
@@ -100,40 +99,40 @@ def test_formulas_become_mathml() -> None:
     assert 'class="formula"' in shown
     with pytest.raises(BookError, match=r"nosuchthing"):
         with_mathml('<span class="arithmatex">\\(\\nosuchthing x\\)</span>')
-    with pytest.raises(BookError, match="cannot be read"):
+    with pytest.raises(BookError, match="is invalid"):
         with_mathml('<span class="arithmatex">\\(\\left( x\\)</span>')
 
 
 @pytest.mark.parametrize(
-    ("call", "says"),
+    ("call", "expected"),
     [
         (lambda: code("solutions/solution_15.py"), "There is no file solutions/solution_15.py."),
         (lambda: code(MLP, "GPT2MPL"), f"There is no GPT2MPL in {MLP}."),
         (lambda: code(MLP, "GPT2MLP.backward"), f"There is no GPT2MLP.backward in {MLP}."),
         (lambda: code(KERNEL, "apend"), f"There is no apend in {KERNEL}."),
-        (lambda: code("README.md", "x"), "README.md is neither Python nor Mojo"),
+        (lambda: code("README.md", "x"), "Cannot look up x in README.md: it is neither Python nor Mojo"),
         (lambda: hints(15), "There is no step 15."),
-        (lambda: mistake(4, "no such"), "Step 4 knows no mistake 'no such'. It knows 'erf'"),
-        (lambda: measured("cli"), "docs/cli.md has <!-- measured --> 0 times"),
-        (lambda: between("docs/sizes.md", "| size", "no such"), "docs/sizes.md has no such 0 times"),
+        (lambda: mistake(4, "no such"), "Step 4 has no mistake 'no such'. It has 'erf'"),
+        (lambda: measured("cli"), "docs/cli.md contains <!-- measured --> 0 times"),
+        (lambda: between("docs/sizes.md", "| size", "no such"), "docs/sizes.md contains no such 0 times"),
         (lambda: transcript("x"), "There is no transcript 'x'. There is 'demo'."),
-        (lambda: text_block("README.md", "no such"), "README.md has 0 text blocks that begin with 'no such'"),
+        (lambda: text_block("README.md", "no such"), "README.md contains 0 text blocks that begin with 'no such'"),
         (lambda: figure("x", "a", "b", "index.md"), "There is no figure figures/x-light.svg."),
     ],
 )  # fmt: skip
-def test_what_is_not_there_is_named(call: object, says: str) -> None:
+def test_missing_content_is_reported(call: object, expected: str) -> None:
     assert callable(call)
-    with pytest.raises(BookError, match=re.escape(says)):
+    with pytest.raises(BookError, match=re.escape(expected)):
         call()
 
 
 def small_book(folder: Path, page: str) -> Path:
-    """Write a book of one page, with the machinery of ours; return its settings."""
+    """Write a site with one page and the settings of ours; return the path of its mkdocs.yml."""
     book = folder / "book"
     pages = folder / "docs"
     book.mkdir(parents=True)
     (pages / "book").mkdir(parents=True)
-    for name in ("macros.py", "mathml.py", "port.py"):
+    for name in ("macros.py", "hooks.py"):
         (book / name).symlink_to(BOOK / name)
     shutil.copy(PAGES / "book.css", pages / "book")
     shutil.copytree(PAGES / "figures", pages / "figures")
@@ -144,7 +143,7 @@ def small_book(folder: Path, page: str) -> Path:
     return folder / "mkdocs.yml"
 
 
-def test_a_macro_within_a_folded_block(tmp_path: Path) -> None:
+def test_macro_inside_a_collapsed_block(tmp_path: Path) -> None:
     inner = '{{ code("solutions/solution_04.py", "GPT2MLP.forward") }}\n\n    {{ mistake(4, "erf") }}'
     page = f'??? tip "More"\n    Words with $x^2$.\n\n    {inner}\n\n    {{{{ figure("gelu", "a", "$y$.") }}}}\n'
     done = build(small_book(tmp_path, page), tmp_path / "site")
@@ -157,7 +156,7 @@ def test_a_macro_within_a_folded_block(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "says"),
+    ("page", "expected"),
     [
         ('{{ code("solutions/solution_04.py", "GPT2MPL") }}', "There is no GPT2MPL in solutions/solution_04.py."),
         ("{{ no_such_macro(1) }}", "no_such_macro"),
@@ -167,7 +166,7 @@ def test_a_macro_within_a_folded_block(tmp_path: Path) -> None:
         ("[away](#no-such)", "no-such"),
     ],
 )
-def test_the_build_fails_by_name(page: str, says: str, tmp_path: Path) -> None:
+def test_build_reports_the_cause_of_a_failure(page: str, expected: str, tmp_path: Path) -> None:
     done = build(small_book(tmp_path, page), tmp_path / "site")
     assert done.returncode != 0
-    assert says in done.stdout + done.stderr
+    assert expected in done.stdout + done.stderr

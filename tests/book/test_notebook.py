@@ -1,4 +1,4 @@
-"""The notebook is what is made of the solutions and the pages, and runs from top to bottom."""
+"""The notebook matches the solutions and the book, and runs from top to bottom."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from book.errors import BookError
+from book.excerpts import BookError
 from tests.book.pages import PAGES, ROOT, blocks
 from tests.book.test_python import lines
 from tools.make_notebook import PATH, definitions, notebook, prose
@@ -23,23 +23,23 @@ def sources(book: NotebookNode, kind: str) -> list[str]:
     return [cell.source for cell in book.cells if cell.cell_type == kind]
 
 
-def test_it_is_what_is_made_now() -> None:
-    assert PATH.read_text() == notebook(), "`make notebook` makes it anew"
+def test_stored_notebook_is_current() -> None:
+    assert PATH.read_text() == notebook(), "run `make notebook`"
 
 
-def test_every_step_is_defined_in_it(stored: NotebookNode) -> None:
+def test_notebook_defines_every_step(stored: NotebookNode) -> None:
     code = "\n".join(sources(stored, "code"))
     for number in range(1, STEPS + 1):
         assert definitions(number) in code
     assert not re.search(r"^from (solutions|steps|tutorial|max_gpt2)\b", code, re.MULTILINE)
 
 
-def test_it_stores_no_outputs(stored: NotebookNode) -> None:
+def test_notebook_stores_no_outputs(stored: NotebookNode) -> None:
     code = [cell for cell in stored.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
 
 
-def test_its_words_have_no_macro_left_and_its_links_lead_somewhere(stored: NotebookNode) -> None:
+def test_macros_are_expanded_and_links_resolve(stored: NotebookNode) -> None:
     words = "\n".join(sources(stored, "markdown"))
     assert "{{ " not in words
     targets = re.findall(r'(?:\]\(|src="|srcset=")([^)#:"]+\.(?:md|svg))', words)
@@ -48,12 +48,12 @@ def test_its_words_have_no_macro_left_and_its_links_lead_somewhere(stored: Noteb
         assert (PATH.parent / target).is_file(), target
 
 
-def test_a_folded_block_is_refused() -> None:
-    with pytest.raises(BookError, match=re.escape("page.md: a notebook cannot show '??? tip \"More\"'.")):
+def test_collapsed_block_is_rejected() -> None:
+    with pytest.raises(BookError, match=re.escape("page.md: a notebook cannot contain '??? tip \"More\"'.")):
         prose('Words.\n\n??? tip "More"\n    Words.\n', "page.md")
 
 
-def test_it_runs_from_top_to_bottom_and_prints_what_the_book_says(stored: NotebookNode) -> None:
+def test_notebook_runs_and_prints_the_output_in_the_book(stored: NotebookNode) -> None:
     resources = {"metadata": {"path": str(ROOT / "notebooks")}}
     NotebookClient(stored, timeout=300, kernel_name="python3", resources=resources).execute()
     printed = {

@@ -1,4 +1,4 @@
-"""The Python of the book runs, and prints what the book says."""
+"""The Python blocks of the book run and print the output shown below them."""
 
 import json
 import os
@@ -17,7 +17,7 @@ Results = dict[str, list[dict[str, str]]]
 
 @pytest.fixture(scope="module")
 def results(hub: Path) -> Results:
-    """What every block of every page printed."""
+    """The output of every block of every page."""
     command = [sys.executable, "-m", "tests.book.run_pages", *CODED]
     environment = os.environ | {"HF_HOME": str(hub)}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
@@ -27,7 +27,7 @@ def results(hub: Path) -> Results:
 
 
 @pytest.mark.parametrize("name", CODED)
-def test_the_python_of_a_page_runs(name: str, results: Results) -> None:
+def test_python_of_a_page_runs(name: str, results: Results) -> None:
     for block, result in zip(CODED[name], results[name], strict=False):
         assert not result["error"], f"{name}, line {block.line}:\n{result['error']}"
         if block.output is not None:
@@ -36,16 +36,16 @@ def test_the_python_of_a_page_runs(name: str, results: Results) -> None:
 
 
 def lines(text: str) -> list[str]:
-    """Return the lines of an output; what a line ends with cannot be seen."""
+    """Return the lines of an output without trailing whitespace."""
     return [line.rstrip() for line in text.strip("\n").splitlines()]
 
 
-def test_there_is_python_to_run_and_output_to_compare() -> None:
+def test_book_has_python_with_output() -> None:
     found = [block for blocks_of_page in CODED.values() for block in blocks_of_page]
     assert sum(block.output is not None for block in found) > 10
 
 
-def test_the_blocks_of_a_page() -> None:
+def test_blocks_of_a_page() -> None:
     first = "```python\na\n```\n\n```text\n  b\n```\n\nWords.\n\n"
     page = f"{first}```text\nc\n```\n\n!!! note\n\n    ```sh\n    d # e\n    ```\n"
     assert blocks(page) == [

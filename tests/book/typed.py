@@ -1,4 +1,4 @@
-"""What a reader types: the commands of the book, run in a learner's copy of the project."""
+"""Run the commands of the book in a learner's copy of the project."""
 
 import contextlib
 import io
@@ -19,36 +19,36 @@ from tests.book.pages import ROOT
 from tests.endless import until_said
 from tutorial.step_files import STEPS, import_from_steps
 
-#: What goes on until it is ended, and what it says when it is ready.
+#: Commands that run until they are stopped, and what they print when they are ready.
 ENDLESS = {
     "make watch": "Watching steps/",
     "make book": "Serving on http://127.0.0.1",
 }
-#: What takes minutes or hours. It is shown to be there, and what it would run answers to `--help`.
+#: Commands that take minutes or hours: only their existence and their programs' `--help` are tested.
 LONG = ("test", "lint", "fuzz", "bench", "bench-peers", "bench-load", "verify-sizes", "zoo", "train-demo")
-#: What tests/test_project.py runs, with a network that is off and a cache that is filled.
+#: Commands that tests/test_project.py runs, offline and with a filled cache.
 ELSEWHERE = ("demo", "huggingface")
-#: What is run for one step, since the way of a new learner in tests/tutorial goes through all of them.
+#: Commands that are tested for one step only; tests/tutorial covers all steps.
 EACH_STEP = ("check", "hint", "reset")
-#: What a reader starts. Anything else in the book fails its test until somebody says here how to run it.
+#: The programs that may occur in the book; any other one fails the test.
 PROGRAMS = ("echo", "make", "max-gpt2", "python", ".venv/bin/python")
 _LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info")
 
 
 class UnknownCommandError(Exception):
-    """A command that no test knows how to run."""
+    """A command that the tests cannot run."""
 
 
 @dataclass
 class Reader:
-    """Somebody at the root of a copy of the project, who has filled in every step; `hub` is their HF_HOME."""
+    """A reader in a copy of the project with all steps filled in; `hub` is the value of HF_HOME."""
 
     folder: Path
     hub: Path
     help: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Copy the project; `.venv` is the one that runs the tests."""
+        """Copy the project; its `.venv` links to the environment that runs the tests."""
         shutil.copytree(ROOT, self.folder, ignore=_LEFT_OUT, dirs_exist_ok=True)
         (self.folder / ".venv").symlink_to(ROOT / ".venv")
         for number in range(1, STEPS + 1):
@@ -65,10 +65,10 @@ class Reader:
         (self.folder / "steps" / f"step_{number:02}.py").write_text(source)
 
     def type(self, command: str) -> None:
-        """Run a command as far as a test can wait for it; raises AssertionError unless it goes well."""
+        """Run a command, or what can be tested of it in a short time; raise AssertionError if it fails."""
         words = command.split()
         if words[0] not in PROGRAMS:
-            raise UnknownCommandError(f"The book has {command!r}, and tests/book/typed.py does not know how to run it.")
+            raise UnknownCommandError(f"The book contains {command!r}, which tests/book/typed.py cannot run.")
         if step := re.search(r"\bSTEP=(\d+)", command):
             self.fill_in(int(step[1]))
         said = next((said for start, said in ENDLESS.items() if f"{command} ".startswith(f"{start} ")), None)
@@ -87,7 +87,7 @@ class Reader:
             self.succeed(command)
 
     def in_this_process(self, arguments: list[str]) -> None:
-        """Run max-gpt2 where MAX and PyTorch are imported already; raises AssertionError as `succeed` does."""
+        """Run max-gpt2 in this process, where MAX and PyTorch are imported; raise AssertionError if it fails."""
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             patch.chdir(self.folder)
@@ -97,7 +97,7 @@ class Reader:
         assert code == 0, f"max-gpt2 {' '.join(arguments)}: exit code {code}\n{said}"
 
     def succeed(self, command: str) -> str:
-        """Run a command, which has to end with exit code 0; return what it printed."""
+        """Run a command and return its output; raise AssertionError unless its exit code is 0."""
         done = subprocess.run(
             command,
             shell=True,
@@ -112,19 +112,19 @@ class Reader:
         return done.stdout
 
     def explained(self, program: str) -> str:
-        """Return what a program says of itself; it is asked once."""
+        """Return the `--help` of a program, which runs once."""
         if program not in self.help:
             self.help[program] = self.succeed(f"{program} --help")
         return self.help[program]
 
     def recipe(self, command: str) -> str:
-        """Return the lines that make would run; raises AssertionError when there is no such target."""
+        """Return the lines that make would run; raise AssertionError if there is no such target."""
         lines = self.succeed(f"{command} --dry-run")
         assert ".venv/bin/pip" not in lines, ".venv is older than requirements.lock or pyproject.toml: run make demo"
         return lines
 
     def kind(self, command: str) -> str:
-        """Return what two commands have in common of which only one needs to be run."""
+        """Return a key that equivalent commands share, of which only one has to run."""
         words = command.split()
         if words[0] != "make":
             return command

@@ -1,4 +1,4 @@
-"""Each step on its own against PyTorch, from one graph, and the text that the whole model writes."""
+"""Each solution compared with PyTorch, all in one graph, and the tokens that the whole model generates."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,7 @@ SEQ = 11
 
 
 class Steps(Module[[Tensor, Tensor], tuple[Tensor, ...]]):
-    """The parts of one block, each with an output of its own."""
+    """The parts of one block, each with its own output."""
 
     def __init__(self) -> None:
         self.wte = GPT2Embeddings(CONFIG)
@@ -74,7 +74,7 @@ def steps(tiny_checkpoint: Checkpoint) -> dict[str, np.ndarray]:
 
 
 def hidden() -> np.ndarray:
-    """Hidden states whose scale is not 1: [2, SEQ, n_embd]."""
+    """Return hidden states with a standard deviation other than 1: [2, SEQ, n_embd]."""
     return np.random.default_rng(3).standard_normal((2, SEQ, 24), dtype=np.float32) * np.float32(0.4)
 
 
@@ -104,13 +104,11 @@ def expected() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_step_is_what_pytorch_computes(
-    name: str, steps: dict[str, np.ndarray], expected: dict[str, np.ndarray]
-) -> None:
+def test_step_matches_pytorch(name: str, steps: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     np.testing.assert_allclose(steps[name], expected[name], rtol=0, atol=5e-6)
 
 
-def test_config() -> None:
+def test_config_resolves_n_inner_and_checks_n_head() -> None:
     assert GPT2Config().n_inner == 3072
     assert GPT2Config(n_embd=24, n_head=3).n_inner == 96
     assert GPT2Config(n_inner=5).n_inner == 5
@@ -119,7 +117,7 @@ def test_config() -> None:
 
 
 class Fixed:
-    """A model that always finds the same logits, and counts how often it is asked."""
+    """A model that always returns the same logits and counts its calls."""
 
     config = CONFIG
 
@@ -132,7 +130,7 @@ class Fixed:
         return np.broadcast_to(self.row, (*input_ids.shape, len(self.row)))
 
 
-def test_greedy_text_is_that_of_transformers_for_several_rows(tutorial_model: CompiledGPT2) -> None:
+def test_greedy_tokens_match_transformers(tutorial_model: CompiledGPT2) -> None:
     rows = random_ids(3, 6)
     ours = generate_tokens(tutorial_model, rows, max_new_tokens=20, do_sample=False)
     settings = {"do_sample": False, "max_new_tokens": 20, "eos_token_id": None, "pad_token_id": 0}
@@ -141,7 +139,7 @@ def test_greedy_text_is_that_of_transformers_for_several_rows(tutorial_model: Co
     np.testing.assert_array_equal(ours, theirs.numpy())
 
 
-def test_the_seed_decides(tutorial_model: CompiledGPT2) -> None:
+def test_same_seed_samples_the_same_tokens(tutorial_model: CompiledGPT2) -> None:
     rows = random_ids(2, 4)
     texts = [generate_tokens(tutorial_model, rows, 15, temperature=1.2, seed=seed) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(texts[0], texts[1])
@@ -160,19 +158,19 @@ def test_sampling_follows_the_temperature() -> None:
 
 
 @pytest.mark.parametrize(("seq", "new"), [(67, 1), (68, 0), (1, 67)])
-def test_it_stops_before_it_would_run_past_the_context(seq: int, new: int) -> None:
+def test_sequence_beyond_the_context_is_rejected(seq: int, new: int) -> None:
     model = Fixed([0.0])
     with pytest.raises(ValueError, match=f"{seq} \\+ {new} tokens exceed the context, n_positions=67"):
         generate_tokens(model, np.zeros((1, seq), dtype=np.int64), max_new_tokens=new)
     assert model.calls == 0
 
 
-def test_a_temperature_of_zero_is_refused() -> None:
+def test_temperature_of_zero_is_rejected() -> None:
     with pytest.raises(ValueError, match="do_sample=False"):
         generate_tokens(Fixed([0.0]), np.zeros((1, 1), dtype=np.int64), temperature=0)
 
 
-def test_the_promised_names_are_there() -> None:
+def test_public_names_exist() -> None:
     names = {
         2: ["causal_mask"],
         3: ["LayerNorm"],
@@ -194,7 +192,7 @@ def test_the_promised_names_are_there() -> None:
             assert re.search(rf"^(class|def) {name}\b", text, re.MULTILINE), name
 
 
-def test_a_thing_is_written_once_and_the_two_models_do_not_import_each_other() -> None:
+def test_names_are_defined_once_and_models_are_independent() -> None:
     defined: dict[str, str] = {}
     for path in sorted(FOLDER.glob("solution_*.py")):
         text = path.read_text()

@@ -14,7 +14,7 @@ SMALL = GPT2Config(vocab_size=4096, n_positions=31, n_embd=24, n_layer=2, n_head
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_layout_is_the_published_one(size: str) -> None:
+def test_layout_matches_the_published_one(size: str) -> None:
     config, layout = SIZES[size], stored_layout(SIZES[size])
     masks = [name for name in layout if name.endswith(".attn.bias")]
     assert len(layout) == 13 * config.n_layer + 4  # 160 for gpt2, as on the hub
@@ -26,7 +26,7 @@ def test_the_layout_is_the_published_one(size: str) -> None:
     assert len(unaligned_header(config)) % 8 == 14291 % 8  # where the data of the published gpt2 starts
 
 
-def test_transformers_finds_every_weight(tmp_path: Path) -> None:
+def test_transformers_loads_every_weight(tmp_path: Path) -> None:
     write_checkpoint(SMALL, tmp_path)
     load: Any = transformers.GPT2LMHeadModel.from_pretrained
     model, report = load(tmp_path, output_loading_info=True, dtype=torch.float32)
@@ -38,7 +38,7 @@ def test_transformers_finds_every_weight(tmp_path: Path) -> None:
     assert len(transformers.AutoTokenizer.from_pretrained(tmp_path)("It was").input_ids) == 2
 
 
-def test_the_seed_decides(tmp_path: Path) -> None:
+def test_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         write_checkpoint(SMALL, tmp_path / name, seed)
     a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")

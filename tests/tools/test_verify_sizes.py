@@ -4,8 +4,8 @@ from max_gpt2.checkpoint import load_checkpoint
 from tools import verify_sizes
 
 
-def test_a_size_is_verified_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the demo's shape, so that MAX has nothing new to compile."""
+def test_size_is_verified_in_a_separate_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the shape of the demo, which MAX has already compiled."""
     monkeypatch.setattr(verify_sizes, "SIZES", {"small": load_checkpoint("demo").config})
     report = verify_sizes.verify("small")
     assert report["passed"]
@@ -16,7 +16,7 @@ def test_a_size_is_verified_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPa
     assert cells[-2].strip() == "equal"
 
 
-def test_a_size_that_differs_is_shown_as_such() -> None:
+def test_row_of_a_failed_verification() -> None:
     timing = {"load_s": 1.0, "compile_s": 2.0, "reference_s": 3.0}
     report = {"passed": False, "max_abs_diff": 0.5, "argmax_agreement": 0.25, "greedy_match": False, "timing": timing}
     row = verify_sizes.row("gpt2", report | {"file_bytes": 2**29, "peak_memory_bytes": 2**30})

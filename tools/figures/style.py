@@ -1,4 +1,4 @@
-"""What all figures have in common: two shades, colours that everybody can tell apart, letters to read on a phone."""
+"""The style of all figures: light and dark themes, colour-blind-safe colours, and text that is readable on a phone."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import matplotlib as mpl
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-#: Inches. A phone shows a figure at its width or less, a desktop at 600 pixels; letters of 10 points are read on both.
+#: The width in inches. Desktops show a figure at 600 pixels, phones at their width; 10-point text is readable on both.
 WIDTH = 5.0
 MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
-class Shade:
-    """The colours of a page: those of Okabe and Ito, which colour-blind readers tell apart, on light or on dark."""
+class Theme:
+    """The colours of a light or dark page, based on the colour-blind-safe palette of Okabe and Ito."""
 
     name: str
     paper: str
@@ -27,18 +27,18 @@ class Shade:
     green: str
 
     def from_paper(self) -> LinearSegmentedColormap:
-        """Return the colours of 0 to 1: nothing is the paper."""
+        """Return a colour map from 0 (the background) to 1."""
         return LinearSegmentedColormap.from_list("from_paper", [self.paper, self.blue])
 
     def around_paper(self) -> LinearSegmentedColormap:
-        """Return the colours of -1 to 1, with 0 in the middle."""
+        """Return a colour map from -1 to 1, with 0 as the background."""
         return LinearSegmentedColormap.from_list("around_paper", [self.orange, self.paper, self.blue])
 
     def style(self) -> AbstractContextManager[None]:
-        """Return the context in which figures are made and saved; the same numbers give the same bytes."""
+        """Return a context in which to create and save figures; the same data produces the same bytes."""
         settings: Any = {
             "svg.hashsalt": "max-gpt2",
-            "font.family": "DejaVu Sans",  # matplotlib brings it
+            "font.family": "DejaVu Sans",  # ships with matplotlib
             "font.size": 10,
             "axes.titlesize": 10.5,
             "axes.spines.top": False,
@@ -55,17 +55,17 @@ class Shade:
         return mpl.rc_context(settings)
 
 
-SHADES = (
-    Shade("light", "#ffffff", "#26292e", "#666b75", "#a9adb5", "#0072b2", "#d55e00", "#009e73"),
-    Shade("dark", "#1e2129", "#e2e4e9", "#9aa1b0", "#6b7180", "#56b4e9", "#f0a04b", "#33c299"),
+THEMES = (
+    Theme("light", "#ffffff", "#26292e", "#666b75", "#a9adb5", "#0072b2", "#d55e00", "#009e73"),
+    Theme("dark", "#1e2129", "#e2e4e9", "#9aa1b0", "#6b7180", "#56b4e9", "#f0a04b", "#33c299"),
 )
 
 
-def shown(number: float, digits: int) -> str:
-    """Return a number with a true minus sign, and no sign before zero."""
+def format_number(number: float, digits: int) -> str:
+    """Format a number with a typographic minus sign, and zero without a sign."""
     return f"{round(number, digits) + 0.0:.{digits}f}".replace("-", MINUS)
 
 
-def sheet(height: float) -> Figure:
-    """Return an empty figure of so many inches."""
+def new_figure(height: float) -> Figure:
+    """Return an empty figure with a height in inches."""
     return Figure(figsize=(WIDTH, height), layout="constrained")

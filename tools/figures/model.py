@@ -1,4 +1,4 @@
-"""The checkpoint that ships, run by transformers: what the figures show of it."""
+"""The demo checkpoint in transformers, with everything that the figures show of it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ SENTENCE = "Elizabeth could not help smiling, but she said nothing."
 
 @cache
 def model() -> Any:
-    """Return the model in float32, which can say what its heads look at."""
+    """Return the model in float32, with an attention that can return its weights."""
     quiet_transformers()
     return GPT2LMHeadModel.from_pretrained(DEMO, dtype=torch.float32, attn_implementation="eager").eval()
 
@@ -31,23 +31,23 @@ def tokenizer() -> GPT2Tokenizer:
 
 
 def ids(text: str) -> torch.Tensor:
-    """Return a text as one row of ids: [1, seq]."""
+    """Return the token ids of a text: [1, seq]."""
     return torch.tensor([tokenizer().encode(text)])
 
 
 def tokens(text: str) -> list[str]:
-    """Return the tokens of a text as they are read."""
+    """Return the tokens of a text as strings."""
     return [tokenizer().decode([one]).strip() for one in ids(text)[0].tolist()]
 
 
 def weight(name: str) -> np.ndarray:
-    """Return a tensor as the checkpoint has it."""
+    """Return a tensor of the checkpoint."""
     return model().state_dict()[name].numpy()
 
 
 @dataclass(frozen=True)
-class Inside:
-    """What the modules of the model gave while it read `SENTENCE`: `outputs` by their names, each [seq, width]."""
+class Activations:
+    """The activations of the model for `SENTENCE`: the output of each module by name, [seq, width]."""
 
     outputs: dict[str, np.ndarray]
     attention: np.ndarray
@@ -55,11 +55,11 @@ class Inside:
 
 
 @cache
-def inside() -> Inside:
-    """Run the model once, and keep what every module gave."""
+def activations() -> Activations:
+    """Run the model once and record the output of every module."""
     with _recorded() as outputs, torch.no_grad():
         result = model()(ids(SENTENCE), output_attentions=True)
-    return Inside(outputs, np.stack([one[0].numpy() for one in result.attentions]))
+    return Activations(outputs, np.stack([weights[0].numpy() for weights in result.attentions]))
 
 
 @contextmanager
@@ -67,12 +67,12 @@ def _recorded() -> Iterator[dict[str, np.ndarray]]:
     outputs: dict[str, np.ndarray] = {}
 
     def hook(name: str) -> Any:
-        def keep(_module: Any, _inputs: Any, output: Any) -> None:
+        def record(_module: Any, _inputs: Any, output: Any) -> None:
             first = output[0] if isinstance(output, tuple) else output
             if isinstance(first, torch.Tensor):
                 outputs[name] = first.reshape(-1, first.shape[-1]).numpy()
 
-        return keep
+        return record
 
     handles = [module.register_forward_hook(hook(name)) for name, module in model().transformer.named_modules()]
     try:
@@ -83,6 +83,6 @@ def _recorded() -> Iterator[dict[str, np.ndarray]]:
 
 
 def next_logits(text: str) -> np.ndarray:
-    """Return the logits of the token after a text: [vocab]."""
+    """Return the logits of the next token after a text: [vocab]."""
     with torch.no_grad():
         return model()(ids(text)).logits[0, -1].numpy()

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,6 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from max_gpt2._progress import Result
+
+if TYPE_CHECKING:
+    from max_gpt2.generation import Loaded, Request
 
 Align = Literal["left", "right"]
 
@@ -92,3 +95,17 @@ def table(*columns: tuple[str, Align], rows: list[list[str]], title: str | None 
 def numeric(*names: str) -> list[tuple[str, Align]]:
     """Return right-aligned columns, for numbers."""
     return [(name, "right") for name in names]
+
+
+def stream_to_stdout(loaded: "Loaded", request: "Request") -> None:
+    """Print the prompt and its continuation token by token, and a summary on standard error."""
+    print(loaded.engine.tokenizer.decode(request.prompt_tokens), end="", flush=True)
+    stamps, count, reason = [], 0, "length"
+    for step in loaded.engine.steps(request):
+        print(step.piece, end="", flush=True)
+        stamps.append(time.perf_counter())
+        count += step.token is not None
+        reason = step.finish_reason or reason
+    print()
+    speed = f", {(len(stamps) - 1) / (stamps[-1] - stamps[0]):.1f} tokens/s" if len(stamps) > 1 else ""
+    stderr.print(f"[dim]{count} tokens (finish reason: {reason}), seed {request.sampling.seed}{speed}[/dim]")

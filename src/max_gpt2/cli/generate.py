@@ -89,7 +89,7 @@ def generate(
     from the terminal or one prompt from a pipe.
     """
     from max_gpt2.checkpoint import LoadOptions
-    from max_gpt2.cli.console import run_with_timer
+    from max_gpt2.cli.console import run_with_timer, stream_to_stdout
     from max_gpt2.cli.process import is_interactive, read_piped_text
     from max_gpt2.generation import Request, Sampling, check_request, open_model
 
@@ -231,22 +231,6 @@ def _show_samples(loaded: "Loaded", requests: Sequence["Request"], batch_size: i
         count += len(one.tokens)
     speed = count / (time.perf_counter() - started)
     stderr.print(f"[dim]{count} tokens, {speed:.1f} tokens/s[/dim]")
-
-
-def stream_to_stdout(loaded: "Loaded", request: "Request") -> None:
-    """Print the prompt and its continuation token by token, and a summary on standard error."""
-    from max_gpt2.cli.console import stderr
-
-    print(loaded.engine.tokenizer.decode(request.prompt_tokens), end="", flush=True)
-    stamps, count, reason = [], 0, "length"
-    for step in loaded.engine.steps(request):
-        print(step.piece, end="", flush=True)
-        stamps.append(time.perf_counter())
-        count += step.token is not None
-        reason = step.finish_reason or reason
-    print()
-    speed = f", {(len(stamps) - 1) / (stamps[-1] - stamps[0]):.1f} tokens/s" if len(stamps) > 1 else ""
-    stderr.print(f"[dim]{count} tokens (finish reason: {reason}), seed {request.sampling.seed}{speed}[/dim]")
 
 
 def _show_beams(sequences: Sequence["BeamText"]) -> None:

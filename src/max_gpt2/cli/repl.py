@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from max_gpt2.cli.console import stderr
-from max_gpt2.cli.generate import stream_to_stdout
+from max_gpt2.cli.console import stderr, stream_to_stdout
 from max_gpt2.errors import MaxGPT2Error, RequestError
 from max_gpt2.generation import Loaded, Request, check_request, encode_prompt, fresh_seed
 

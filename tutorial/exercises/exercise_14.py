@@ -96,11 +96,13 @@ class Generation(Exercise):
         greedy = require_array(
             generate(peaked_model(), rows, max_new_tokens=NEW_TOKENS, do_sample=False), "generate_tokens"
         )
-        texts = [require_array(generate(uniform_model(), rows[:, :1], 15, seed=3), "generate_tokens") for _ in range(2)]
+        samples = [
+            require_array(generate(uniform_model(), rows[:, :1], 15, seed=3), "generate_tokens") for _ in range(2)
+        ]
         many = require_array(
             step.generate_next_token(uniform_model(), start[:20], 1.0, True, generator), "generate_next_token"
         )
-        steps = texts[0][:, 1:]
+        steps = samples[0][:, 1:]
 
         def outcome_of(max_new_tokens: int, temperature: float) -> np.ndarray:
             try:
@@ -115,7 +117,7 @@ class Generation(Exercise):
             greedy,
             np.array(advanced),
             np.bincount(drawn.ravel(), minlength=len(LOGITS)) / max(1, drawn.size),
-            np.array(np.array_equal(texts[0], texts[1])),
+            np.array(np.array_equal(samples[0], samples[1])),
             np.array(len(np.unique(many)) == 1),
             np.array(steps.size > 0 and bool((steps == steps[:, :1]).all())),
             outcome_of(SIZES["n_positions"], 1.0),

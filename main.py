@@ -15,7 +15,7 @@ from max_gpt2.checkpoint import Checkpoint, load_checkpoint
 from max_gpt2.cli.console import run_with_timer
 from max_gpt2.cli.process import make_program, run_guarded
 from max_gpt2.errors import RequestError
-from max_gpt2.generation import Request, Sampling, check_request, encode_prompt
+from max_gpt2.generation import Request, SamplingParams, check_request, encode_prompt
 from max_gpt2.verify import compare_logits, make_prompts, quiet_transformers
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
@@ -41,7 +41,7 @@ def main(
 
     # The checkpoint and the prompt, validated before anything is compiled.
     checkpoint = run_with_timer("Checking the weights", lambda: load_checkpoint(model))
-    sampling = Sampling(temperature, seed=seed)
+    sampling = SamplingParams(temperature, seed=seed)
     prompt_ids = prepare(model, checkpoint, prompt, max_new_tokens, sampling)  # [1, seq]
 
     # The weights, in both models.
@@ -74,7 +74,9 @@ def main(
         raise typer.Exit(1)
 
 
-def prepare(model: str, checkpoint: Checkpoint, prompt: str, max_new_tokens: int, sampling: Sampling) -> np.ndarray:
+def prepare(
+    model: str, checkpoint: Checkpoint, prompt: str, max_new_tokens: int, sampling: SamplingParams
+) -> np.ndarray:
     """Return the prompt's token ids, [1, seq].
 
     Raises RequestError for a checkpoint that transformers or the tutorial's model would load wrongly, for an invalid

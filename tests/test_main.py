@@ -14,7 +14,7 @@ from fixtures.formats import linear_state, write_llmc
 from main import prepare
 from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.errors import RequestError
-from max_gpt2.generation import Sampling
+from max_gpt2.generation import SamplingParams
 from solutions.solution_13 import CompiledGPT2
 from tests.hub import fill_cache
 
@@ -97,7 +97,7 @@ def test_format_unknown_to_transformers_is_rejected(tmp_path: Path) -> None:
     write_tokenizer(tmp_path)
     write_llmc(tmp_path / "gpt2.bin", linear_state())
     with pytest.raises(RequestError, match=r"needs a checkpoint in the format of transformers.*max-gpt2 verify"):
-        prepare(str(tmp_path), load_checkpoint(tmp_path), "", 3, Sampling(seed=0))
+        prepare(str(tmp_path), load_checkpoint(tmp_path), "", 3, SamplingParams(seed=0))
 
 
 def test_main_fits_on_one_page() -> None:

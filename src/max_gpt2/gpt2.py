@@ -10,12 +10,12 @@ from max_gpt2.config import GPT2Config, Kernels
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import (
     BATCH_SIZE,
+    BeamOutput,
     BeamSearch,
-    BeamText,
     Engine,
     Generation,
     Request,
-    Sampling,
+    SamplingParams,
     Score,
     encode_prompt,
     open_model,
@@ -32,8 +32,8 @@ class GPT2:
     """A GPT-2 that is loaded and compiled; a prompt is a text or a list of ids.
 
     The keyword options of `generate` and `stream` are those of `Request` (`max_new_tokens`, `stop`, `stop_ids`,
-    `logprobs`, `context_overflow`) and of `Sampling` (`temperature`, `top_k`, `top_p`, `min_p`, `seed`, ...). Each
-    method raises RequestError when a request cannot be carried out.
+    `logprobs`, `context_overflow`) and of `SamplingParams` (`temperature`, `top_k`, `top_p`, `min_p`, `seed`, ...).
+    Each method raises RequestError for an invalid request.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -89,8 +89,8 @@ class GPT2:
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[str]:
         """Continue a prompt and yield the text piece by piece, each of them valid Unicode and none of them empty."""
-        steps = self.engine.steps(self._request(prompt, options))
-        return (step.piece for step in steps if step.piece)
+        outputs = self.engine.stream(self._request(prompt, options))
+        return (output.text_delta for output in outputs if output.text_delta)
 
     def beam_search(
         self,
@@ -100,13 +100,13 @@ class GPT2:
         length_penalty: float = BeamSearch.length_penalty,
         early_stopping: EarlyStopping = BeamSearch.early_stopping,
         **options: Any,
-    ) -> list[BeamText]:
+    ) -> list[BeamOutput]:
         """Return the most probable continuations that a beam search finds, the best first; see `BeamSearch`.
 
-        The keyword options are those of `Request` and the penalties and bans of `Sampling`.
+        The keyword options are those of `Request` and the penalties and bans of `SamplingParams`.
         """
         if names := [name for name in _DRAWING if name in options]:
-            raise RequestError(f"A beam search draws nothing, so it does not go with {', '.join(names)}.")
+            raise RequestError(f"Beam search does not support {', '.join(names)}. Remove it.")
         request = self._request(prompt, {"temperature": 0, **options})
         return self.engine.beam_search(request, BeamSearch(num_beams, length_penalty, early_stopping))
 
@@ -119,8 +119,8 @@ class GPT2:
 
     def _request(self, prompt: Prompt, options: dict[str, Any]) -> Request:
         """Sort the options; Python's own TypeError names one that does not exist."""
-        names = Sampling.__dataclass_fields__.keys()
-        sampling = Sampling(**{name: value for name, value in options.items() if name in names})
+        names = SamplingParams.__dataclass_fields__.keys()
+        sampling = SamplingParams(**{name: value for name, value in options.items() if name in names})
         rest = {name: value for name, value in options.items() if name not in names}
         return Request(self._ids(prompt), sampling=sampling, **rest)
 

@@ -7,7 +7,7 @@ from max_gpt2.batch import InputFile, Line
 from max_gpt2.batch.records import OPTIONS, check_fields, line_request, line_seed
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.errors import RequestError
-from max_gpt2.generation import Request, Sampling
+from max_gpt2.generation import Request, SamplingParams
 
 
 def lines_of(path: Path, content: bytes) -> list[Line]:
@@ -64,9 +64,9 @@ def test_what_is_no_file_of_lines_is_refused(tmp_path: Path) -> None:
 
 def test_the_options_of_a_line_come_before_those_of_the_run(tiny_checkpoint: Checkpoint) -> None:
     tokenizer = tiny_checkpoint.tokenizer
-    defaults = Request((), 9, Sampling(temperature=0.5, top_k=4), ["x"], logprobs=1)
+    defaults = Request((), 9, SamplingParams(temperature=0.5, top_k=4), ["x"], logprobs=1)
     request = line_request({"prompt_ids": [1, 2], "id": "a"}, defaults, tokenizer, 77)
-    assert request == Request([1, 2], 9, Sampling(temperature=0.5, top_k=4, seed=77), ["x"], logprobs=1)
+    assert request == Request([1, 2], 9, SamplingParams(temperature=0.5, top_k=4, seed=77), ["x"], logprobs=1)
     own: dict[str, Any] = {
         "max_new_tokens": 3,
         "temperature": 1,
@@ -83,7 +83,7 @@ def test_the_options_of_a_line_come_before_those_of_the_run(tiny_checkpoint: Che
     assert own.keys() | {"stop", "logprobs"} == OPTIONS.keys()
     request = line_request({"prompt": "dog", "stop": "ab", "logprobs": None} | own, defaults, tokenizer, 77)
     length = own.pop("max_new_tokens")
-    assert request == Request(tokenizer.encode("dog"), length, Sampling(**own), ["ab"], logprobs=None)
+    assert request == Request(tokenizer.encode("dog"), length, SamplingParams(**own), ["ab"], logprobs=None)
     assert line_request({"prompt": "dog", "stop": ["a", "b"]}, defaults, tokenizer, 1).stop == ["a", "b"]
 
 

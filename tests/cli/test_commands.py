@@ -15,7 +15,7 @@ import pytest
 from fixtures.checkpoints import edit_config, edit_weights
 from max_gpt2.checkpoint import inspect_checkpoint, read_tokenizer
 from max_gpt2.errors import RequestError
-from max_gpt2.generation import Request, Sampling
+from max_gpt2.generation import Request, SamplingParams
 from max_gpt2.model import CompiledModel
 from tests.command_line import Cli, Outcome
 
@@ -91,7 +91,7 @@ def test_every_option_of_generate_arrives(cli: Cli, tiny_original: Path, monkeyp
     rest += ["--logit-bias", "4=-1.5", "--logit-bias", "7=2", "--bad-words", "fox", "--context-overflow", "slide"]
     assert "enough" in refused(cli("generate", "--model", tiny_original, *options, *rest))
     encode = read_tokenizer(inspect_checkpoint(tiny_original)[2], None).encode
-    sampling = Sampling(**numbers, logit_bias={4: -1.5, 7: 2.0}, bad_words=[encode("fox"), encode(" fox")])
+    sampling = SamplingParams(**numbers, logit_bias={4: -1.5, 7: 2.0}, bad_words=[encode("fox"), encode(" fox")])
     assert seen == [Request([1, 2], 9, sampling, ["a", "b c"], logprobs=3, context_overflow="slide")]
 
 
@@ -275,8 +275,8 @@ def refused(outcome: Outcome) -> str:
         (["--max-new-tokens", "-1"], "max_new_tokens -1 is negative"),
         (["--max-new-tokens", "many"], "--max-new-tokens"),
         (["--prompt-ids", ",".join(["5"] * 68)], "68 tokens exceed the model's context of 67"),
-        (["--n", 0], "n 0 is not a whole number from 1 on"),
-        (["--n", 2, "--batch-size", 0, "a"], "batch size 0 is not a whole number from 1 on"),
+        (["--n", 0], "n 0 is not a positive integer"),
+        (["--n", 2, "--batch-size", 0, "a"], "batch size 0 is not a positive integer"),
         (["--logit-bias", "5:1"], "--logit-bias '5:1' is not ID=NUMBER"),
         (["--logit-bias", "305=1"], "the id 305, which is not in 0 .. 299"),
         (["--logit-bias", "5=inf"], "logit_bias"),

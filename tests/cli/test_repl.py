@@ -16,10 +16,10 @@ from max_gpt2.cli.repl import (
     parse_setting,
 )
 from max_gpt2.errors import RequestError
-from max_gpt2.generation import Engine, Loaded, Request, Sampling
+from max_gpt2.generation import Engine, Loaded, Request, SamplingParams
 from max_gpt2.model import CompiledModel
 
-OPTIONS = Request((), 9, Sampling(temperature=0.5), ["x"])
+OPTIONS = Request((), 9, SamplingParams(temperature=0.5), ["x"])
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_setting_is_changed_and_nothing_else(line: str, name: str, value: obje
         ("colour red", "The settings are max_new_tokens, temperature"),
         ("temperature", 'temperature "" is not a number. Write it as /set temperature 0.5'),
         ("temperature hot", 'temperature "hot" is not a number'),
-        ("temperature -1", "temperature -1.0 is not a number from 0 on"),
+        ("temperature -1", "temperature -1.0 is not a finite number >= 0"),
         ("top_k 1.5", 'top_k "1.5" is not a whole number'),
         ('stop "a', "is not text"),
         ("seed x", "is not a whole number or none"),
@@ -119,21 +119,21 @@ def run(loaded: Loaded, *lines: str | type[BaseException]) -> PromptLoop:
             return line
         raise line
 
-    loop = PromptLoop(loaded, Request((), 5, Sampling(seed=3)), read)
+    loop = PromptLoop(loaded, Request((), 5, SamplingParams(seed=3)), read)
     loop.run()
     return loop
 
 
 def test_prompts_are_continued_with_the_settings(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
-    def written(prompt: str, length: int, sampling: Sampling) -> str:
+    def written(prompt: str, length: int, sampling: SamplingParams) -> str:
         tokens = loaded.engine.tokenizer.encode(prompt)
         return f"{prompt}{loaded.engine.generate(Request(tokens, length, sampling)).text}\n"
 
     run(loaded, "The dog", "  ", "/set temperature 0", "/set max_new_tokens 3", "The dog", "//help")
     out, err = capsys.readouterr()
-    greedy = Sampling(temperature=0, seed=3)
+    greedy = SamplingParams(temperature=0, seed=3)
     assert out == (
-        written("The dog", 5, Sampling(seed=3))
+        written("The dog", 5, SamplingParams(seed=3))
         + "temperature 0.0\nmax_new_tokens 3\n"
         + written("The dog", 3, greedy)
         + written("/help", 3, greedy)
@@ -161,7 +161,7 @@ def test_errors_are_said_and_the_loop_goes_on(loaded: Loaded, capsys: pytest.Cap
         errors, ("Unknown command /frobnicate", "top_p 7.0", "max_new_tokens -500", "Shorten"), strict=True
     ):
         assert says in error
-    assert loop.options == Request((), 5, Sampling(seed=3))
+    assert loop.options == Request((), 5, SamplingParams(seed=3))
     assert "/quit" in out
     assert "max_new_tokens 5\ntemperature 0.8\n" in out
 

@@ -20,14 +20,14 @@ SECONDS = 60
 SLOW = """
 import time
 from max_gpt2.generation import Engine
-steps = Engine.steps
+steps = Engine.stream
 
 def slowly(engine, request):
     for step in steps(engine, request):
         time.sleep(0.2 if engine.tokenizer.decode(request.prompt_tokens).startswith("slow") else 0)
         yield step
 
-Engine.steps = slowly
+Engine.stream = slowly
 from max_gpt2.cli import main
 main()
 """

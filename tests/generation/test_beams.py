@@ -1,4 +1,4 @@
-"""Beam search against transformers', whose own definition it follows."""
+"""Beam search compared with that of transformers."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from transformers import GenerationConfig
 from fixtures.checkpoints import random_ids, reference_logits, reference_model
 from max_gpt2 import GPT2
 from max_gpt2.errors import RequestError
-from max_gpt2.generation import BeamSearch, Engine, Request, Sampling
+from max_gpt2.generation import BeamSearch, Engine, Request, SamplingParams
 from max_gpt2.generation.beam_search import search as search_beams
 from max_gpt2.model import Session
 
@@ -22,36 +22,36 @@ NEVER_WRITTEN = list(range(300, 311))
 PROMPTS = [random_ids(1, count)[0].tolist() for count in (1, 4, 30)]
 
 
-def search(engine: Engine, how: BeamSearch, count: int, endings: list[int], **sampling: Any) -> list[Any]:
-    config = dataclasses.replace(engine.model.config, eos_token_ids=tuple(endings))
+def search(engine: Engine, how: BeamSearch, count: int, stop_token_ids: list[int], **sampling: Any) -> list[Any]:
+    config = dataclasses.replace(engine.model.config, eos_token_ids=tuple(stop_token_ids))
     engine = dataclasses.replace(engine, model=dataclasses.replace(engine.model, config=config))
-    return [engine.beam_search(Request(one, count, Sampling(0, **sampling)), how) for one in PROMPTS]
+    return [engine.beam_search(Request(one, count, SamplingParams(0, **sampling)), how) for one in PROMPTS]
 
 
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
 @pytest.mark.parametrize("length_penalty", [1.0, -1.5, 0.0, 2.0])
-@pytest.mark.parametrize(("num_beams", "endings"), [(2, []), (3, [201]), (5, list(range(100, 140)))])
-def test_it_finds_what_transformers_finds(
-    engine: Engine, early_stopping: Any, length_penalty: float, num_beams: int, endings: list[int]
+@pytest.mark.parametrize(("num_beams", "stop_token_ids"), [(2, []), (3, [201]), (5, list(range(100, 140)))])
+def test_beams_equal_those_of_transformers(
+    engine: Engine, early_stopping: Any, length_penalty: float, num_beams: int, stop_token_ids: list[int]
 ) -> None:
-    found = search(engine, BeamSearch(num_beams, length_penalty, early_stopping), 12, endings)
-    assert_found(found, num_beams, endings, early_stopping=early_stopping, length_penalty=length_penalty)
+    found = search(engine, BeamSearch(num_beams, length_penalty, early_stopping), 12, stop_token_ids)
+    assert_found(found, num_beams, stop_token_ids, early_stopping=early_stopping, length_penalty=length_penalty)
 
 
 @pytest.mark.parametrize("option", [{"repetition_penalty": 1.8}, {"no_repeat_ngram_size": 1}, {"min_new_tokens": 7}])
 def test_penalties_act_as_in_transformers(engine: Engine, option: dict[str, Any]) -> None:
-    endings = list(range(0, 300, 5))
-    found = search(engine, BeamSearch(4), 12, endings, **option)
-    assert_found(found, 4, endings, **option)
+    stop_token_ids = list(range(0, 300, 5))
+    found = search(engine, BeamSearch(4), 12, stop_token_ids, **option)
+    assert_found(found, 4, stop_token_ids, **option)
     assert any(one.finish_reason == "stop" for texts in found for one in texts)
 
 
-def assert_found(found: list[Any], num_beams: int, endings: list[int], **options: Any) -> None:
+def assert_found(found: list[Any], num_beams: int, stop_token_ids: list[int], **options: Any) -> None:
     settings = GenerationConfig(
         num_beams=num_beams,
         num_return_sequences=num_beams,
         max_new_tokens=12,
-        eos_token_id=endings or None,
+        eos_token_id=stop_token_ids or None,
         pad_token_id=310,
         suppress_tokens=NEVER_WRITTEN,
         return_dict_in_generate=True,
@@ -64,13 +64,13 @@ def assert_found(found: list[Any], num_beams: int, endings: list[int], **options
         assert [one.score for one in texts] == pytest.approx(theirs.sequences_scores.tolist(), rel=1e-4)
         for one, row in zip(texts, theirs.sequences[:, len(prompt) :].tolist(), strict=True):
             written = [id_ for id_ in row if id_ != 310]
-            ended = bool(written) and written[-1] in endings
+            ended = bool(written) and written[-1] in stop_token_ids
             assert one.tokens == (written[:-1] if ended else written)
             assert one.finish_reason == ("stop" if ended else "length")
 
 
 class Torch:
-    """A session of PyTorch's, so that many models can be asked."""
+    """A session that runs a PyTorch model, to try many models without compiling."""
 
     def __init__(self, model: Any, slots: int) -> None:
         self.lengths, self._model, self._texts = np.zeros(slots, np.int64), model, [list[int]() for _ in range(slots)]
@@ -88,9 +88,9 @@ class Torch:
 
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
 @pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 0.7, 3.0])
-@pytest.mark.parametrize("endings", [[3], [3, 4, 5, 6], list(range(3, 20))])
-def test_of_small_vocabularies_where_many_texts_end(
-    early_stopping: Any, length_penalty: float, endings: list[int]
+@pytest.mark.parametrize("stop_token_ids", [[3], [3, 4, 5, 6], list(range(3, 20))])
+def test_beams_equal_transformers_when_many_finish_early(
+    early_stopping: Any, length_penalty: float, stop_token_ids: list[int]
 ) -> None:
     how = BeamSearch(3, length_penalty, early_stopping)
     options = {"early_stopping": early_stopping, "length_penalty": length_penalty}
@@ -98,13 +98,13 @@ def test_of_small_vocabularies_where_many_texts_end(
         torch.manual_seed(seed)
         sizes: dict[str, Any] = {"vocab_size": 25, "n_positions": 20, "n_embd": 8, "n_layer": 1, "n_head": 2}
         model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, initializer_range=0.6)).eval()
-        found = search_beams(cast(Session, Torch(model, 3)), [7, 8], how, [], 25, endings, 12)
+        found = search_beams(cast(Session, Torch(model, 3)), [7, 8], how, [], 25, stop_token_ids, 12)
         settings = GenerationConfig(
             num_beams=3,
             num_return_sequences=3,
             max_new_tokens=12,
-            eos_token_id=endings,
-            pad_token_id=endings[0],
+            eos_token_id=stop_token_ids,
+            pad_token_id=stop_token_ids[0],
             return_dict_in_generate=True,
             output_scores=True,
             **options,
@@ -112,7 +112,7 @@ def test_of_small_vocabularies_where_many_texts_end(
         ids = torch.tensor([[7, 8]])
         theirs: Any = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
         width = theirs.sequences.shape[1] - 2
-        ours = [[*beam.tokens, *endings[:1] * (width - len(beam.tokens))] for beam in found]
+        ours = [[*beam.tokens, *stop_token_ids[:1] * (width - len(beam.tokens))] for beam in found]
         assert ours == theirs.sequences[:, 2:].tolist()
         scores = [how.score(beam.logprob, len(beam.tokens)) for beam in found]
         assert scores == pytest.approx(theirs.sequences_scores.tolist(), rel=1e-4)
@@ -120,12 +120,12 @@ def test_of_small_vocabularies_where_many_texts_end(
 
 def test_one_beam_is_greedy(engine: Engine) -> None:
     (text,) = search(engine, BeamSearch(1), 12, [])[1]
-    greedy = engine.generate(Request(PROMPTS[1], 12, Sampling(0, bad_words=[[299]])))
+    greedy = engine.generate(Request(PROMPTS[1], 12, SamplingParams(0, bad_words=[[299]])))
     assert text.tokens == greedy.tokens
     assert text.text == greedy.text
 
 
-def test_it_ends_where_the_context_does(engine: Engine) -> None:
+def test_beams_stop_at_the_end_of_the_context(engine: Engine) -> None:
     prompt = random_ids(1, 65)[0].tolist()
     assert {len(one.tokens) for one in engine.beam_search(Request(prompt, 9), BeamSearch(3))} <= {1, 2, 3}
 
@@ -137,8 +137,8 @@ def test_in_python(engine: Engine) -> None:
     assert all(one.text == gpt2.tokenizer.decode(one.tokens) for one in texts)
     assert gpt2.beam_search("The dog", num_beams=3, max_new_tokens=5, no_repeat_ngram_size=1)
     refused: dict[str, dict[str, Any]] = {
-        "temperature, seed": {"temperature": 1, "seed": 2},
-        "go with stop, logprobs": {"stop": ["a"], "logprobs": 1},
+        "support temperature, seed": {"temperature": 1, "seed": 2},
+        "support stop, logprobs": {"stop": ["a"], "logprobs": 1},
         "max_new_tokens 0": {"max_new_tokens": 0},
         "num_beams 0": {"num_beams": 0},
         "length_penalty nan": {"length_penalty": math.nan},

@@ -13,15 +13,15 @@ from fixtures.checkpoints import random_ids, reference_logits, reference_model
 from max_gpt2 import GPT2
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.errors import MaxGPT2Error, RequestError
-from max_gpt2.generation import Engine, Generation, Request, Sampling, Score, encode_prompt, open_model, score
+from max_gpt2.generation import Engine, Generation, Request, SamplingParams, Score, encode_prompt, open_model, score
 
 PROMPT = [5, 60, 200, 7]
-GREEDY = Sampling(0)
+GREEDY = SamplingParams(0)
 
 
 @pytest.fixture
 def endless(engine: Engine) -> Engine:
-    """An engine for which no token ends a text."""
+    """An engine without stop tokens."""
     return ending_with(engine)
 
 
@@ -30,7 +30,9 @@ def ending_with(engine: Engine, *ids: int) -> Engine:
     return dataclasses.replace(engine, model=dataclasses.replace(engine.model, config=config))
 
 
-def write(engine: Engine, count: int, sampling: Sampling, prompt: Sequence[int] = PROMPT, **rest: Any) -> Generation:
+def write(
+    engine: Engine, count: int, sampling: SamplingParams, prompt: Sequence[int] = PROMPT, **rest: Any
+) -> Generation:
     return engine.generate(Request(prompt, count, sampling, **rest))
 
 
@@ -44,7 +46,7 @@ def write(engine: Engine, count: int, sampling: Sampling, prompt: Sequence[int] 
     ],
 )
 def test_greedy_tokens_are_those_of_transformers(endless: Engine, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    written = write(endless, 30, Sampling(0, **ours))
+    written = write(endless, 30, SamplingParams(0, **ours))
     settings = GenerationConfig(
         do_sample=False,
         max_new_tokens=30,
@@ -64,7 +66,7 @@ def test_greedy_tokens_are_those_of_transformers(endless: Engine, ours: dict[str
 
 
 def test_an_end_of_text_token_ends_the_text(endless: Engine) -> None:
-    sampling = Sampling(1.0, seed=1)
+    sampling = SamplingParams(1.0, seed=1)
     tokens = write(endless, 20, sampling).tokens
     ending = tokens[5]
     cut = tokens[: tokens.index(ending)]
@@ -81,7 +83,7 @@ def test_min_new_tokens_writes_on(endless: Engine) -> None:
     first = write(endless, 1, GREEDY).tokens[0]
     engine = ending_with(endless, first)
     assert write(engine, 9, GREEDY).tokens == []
-    assert len(write(engine, 9, Sampling(0, min_new_tokens=4)).tokens) >= 4
+    assert len(write(engine, 9, SamplingParams(0, min_new_tokens=4)).tokens) >= 4
 
 
 def test_a_stop_string_is_cut_off(endless: Engine) -> None:
@@ -94,37 +96,37 @@ def test_a_stop_string_is_cut_off(endless: Engine) -> None:
     assert len(written.tokens) < 30
 
 
-def test_the_steps_are_the_generation(endless: Engine) -> None:
-    sampling = Sampling(1.0, seed=4)
-    steps = list(endless.steps(Request(PROMPT, 25, sampling)))
+def test_streamed_outputs_equal_the_generation(endless: Engine) -> None:
+    sampling = SamplingParams(1.0, seed=4)
+    outputs = list(endless.stream(Request(PROMPT, 25, sampling)))
     whole = write(endless, 25, sampling)
-    assert [step.token for step in steps] == whole.tokens
-    assert "".join(step.piece for step in steps) == whole.text
-    assert [step.finish_reason for step in steps] == [None] * 24 + ["length"]
+    assert [output.token for output in outputs] == whole.tokens
+    assert "".join(output.text_delta for output in outputs) == whole.text
+    assert [output.finish_reason for output in outputs] == [None] * 24 + ["length"]
 
 
 def test_logprobs_are_those_of_the_model_whatever_the_sampling(endless: Engine) -> None:
-    written = write(endless, 5, Sampling(1.0, top_k=3, repetition_penalty=2.0, seed=2), logprobs=4)
+    written = write(endless, 5, SamplingParams(1.0, top_k=3, repetition_penalty=2.0, seed=2), logprobs=4)
     row = np.array([PROMPT + written.tokens])
-    chances = torch.from_numpy(reference_logits(reference_model(), row)).log_softmax(dim=-1)[0, len(PROMPT) - 1 :]
+    logprobs = torch.from_numpy(reference_logits(reference_model(), row)).log_softmax(dim=-1)[0, len(PROMPT) - 1 :]
     assert len(written.logprobs) == 5
-    for one, expected in zip(written.logprobs, chances, strict=False):
+    for one, expected in zip(written.logprobs, logprobs, strict=False):
         assert one.logprob == pytest.approx(float(expected[one.token]), abs=1e-4)
-        likeliest = expected.topk(4)
-        assert list(one.top) == likeliest.indices.tolist()
-        assert list(one.top.values()) == pytest.approx(likeliest.values.tolist(), abs=1e-4)
+        most_likely = expected.topk(4)
+        assert list(one.top) == most_likely.indices.tolist()
+        assert list(one.top.values()) == pytest.approx(most_likely.values.tolist(), abs=1e-4)
     assert write(endless, 5, GREEDY).logprobs == []
 
 
 def test_the_seed_decides_and_is_reported(endless: Engine) -> None:
-    first = write(endless, 12, Sampling(1.5))
-    again = write(endless, 12, Sampling(1.5, seed=first.seed))
-    other = write(endless, 12, Sampling(1.5, seed=first.seed + 1))
+    first = write(endless, 12, SamplingParams(1.5))
+    again = write(endless, 12, SamplingParams(1.5, seed=first.seed))
+    other = write(endless, 12, SamplingParams(1.5, seed=first.seed + 1))
     assert again.tokens == first.tokens != other.tokens
 
 
 def test_an_id_that_the_tokenizer_does_not_have_is_never_written(endless: Engine) -> None:
-    seen = {id_ for seed in range(5) for id_ in write(endless, 50, Sampling(9, seed=seed), prompt=[310]).tokens}
+    seen = {id_ for seed in range(5) for id_ in write(endless, 50, SamplingParams(9, seed=seed), prompt=[310]).tokens}
     assert max(seen) < endless.tokenizer.size < endless.model.config.vocab_size
     assert len(seen) > 100
 
@@ -132,7 +134,7 @@ def test_an_id_that_the_tokenizer_does_not_have_is_never_written(endless: Engine
 @pytest.mark.parametrize("count", [1, 60, 66, 67])
 def test_a_text_ends_where_transformers_would_fail(endless: Engine, count: int) -> None:
     prompt = random_ids(1, count)[0].tolist()
-    written = write(endless, 100, Sampling(0, bad_words=[[299]]), prompt=prompt)
+    written = write(endless, 100, SamplingParams(0, bad_words=[[299]]), prompt=prompt)
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=68 - count, pad_token_id=0, suppress_tokens=list(range(299, 311))
     )
@@ -144,7 +146,7 @@ def test_a_text_ends_where_transformers_would_fail(endless: Engine, count: int) 
 
 
 @pytest.mark.parametrize("count", [1, 60, 67, 90])
-def test_a_context_that_slides_keeps_its_last_half(endless: Engine, count: int) -> None:
+def test_a_context_shift_keeps_the_last_half(endless: Engine, count: int) -> None:
     prompt = random_ids(1, count)[0].tolist()
     text, seen = list(prompt), prompt[-67:] if count <= 67 else prompt[-33:]
     while len(text) < count + 110:
@@ -152,11 +154,15 @@ def test_a_context_that_slides_keeps_its_last_half(endless: Engine, count: int) 
         text.append(int(logits.argmax()))
         seen = text[-33:] if len(seen) == 67 else [*seen, text[-1]]
     options: dict[str, Any] = {"prompt": prompt, "context_overflow": "slide"}
-    written = write(endless, 110, Sampling(0, bad_words=[[299]]), **options)
+    written = write(endless, 110, SamplingParams(0, bad_words=[[299]]), **options)
     assert written.tokens == text[count:]
     assert written.finish_reason == "length"
     together = endless.generate_all(
-        [Request(prompt, most, Sampling(0, bad_words=[[299]]), context_overflow="slide") for most in (5, 110, 70)], 2
+        [
+            Request(prompt, most, SamplingParams(0, bad_words=[[299]]), context_overflow="slide")
+            for most in (5, 110, 70)
+        ],
+        2,
     )
     assert [one.tokens for one in together] == [text[count : count + most] for most in (5, 110, 70)]
 
@@ -173,12 +179,12 @@ def test_a_context_that_slides_keeps_its_last_half(endless: Engine, count: int) 
         (Request([1], 1, stop_ids=[400]), "stop id 400"),
         (Request([1], 1, stop=[""]), "stop string is empty"),
         (Request([1], 1, logprobs=400), r"logprobs 400 is not in 0 \.\. 311"),
-        (Request([1], 1, Sampling(bad_words=[[305]])), r"the id 305, which is not in 0 \.\. 299"),
+        (Request([1], 1, SamplingParams(bad_words=[[305]])), r"the id 305, which is not in 0 \.\. 299"),
     ],
 )
-def test_impossible_requests_are_refused_at_once(engine: Engine, request_: Request, says: str) -> None:
+def test_invalid_requests_raise_immediately(engine: Engine, request_: Request, says: str) -> None:
     with pytest.raises(RequestError, match=says):
-        engine.steps(request_)
+        engine.stream(request_)
     with pytest.raises(RequestError, match=says):
         engine.generate(request_)
 
@@ -223,9 +229,9 @@ def test_gpt2_in_python(tiny_original: Path, endless: Engine) -> None:
     assert written.prompt_tokens == prompt
     assert written.tokens == gpt2.generate(prompt, max_new_tokens=8, temperature=0).tokens
     assert written.tokens == write(ending_with(endless, 299), 8, GREEDY, prompt=prompt).tokens
-    pieces = list(gpt2.stream("The dog", max_new_tokens=8, temperature=0))
-    assert "".join(pieces) == written.text
-    assert all(pieces)
+    deltas = list(gpt2.stream("The dog", max_new_tokens=8, temperature=0))
+    assert "".join(deltas) == written.text
+    assert all(deltas)
     assert isinstance(gpt2.score("The dog"), Score)
     assert gpt2.config.n_positions == 67
     with pytest.raises(RequestError, match="top_p 0 is not above 0"):

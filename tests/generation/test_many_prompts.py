@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 
 from fixtures.checkpoints import reference_logits, reference_model, write_checkpoint
 from max_gpt2.checkpoint import load_checkpoint
-from max_gpt2.generation import Engine, Request, Sampling
+from max_gpt2.generation import Engine, Request, SamplingParams
 from max_gpt2.model.compile import compile_model
 
 LONG = {"n_positions": 1100, "n_layer": 2}
@@ -22,8 +22,10 @@ COUNTS = [*SHORT, *SEAMS, *np.random.default_rng(1).integers(50, 1000, 199 - len
 
 @pytest.fixture(scope="module")
 def requests() -> list[Request]:
-    dice = np.random.default_rng(2)
-    return [Request(dice.integers(0, 311, count).tolist(), WRITTEN, Sampling(0, bad_words=[[299]])) for count in COUNTS]
+    rng = np.random.default_rng(2)
+    return [
+        Request(rng.integers(0, 311, count).tolist(), WRITTEN, SamplingParams(0, bad_words=[[299]])) for count in COUNTS
+    ]
 
 
 @pytest.fixture(scope="module")

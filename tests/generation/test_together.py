@@ -1,4 +1,4 @@
-"""Texts that are written together, each as if it were alone."""
+"""Continuous batching: sequences in a batch get the tokens that they get alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -11,15 +11,15 @@ from transformers import GenerationConfig
 from fixtures.checkpoints import random_ids, reference_model
 from max_gpt2 import GPT2
 from max_gpt2.errors import RequestError
-from max_gpt2.generation import Engine, Request, Sampling, params
+from max_gpt2.generation import Engine, Request, SamplingParams, params
 from max_gpt2.model import CompiledModel, Session
 
 PROMPTS = [random_ids(1, count)[0].tolist() for count in (1, 13, 40, 2, 66, 9, 13, 67, 30)]
 
 
 def request(number: int, **options: Any) -> Request:
-    """Of these texts, some end by an id, some by a string, and some are as long as they may be."""
-    sampling = Sampling(1.0 + 0.1 * number, top_k=60, seed=number, **options)
+    """Return a request; some of them end with a stop token, some with a stop string, some at their length."""
+    sampling = SamplingParams(1.0 + 0.1 * number, top_k=60, seed=number, **options)
     return Request(PROMPTS[number], 3 + 5 * number, sampling, stop=["e"] if number % 3 == 2 else (), logprobs=2)
 
 
@@ -27,7 +27,7 @@ REQUESTS = [request(number) for number in range(len(PROMPTS))]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8, 20])
-def test_each_is_what_it_is_alone(engine: Engine, batch_size: int) -> None:
+def test_batching_does_not_change_the_results(engine: Engine, batch_size: int) -> None:
     order = np.random.default_rng(batch_size).permutation(len(REQUESTS))
     together = list(engine.generate_all([REQUESTS[number] for number in order], batch_size))
     alone = [engine.generate(REQUESTS[number]) for number in order]
@@ -43,9 +43,9 @@ def test_each_is_what_it_is_alone(engine: Engine, batch_size: int) -> None:
     assert len({len(one.tokens) for one in alone}) > 5
 
 
-def test_greedy_texts_are_those_of_transformers(engine: Engine) -> None:
+def test_greedy_batches_equal_transformers(engine: Engine) -> None:
     prompts = [prompt for prompt in PROMPTS if len(prompt) <= 40]
-    texts = engine.generate_all([Request(prompt, 20, Sampling(0, bad_words=[[299]])) for prompt in prompts], 3)
+    texts = engine.generate_all([Request(prompt, 20, SamplingParams(0, bad_words=[[299]])) for prompt in prompts], 3)
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=20, eos_token_id=None, pad_token_id=0, suppress_tokens=list(range(299, 311))
     )
@@ -57,7 +57,7 @@ def test_greedy_texts_are_those_of_transformers(engine: Engine) -> None:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[dict[int, int]]:
-    """How many ids the model reads into which slots, call by call."""
+    """Record the number of new tokens per slot in each call of `Session.extend`."""
     calls: list[dict[int, int]] = []
     extend = Session.extend
 
@@ -69,15 +69,15 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[dict[int, int]]:
     return calls
 
 
-def test_a_text_that_ends_makes_place_for_the_next(engine: Engine, read: list[dict[int, int]]) -> None:
-    counts, never_end = [2, 6, 3, 1], Sampling(0, bad_words=[[299]])
+def test_the_next_sequence_takes_the_slot_of_a_finished_one(engine: Engine, read: list[dict[int, int]]) -> None:
+    counts, never_end = [2, 6, 3, 1], SamplingParams(0, bad_words=[[299]])
     list(engine.generate_all([Request([7, one], one, never_end) for one in counts], 2))
     assert read == [{0: 2, 1: 2}, {0: 1, 1: 1}, {1: 1, 0: 2}, {1: 1, 0: 1}, {1: 1, 0: 1}, {1: 1, 0: 2}]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 8])
-def test_the_prompt_of_samples_is_read_once(engine: Engine, read: list[dict[int, int]], batch_size: int) -> None:
-    whole = Request(PROMPTS[2], 9, Sampling(1.5, seed=40, bad_words=[[299]]))
+def test_duplicate_prompts_are_prefilled_once(engine: Engine, read: list[dict[int, int]], batch_size: int) -> None:
+    whole = Request(PROMPTS[2], 9, SamplingParams(1.5, seed=40, bad_words=[[299]]))
     requests = whole.samples(7)
     together = list(engine.generate_all(requests, batch_size))
     assert sum(sum(call.values()) for call in read) == 40 + 7 * 8
@@ -86,18 +86,18 @@ def test_the_prompt_of_samples_is_read_once(engine: Engine, read: list[dict[int,
     assert [one.tokens for one in together] == [engine.generate(one).tokens for one in requests]
 
 
-def test_prompts_are_not_mixed_up_where_slots_change_hands(engine: Engine, read: list[dict[int, int]]) -> None:
+def test_shared_prompts_stay_correct_when_slots_are_reused(engine: Engine, read: list[dict[int, int]]) -> None:
     first, second = PROMPTS[2], PROMPTS[1]
     prompts = [first, second, second, first, first, second, first, [5], second, first]
-    requests = [Request(one, 1 + number % 4, Sampling(1.3, seed=number)) for number, one in enumerate(prompts)]
+    requests = [Request(one, 1 + number % 4, SamplingParams(1.3, seed=number)) for number, one in enumerate(prompts)]
     alone = [engine.generate(one).tokens for one in requests]
     read.clear()
     assert [one.tokens for one in engine.generate_all(requests, 2)] == alone
     assert sum(count for call in read for count in call.values() if count > 1) < 4 * (40 + 13)
 
 
-def test_a_prompt_is_read_again_when_the_text_after_it_has_slid(engine: Engine) -> None:
-    sampling, slides = Sampling(0, bad_words=[[299]]), {"context_overflow": "slide"}
+def test_a_prompt_is_prefilled_again_after_a_context_shift(engine: Engine) -> None:
+    sampling, slides = SamplingParams(0, bad_words=[[299]]), {"context_overflow": "slide"}
     asked: list[tuple[list[int], int]] = [([7], 5), (PROMPTS[2], 60), ([8], 40), (PROMPTS[2], 5)]
     requests = [Request(prompt, most, sampling, **cast(Any, slides)) for prompt, most in asked]
     texts = list(engine.generate_all(requests, 2))
@@ -106,7 +106,7 @@ def test_a_prompt_is_read_again_when_the_text_after_it_has_slid(engine: Engine) 
 
 def test_nothing_to_write(engine: Engine) -> None:
     assert list(engine.generate_all([], 8)) == []
-    written = engine.generate(Request([5, 6], 0, Sampling(seed=1)))
+    written = engine.generate(Request([5, 6], 0, SamplingParams(seed=1)))
     assert (written.tokens, written.text, written.finish_reason, written.timing.decode_tokens_per_s) == (
         [],
         "",
@@ -115,7 +115,7 @@ def test_nothing_to_write(engine: Engine) -> None:
     )
 
 
-def test_what_cannot_be_carried_out_is_refused_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_requests_raise_immediately(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RequestError, match="batch size 0"):
         engine.generate_all(REQUESTS, 0)
     with pytest.raises(RequestError, match="n 0 is not"):
@@ -124,7 +124,7 @@ def test_what_cannot_be_carried_out_is_refused_at_once(engine: Engine, monkeypat
         engine.generate_all([*REQUESTS, Request([400])], 8)
     monkeypatch.setattr(params, "memory", lambda: (10**9, 2 * 4 * 3 * 24 * 192 * 2))
     assert len(list(engine.generate_all(REQUESTS, 2))) == len(REQUESTS)
-    with pytest.raises(RequestError, match=r"of 3 x 67 tokens need 0\.0 GB .* a smaller batch size"):
+    with pytest.raises(RequestError, match=r"of 3 x 67 tokens needs 0\.0 GB .* a smaller batch size"):
         engine.generate_all(REQUESTS, 3)
 
 
@@ -143,6 +143,6 @@ def test_in_python(engine: Engine) -> None:
 
 def test_builtin_kernels_write_the_same(builtin_model: CompiledModel, engine: Engine) -> None:
     builtin = Engine(builtin_model, engine.tokenizer)
-    requests = [Request(prompt, 20, Sampling(0)) for prompt in PROMPTS]
+    requests = [Request(prompt, 20, SamplingParams(0)) for prompt in PROMPTS]
     ours = [one.tokens for one in engine.generate_all(requests, 8)]
     assert [one.tokens for one in builtin.generate_all(requests, 8)] == ours

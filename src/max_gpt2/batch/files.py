@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from max_gpt2._files import check_writable, json_text, write_text
 from max_gpt2.errors import RequestError
-from max_gpt2.generation import OpenedModel, fresh_seed
+from max_gpt2.generation import ModelSource, fresh_seed
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -108,13 +108,13 @@ def _no_number(name: str) -> None:
 _CHUNK = 1 << 20
 
 
-def run_identity(command: str, source: InputFile, opened: OpenedModel, options: Mapping[str, Any]) -> dict[str, Any]:
+def run_identity(command: str, source: InputFile, opened: ModelSource, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that determines the output of a run, as JSON values."""
     values = {"command": command, "input": source.sha256, "model": fingerprint(opened), "options": options}
     return json.loads(json_text(values))
 
 
-def fingerprint(opened: OpenedModel) -> str:
+def fingerprint(opened: ModelSource) -> str:
     """Return a hash of a model: its config, its tokenizer, and the checksums of its files of weights.
 
     The files are read once more when they are loaded; a checksum of each byte takes a part of that time.

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from max_gpt2.batch.files import InputFile, Line, OutputFile, Record, run_identity
 from max_gpt2.batch.records import check_fields, line_request, line_seed, line_tokens
 from max_gpt2.errors import MaxGPT2Error, RequestError, StoppedError
-from max_gpt2.generation import Engine, Generation, Loaded, OpenedModel, Request, check_request, perplexity, score
+from max_gpt2.generation import Engine, Generation, Loaded, ModelSource, Request, check_request, perplexity, score
 
 #: Processes lines: yields one record per line, in order.
 ProcessLines = Callable[[Iterable[Line]], Iterator[Record]]
@@ -67,7 +67,7 @@ class Totals:
 _READ_AHEAD = 8
 
 
-def check_defaults(opened: OpenedModel, defaults: Request) -> None:
+def check_defaults(opened: ModelSource, defaults: Request) -> None:
     """Raise RequestError when the options of the run are invalid for every line."""
     check_request(opened.config, opened.tokenizer, replace(defaults, prompt_tokens=[0]))
 
@@ -195,7 +195,7 @@ class BatchSummary:
 
 
 def generate_file(
-    opened: OpenedModel,
+    opened: ModelSource,
     defaults: Request,
     files: BatchFiles,
     load: Load,
@@ -218,7 +218,7 @@ def generate_file(
         return BatchSummary(files, len(source.numbers), resumed, totals, seed=output.seed)
 
 
-def score_file(opened: OpenedModel, files: BatchFiles, load: Load, progress: OpenProgress) -> BatchSummary:
+def score_file(opened: ModelSource, files: BatchFiles, load: Load, progress: OpenProgress) -> BatchSummary:
     """Score each line that the output does not have yet; without an output, return the records.
 
     Raises MaxGPT2Error when the files are invalid.

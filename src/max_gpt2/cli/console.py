@@ -101,11 +101,11 @@ def stream_to_stdout(loaded: "Loaded", request: "Request") -> None:
     """Print the prompt and its continuation token by token, and a summary on standard error."""
     print(loaded.engine.tokenizer.decode(request.prompt_tokens), end="", flush=True)
     stamps, count, reason = [], 0, "length"
-    for step in loaded.engine.steps(request):
-        print(step.piece, end="", flush=True)
+    for output in loaded.engine.stream(request):
+        print(output.text_delta, end="", flush=True)
         stamps.append(time.perf_counter())
-        count += step.token is not None
-        reason = step.finish_reason or reason
+        count += output.token is not None
+        reason = output.finish_reason or reason
     print()
     speed = f", {(len(stamps) - 1) / (stamps[-1] - stamps[0]):.1f} tokens/s" if len(stamps) > 1 else ""
     stderr.print(f"[dim]{count} tokens (finish reason: {reason}), seed {request.sampling.seed}{speed}[/dim]")

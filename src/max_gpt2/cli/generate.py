@@ -29,7 +29,7 @@ from max_gpt2.cli.options import (
 from max_gpt2.errors import RequestError
 
 if TYPE_CHECKING:
-    from max_gpt2.generation import BeamText, Generation, Loaded, Request
+    from max_gpt2.generation import BeamOutput, Generation, Loaded, Request
 
 MaxNewTokens = Annotated[int, typer.Option(help="Maximum number of tokens to generate.")]
 RepetitionPenalty = Annotated[
@@ -91,13 +91,13 @@ def generate(
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import run_with_timer, stream_to_stdout
     from max_gpt2.cli.process import is_interactive, read_piped_text
-    from max_gpt2.generation import Request, Sampling, check_request, open_model
+    from max_gpt2.generation import Request, SamplingParams, check_request, open_model
 
     check_files(prompt, prompt_ids, input_file, output_file, force)
     if logprobs is not None and not as_json and not input_file:
         raise RequestError("--logprobs is only reported as JSON. Add --json.")
     opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels))
-    sampling = Sampling(
+    sampling = SamplingParams(
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
@@ -175,11 +175,11 @@ def beams(
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import run_with_timer
     from max_gpt2.cli.process import read_piped_text
-    from max_gpt2.generation import BeamSearch, Request, Sampling, check_request, open_model
+    from max_gpt2.generation import BeamSearch, Request, SamplingParams, check_request, open_model
 
     how = BeamSearch(num_beams, length_penalty, early_stopping)
     opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels))
-    sampling = Sampling(
+    sampling = SamplingParams(
         temperature=0,
         repetition_penalty=repetition_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
@@ -233,7 +233,7 @@ def _show_samples(loaded: "Loaded", requests: Sequence["Request"], batch_size: i
     stderr.print(f"[dim]{count} tokens, {speed:.1f} tokens/s[/dim]")
 
 
-def _show_beams(sequences: Sequence["BeamText"]) -> None:
+def _show_beams(sequences: Sequence["BeamOutput"]) -> None:
     """Print the sequences, best score first."""
     from max_gpt2.cli.console import numeric, stdout, table
 

@@ -1,34 +1,34 @@
-"""From logits to text."""
+"""Text generation and scoring: requests, sampling, continuous batching, beam search."""
 
-from max_gpt2.generation.beam_search import BeamSearch, BeamText
+from max_gpt2.generation.beam_search import BeamOutput, BeamSearch
 from max_gpt2.generation.engine import (
     BATCH_SIZE,
     Engine,
     Loaded,
-    OpenedModel,
+    ModelSource,
     check_request,
     check_score,
     open_model,
     score,
 )
 from max_gpt2.generation.logits import TokenLogprob, make_sampler
-from max_gpt2.generation.outputs import Generation, Score, Step, Timing, perplexity
-from max_gpt2.generation.params import Request, Sampling, check_prompt, encode_prompt, fresh_seed
+from max_gpt2.generation.outputs import Generation, Score, Timing, TokenOutput, perplexity
+from max_gpt2.generation.params import Request, SamplingParams, check_prompt, encode_prompt, fresh_seed
 
 __all__ = [
     "BATCH_SIZE",
+    "BeamOutput",
     "BeamSearch",
-    "BeamText",
     "Engine",
     "Generation",
     "Loaded",
-    "OpenedModel",
+    "ModelSource",
     "Request",
-    "Sampling",
+    "SamplingParams",
     "Score",
-    "Step",
     "Timing",
     "TokenLogprob",
+    "TokenOutput",
     "check_prompt",
     "check_request",
     "check_score",

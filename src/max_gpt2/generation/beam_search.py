@@ -1,4 +1,4 @@
-"""What a beam search returns, and what it cannot do."""
+"""Beam search over a session, without sampling."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,16 @@ from max_gpt2.generation.params import Request
 from max_gpt2.model import Session
 from max_gpt2.tokenizer import GPT2Tokenizer
 
-#: When the search ends: True as soon as there are enough texts, False when a better one seems unlikely, "never" when
-#: there can be none.
+#: When to stop, as in transformers: True as soon as `num_beams` sequences are finished, False when a better one is
+#: unlikely, "never" only when a better one is impossible.
 EarlyStopping = bool | Literal["never"]
 
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """How to search: `num_beams` texts grow side by side; a text that ended has the score logprob / length**penalty.
+    """Options of a beam search; the score of a finished sequence is logprob / length**length_penalty.
 
-    Raises RequestError for values that are impossible.
+    Raises RequestError for invalid values.
     """
 
     num_beams: int = 4
@@ -32,20 +32,20 @@ class BeamSearch:
 
     def __post_init__(self) -> None:
         if self.num_beams < 1:
-            raise RequestError(f"num_beams {self.num_beams} is not a whole number from 1 on. Correct it.")
+            raise RequestError(f"num_beams {self.num_beams} is not a positive integer. Use 1 or more.")
         if not math.isfinite(self.length_penalty):
-            raise RequestError(f"length_penalty {self.length_penalty} is not a finite number. Correct it.")
+            raise RequestError(f"length_penalty {self.length_penalty} is not a finite number. Use one.")
 
     def score(self, logprob: float, length: int) -> float:
-        """Return what texts are ranked by."""
+        """Return the score that ranks finished sequences."""
         return logprob / length**self.length_penalty
 
 
 @dataclass(frozen=True)
 class Beam:
-    """A text: its ids after the prompt, and the logarithm of their probability; its slot in the session while it grows.
+    """A hypothesis: its ids after the prompt, their total logprob, and its slot in the session while it runs.
 
-    The id that ended it, if one did, is the last.
+    `tokens` includes the stop token, if there is one.
     """
 
     tokens: tuple[int, ...]
@@ -56,35 +56,37 @@ class Beam:
 def search(
     session: Session,
     prompt: Sequence[int],
-    how: BeamSearch,
+    options: BeamSearch,
     processors: Sequence[Processor],
     size: int,
-    endings: Sequence[int],
-    most: int,
+    stop_token_ids: Sequence[int],
+    max_length: int,
 ) -> list[Beam]:
-    """Return the texts found, at most `num_beams`, the best first; `session` has a slot for each.
+    """Return at most `num_beams` finished beams, best first; `session` needs a slot for each beam.
 
-    A text ends with one of `endings` or after `most` ids, all of which are below `size`. Source: transformers'
+    A beam finishes with one of `stop_token_ids` or after `max_length` ids; ids are below `size`. Source: transformers'
     `GenerationMixin._beam_search`, without sampling.
     """
-    width, ended = max(2, 1 + len(endings)) * how.num_beams, list[Beam]()
+    width, finished = max(2, 1 + len(stop_token_ids)) * options.num_beams, list[Beam]()
     beams = [Beam((), 0.0, 0)]
     rows = session.extend({0: prompt})
-    for length in range(1, most + 1):
-        chances = [
+    for length in range(1, max_length + 1):
+        logprobs = [
             beam.logprob + _processed(row[-1], History(list(prompt), list(beam.tokens)), processors, size)
             for beam, row in zip(beams, rows, strict=True)
         ]
-        candidates = list(_best(beams, np.stack(chances), width))
-        ends = [length == most or beam.tokens[-1] in endings for beam in candidates]
-        ended += [beam for beam, end in zip(candidates[: how.num_beams], ends, strict=False) if end]
-        ended = sorted(ended, key=lambda beam: -how.score(beam.logprob, len(beam.tokens)))[: how.num_beams]
-        beams = [beam for beam, end in zip(candidates, ends, strict=True) if not end][: how.num_beams]
-        if not beams or _is_over(how, beams[0].logprob, ended, length, most):
+        candidates = list(_best(beams, np.stack(logprobs), width))
+        finishes = [length == max_length or beam.tokens[-1] in stop_token_ids for beam in candidates]
+        finished += [beam for beam, is_end in zip(candidates[: options.num_beams], finishes, strict=False) if is_end]
+        finished = sorted(finished, key=lambda beam: -options.score(beam.logprob, len(beam.tokens)))[
+            : options.num_beams
+        ]
+        beams = [beam for beam, is_end in zip(candidates, finishes, strict=True) if not is_end][: options.num_beams]
+        if not beams or _is_done(options, beams[0].logprob, finished, length, max_length):
             break
-        beams = list(_in_slots(session, beams))
+        beams = list(_assign_slots(session, beams))
         rows = session.extend({beam.slot: beam.tokens[-1:] for beam in beams})
-    return ended
+    return finished
 
 
 def _processed(logits: np.ndarray, history: History, processors: Sequence[Processor], size: int) -> np.ndarray:
@@ -95,28 +97,28 @@ def _processed(logits: np.ndarray, history: History, processors: Sequence[Proces
     return scores
 
 
-def _best(beams: Sequence[Beam], chances: np.ndarray, width: int) -> Iterator[Beam]:
-    """Yield the `width` likeliest continuations of the beams by one id, from chances [beams, vocab]."""
-    order = np.argsort(-chances, axis=None, kind="stable")[:width]
-    for row, id_ in zip(*np.unravel_index(order, chances.shape), strict=True):
-        if (logprob := float(chances[row, id_])) > -math.inf:
+def _best(beams: Sequence[Beam], logprobs: np.ndarray, width: int) -> Iterator[Beam]:
+    """Yield the `width` most likely one-token extensions of the beams, given total logprobs [beams, vocab]."""
+    order = np.argsort(-logprobs, axis=None, kind="stable")[:width]
+    for row, id_ in zip(*np.unravel_index(order, logprobs.shape), strict=True):
+        if (logprob := float(logprobs[row, id_])) > -math.inf:
             beam = beams[row]
             yield replace(beam, tokens=(*beam.tokens, int(id_)), logprob=logprob)
 
 
-def _is_over(how: BeamSearch, best: float, ended: Sequence[Beam], length: int, most: int) -> bool:
-    """Whether no text that still grows can be better than the worst of those that have ended."""
-    if len(ended) < how.num_beams:
+def _is_done(options: BeamSearch, best: float, finished: Sequence[Beam], length: int, max_length: int) -> bool:
+    """Return whether no running beam can still beat the worst finished one, by the rule of `early_stopping`."""
+    if len(finished) < options.num_beams:
         return False
-    if how.early_stopping is True:
+    if options.early_stopping is True:
         return True
-    hoped = most if how.early_stopping == "never" and how.length_penalty > 0 else length
-    worst = min(how.score(beam.logprob, len(beam.tokens)) for beam in ended)
-    return how.score(best, hoped) <= worst
+    best_length = max_length if options.early_stopping == "never" and options.length_penalty > 0 else length
+    worst = min(options.score(beam.logprob, len(beam.tokens)) for beam in finished)
+    return options.score(best, best_length) <= worst
 
 
-def _in_slots(session: Session, beams: Sequence[Beam]) -> Iterator[Beam]:
-    """Give each beam a slot of its own: the first that grew out of a text stays where that is, others get a copy."""
+def _assign_slots(session: Session, beams: Sequence[Beam]) -> Iterator[Beam]:
+    """Give each beam its own slot: the first child of a beam keeps its slot, others get a copy in a free one."""
     taken = {beam.slot for beam in beams}
     free, seen = iter(slot for slot in range(len(session.lengths)) if slot not in taken), set[int]()
     for beam in beams:
@@ -130,11 +132,11 @@ def _in_slots(session: Session, beams: Sequence[Beam]) -> Iterator[Beam]:
 
 
 @dataclass(frozen=True)
-class BeamText:
-    """A text that was found: its ids after the prompt, without one that ended it.
+class BeamOutput:
+    """A sequence found by beam search: its ids after the prompt, without the stop token.
 
-    `logprob` is the natural logarithm of the probability of all ids, the ending included, after the penalties; `score`
-    is what the texts are ranked by, `logprob` divided by the length to the power of `length_penalty`.
+    `logprob` is the total logprob of the ids, stop token included, after the logits processors. `score` ranks the
+    sequences: `logprob` divided by length**length_penalty.
     """
 
     tokens: list[int]
@@ -144,21 +146,23 @@ class BeamText:
     score: float
 
     @classmethod
-    def of(cls, beam: Beam, how: BeamSearch, endings: Sequence[int], tokenizer: GPT2Tokenizer) -> "BeamText":
-        """Make one of what the search found."""
-        stopped = beam.tokens[-1] in endings
+    def of(
+        cls, beam: Beam, options: BeamSearch, stop_token_ids: Sequence[int], tokenizer: GPT2Tokenizer
+    ) -> "BeamOutput":
+        """Return the output for a finished beam."""
+        stopped = beam.tokens[-1] in stop_token_ids
         tokens = list(beam.tokens[:-1] if stopped else beam.tokens)
-        score = how.score(beam.logprob, len(beam.tokens))
+        score = options.score(beam.logprob, len(beam.tokens))
         return cls(tokens, tokenizer.decode(tokens), "stop" if stopped else "length", beam.logprob, score)
 
 
 def check_beams(request: Request) -> None:
-    """Raise RequestError when a request asks for what a beam search does not have."""
-    asked = {
+    """Raise RequestError if a request has options that beam search does not support."""
+    requested = {
         "max_new_tokens 0": request.max_new_tokens == 0,
         "stop": bool(request.stop),
         "logprobs": request.logprobs is not None,
         "context_overflow": request.context_overflow != "stop",
     }
-    if names := [name for name, is_asked in asked.items() if is_asked]:
-        raise RequestError(f"A beam search does not go with {', '.join(names)}. Leave it out; stop_ids can end a text.")
+    if names := [name for name, is_requested in requested.items() if is_requested]:
+        raise RequestError(f"Beam search does not support {', '.join(names)}. Remove it; stop_ids are supported.")

@@ -1,4 +1,4 @@
-"""Writing text with a compiled model."""
+"""The engine: a compiled model with its tokenizer."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,17 +18,17 @@ from max_gpt2.checkpoint import (
 )
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
-from max_gpt2.generation.beam_search import BeamSearch, BeamText, check_beams, search
+from max_gpt2.generation.beam_search import BeamOutput, BeamSearch, check_beams, search
 from max_gpt2.generation.logits import log_softmax, make_processors, make_sampler
-from max_gpt2.generation.outputs import Generation, Recording, Score, Step
-from max_gpt2.generation.params import Request, check_ids, check_prompt, check_room, fresh_seed
-from max_gpt2.generation.scheduler import Writer, write_together
+from max_gpt2.generation.outputs import Generation, OutputBuilder, Score, TokenOutput
+from max_gpt2.generation.params import Request, check_cache_memory, check_ids, check_prompt, fresh_seed
+from max_gpt2.generation.scheduler import SequenceState, generate_batched
 from max_gpt2.model import CompiledModel
 from max_gpt2.model.compile_cache import load_or_compile
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.tokenizer.detokenizer import check_stop
 
-#: How many texts are written at a time unless it is said: with more there are more tokens a second, and more memory.
+#: The default batch size. Larger batches have a higher throughput and use more memory.
 BATCH_SIZE = 8
 
 
@@ -39,108 +39,111 @@ class Engine:
     model: CompiledModel
     tokenizer: GPT2Tokenizer
 
-    def steps(self, request: Request) -> Iterator[Step]:
-        """Yield the ids as they are written: one step at least, the last of which says why it is the last.
+    def stream(self, request: Request) -> Iterator[TokenOutput]:
+        """Yield the tokens as they are generated: at least one output, the last with a `finish_reason`.
 
-        An id that the tokenizer does not have is never written; an engine never repeats itself without a seed. Raises
-        RequestError at once when the request cannot be carried out.
+        Ids unknown to the tokenizer are never generated. Without a seed, a random one is used. Raises RequestError
+        immediately, before the first output, for an invalid request.
         """
-        slots, room = self._check([request], 1)
-        return (step for _, step in write_together(self.model, [self._writer(request)], slots, room))
+        slots, capacity = self._check([request], 1)
+        sequence = self._start(request)
+        return (output for _, output in generate_batched(self.model, [sequence], slots, capacity))
 
     def generate(self, request: Request) -> Generation:
-        """Carry a request out to its end; without a seed one is drawn and reported. Raises as `steps` does."""
+        """Return the complete continuation, with the seed used. Raises RequestError for an invalid request."""
         (generation,) = self.generate_all([request])
         return generation
 
     def generate_all(self, requests: Sequence[Request], batch_size: int = BATCH_SIZE) -> Iterator[Generation]:
-        """Carry requests out, so many at a time, and yield each, in their order, when it and all before it are there.
+        """Yield the continuations of requests in order, generating `batch_size` sequences at a time.
 
-        Each text is what it would be alone; a prompt that several have is computed once. Raises at once as `steps`
-        does, and RequestError when there is no memory for so many.
+        Batching does not change the results. Duplicate prompts are computed once. Raises RequestError immediately for
+        an invalid request or a KV cache that does not fit in memory.
         """
-        slots, room = self._check(requests, batch_size)
-        return self._in_order(requests, slots, room)
+        slots, capacity = self._check(requests, batch_size)
+        return self._in_order(requests, slots, capacity)
 
-    def beam_search(self, request: Request, how: BeamSearch) -> list[BeamText]:
-        """Return the most probable texts that a beam search finds, at most `num_beams`, the best first.
+    def beam_search(self, request: Request, options: BeamSearch) -> list[BeamOutput]:
+        """Return at most `num_beams` sequences found by beam search, best first.
 
-        Of the request's sampling only what changes the scores counts: nothing is drawn. Raises as `steps` does, and
-        RequestError for stop strings, logprobs and a context that slides, which a beam search does not have.
+        Of the request's sampling parameters, only the logits processors apply; nothing is sampled. Raises RequestError
+        for an invalid request, and for stop strings, logprobs and context shifts, which are not supported.
         """
         check_beams(request)
         self._check([request], 1)
         config, size = self.model.config, self.tokenizer.size
-        room = request.room(config)
-        check_room(config, how.num_beams, room)
-        endings = sorted({*config.eos_token_ids, *request.stop_ids})
-        processors = make_processors(request.sampling, size, endings)
-        most = min(request.max_new_tokens, config.n_positions + 1 - len(request.prompt_tokens))
-        session = self.model.session(how.num_beams, room)
-        beams = search(session, request.prompt_tokens, how, processors, size, endings, most)
-        return [BeamText.of(beam, how, endings, self.tokenizer) for beam in beams]
+        capacity = request.capacity(config)
+        check_cache_memory(config, options.num_beams, capacity)
+        stop_token_ids = sorted({*config.eos_token_ids, *request.stop_ids})
+        processors = make_processors(request.sampling, size, stop_token_ids)
+        max_length = min(request.max_new_tokens, config.n_positions + 1 - len(request.prompt_tokens))
+        session = self.model.session(options.num_beams, capacity)
+        beams = search(session, request.prompt_tokens, options, processors, size, stop_token_ids, max_length)
+        return [BeamOutput.of(beam, options, stop_token_ids, self.tokenizer) for beam in beams]
 
     def _check(self, requests: Sequence[Request], batch_size: int) -> tuple[int, int]:
-        """Return how many slots there have to be for how many tokens each."""
+        """Check the requests; return the number of slots and the capacity of each in tokens."""
         for request in requests:
             check_request(self.model.config, self.tokenizer, request)
         if batch_size < 1:
-            raise RequestError(f"The batch size {batch_size} is not a whole number from 1 on. Correct it.")
+            raise RequestError(f"The batch size {batch_size} is not a positive integer. Use 1 or more.")
         slots = min(batch_size, len(requests))
-        room = max((request.room(self.model.config) for request in requests), default=0)
-        check_room(self.model.config, slots, room)
-        return slots, room
+        capacity = max((request.capacity(self.model.config) for request in requests), default=0)
+        check_cache_memory(self.model.config, slots, capacity)
+        return slots, capacity
 
-    def _in_order(self, requests: Iterable[Request], slots: int, room: int) -> Iterator[Generation]:
-        under_way: dict[Writer, Recording] = {}
+    def _in_order(self, requests: Iterable[Request], slots: int, capacity: int) -> Iterator[Generation]:
+        builders: dict[SequenceState, OutputBuilder] = {}  # in the order of the requests
 
-        def started() -> Iterator[Writer]:
+        def start_all() -> Iterator[SequenceState]:
             for request in requests:
-                writer = self._writer(request)
-                under_way[writer] = Recording(request, writer.seed)
-                yield writer
+                sequence = self._start(request)
+                builders[sequence] = OutputBuilder(request, sequence.seed)
+                yield sequence
 
-        for writer, step in write_together(self.model, started(), slots, room):
-            under_way[writer].add(step)
-            while under_way and under_way[first := next(iter(under_way))].ended:
-                yield under_way.pop(first).generation()
+        for sequence, output in generate_batched(self.model, start_all(), slots, capacity):
+            builders[sequence].add(output)
+            while builders and builders[first := next(iter(builders))].finished:
+                yield builders.pop(first).build()
 
-    def _writer(self, request: Request) -> Writer:
+    def _start(self, request: Request) -> SequenceState:
         seed = request.sampling.seed
-        return Writer(self.model.config, self.tokenizer, request, fresh_seed() if seed is None else seed)
+        return SequenceState(self.model.config, self.tokenizer, request, fresh_seed() if seed is None else seed)
 
 
 def check_request(config: GPT2Config, tokenizer: GPT2Tokenizer, request: Request) -> None:
-    """Raise RequestError when a model cannot carry a request out: nothing has to be loaded or compiled to know."""
+    """Raise RequestError if a request is invalid for a model; needs neither the weights nor a compiled graph."""
     check_prompt(config, request.prompt_tokens, request.context_overflow)
     if request.max_new_tokens < 0:
-        raise RequestError(f"max_new_tokens {request.max_new_tokens} is negative. Use a number from 0 on.")
+        raise RequestError(f"max_new_tokens {request.max_new_tokens} is negative. Use 0 or more.")
     check_ids(request.stop_ids, config.vocab_size, "stop id")
     if request.logprobs is not None and not 0 <= request.logprobs <= config.vocab_size:
-        raise RequestError(f"logprobs {request.logprobs} is not in 0 .. {config.vocab_size}. Ask for fewer.")
+        raise RequestError(
+            f"logprobs {request.logprobs} is not in 0 .. {config.vocab_size}. Use a value in this range."
+        )
     make_sampler(request.sampling, 0, tokenizer.size)
     check_stop(request.stop)
 
 
 def check_score(config: GPT2Config, tokens: Sequence[int]) -> None:
-    """Raise RequestError for fewer than two ids, more than the context, and ids out of range."""
+    """Raise RequestError for fewer than two ids, more ids than the context holds, or ids out of range."""
     if len(tokens) < 2:
-        raise RequestError(f"The text has only {len(tokens)} tokens. Give two at least: the first has no probability.")
+        raise RequestError(f"The text has only {len(tokens)} tokens. Give at least two: the first has no probability.")
     check_prompt(config, tokens)
 
 
 def score(engine: Engine, tokens: Sequence[int]) -> Score:
-    """Score a text's ids; raises as `check_score` does."""
+    """Return the logprobs of a sequence of token ids; raises RequestError as `check_score` does."""
     check_score(engine.model.config, tokens)
     ids = list(tokens)
-    chances = log_softmax(engine.model.logits(np.array([ids]))[0, :-1])  # [seq - 1, vocab]
-    found = chances[np.arange(len(ids) - 1), ids[1:]]
-    return Score(ids, [None, *map(float, found)])
+    logprobs = log_softmax(engine.model.logits(np.array([ids]))[0, :-1])  # [seq - 1, vocab]
+    scored = logprobs[np.arange(len(ids) - 1), ids[1:]]
+    return Score(ids, [None, *map(float, scored)])
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine, and the seconds that it took to load the weights and to compile."""
+    """An engine, with the seconds spent on loading the weights and on compilation."""
 
     engine: Engine
     load_s: float
@@ -148,8 +151,8 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class OpenedModel:
-    """A checkpoint that can be loaded; requests to it can be checked already."""
+class ModelSource:
+    """An inspected checkpoint: has the config and the tokenizer, enough to check requests, and loads the weights."""
 
     plan: LoadPlan
     tokenizer: GPT2Tokenizer
@@ -157,11 +160,11 @@ class OpenedModel:
 
     @property
     def config(self) -> GPT2Config:
-        """The model's config."""
+        """Return the model's config."""
         return self.plan.config
 
     def load(self, run: Runner = silently) -> Loaded:
-        """Load the weights and compile; raises CheckpointError when they are damaged."""
+        """Load the weights and compile the model; raises CheckpointError if the weights are damaged."""
         started = time.perf_counter()
         allow_nonfinite = self.options.allow_nonfinite
         weights = run("Loading the weights", lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
@@ -170,7 +173,7 @@ class OpenedModel:
         return Loaded(Engine(compiled, self.tokenizer), loaded - started, time.perf_counter() - loaded)
 
 
-def open_model(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> OpenedModel:
-    """Inspect "demo", a hub id, a folder or a file of weights; raises MaxGPT2Error as `load_checkpoint` does."""
+def open_model(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> ModelSource:
+    """Inspect "demo", a hub id, a folder or a file of weights; raises the errors of `load_checkpoint`."""
     plan = inspect_checkpoint(model, options)[2]
-    return OpenedModel(plan, read_tokenizer(plan, options.tokenizer), options)
+    return ModelSource(plan, read_tokenizer(plan, options.tokenizer), options)

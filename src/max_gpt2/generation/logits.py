@@ -1,4 +1,4 @@
-"""Choosing the next token. A sampler is a value: a function from logits and a text so far to an id."""
+"""Logits processors, samplers and logprobs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,40 +6,41 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from max_gpt2.errors import RequestError
-from max_gpt2.generation.params import Sampling
+from max_gpt2.generation.params import SamplingParams
 
 
 @dataclass(frozen=True)
 class History:
-    """The ids of a prompt, and the ids that were written after it; `written` grows."""
+    """The token ids of a prompt and the ids generated after it; callers append to `generated`."""
 
     prompt: list[int]
-    written: list[int] = field(default_factory=list)
+    generated: list[int] = field(default_factory=list)
 
     @property
     def tokens(self) -> list[int]:
-        """All of them."""
-        return self.prompt + self.written
+        """Return the prompt followed by the generated ids."""
+        return self.prompt + self.generated
 
 
+#: A function that changes scores [vocab], in place or not, given the tokens so far, and returns them.
 Processor = Callable[[np.ndarray, History], np.ndarray]
 
 
 def logit_bias(bias: Mapping[int, float]) -> Processor:
-    """Add to the scores of some ids, as OpenAI documents `logit_bias`; -100 practically forbids one."""
-    ids, amounts = np.array(list(bias), dtype=np.int64), np.array(list(bias.values()))
+    """Add a bias to the scores of some ids, as OpenAI documents `logit_bias`; -100 in effect bans an id."""
+    ids, biases = np.array(list(bias), dtype=np.int64), np.array(list(bias.values()))
 
     def apply(scores: np.ndarray, _history: History) -> np.ndarray:
-        scores[ids] += amounts
+        scores[ids] += biases
         return scores
 
     return apply
 
 
 def repetition_penalty(penalty: float) -> Processor:
-    """Divide the positive scores of ids that are in the prompt or were written, and multiply the negative ones.
+    """Divide the positive scores of prompt and generated ids by `penalty`; multiply the negative ones by it.
 
-    Keskar et al. 2019, section 4.1, in transformers' form: once for each distinct id.
+    Source: Keskar et al. 2019, section 4.1, in the form of transformers: once per distinct id.
     """
 
     def apply(scores: np.ndarray, history: History) -> np.ndarray:
@@ -52,10 +53,10 @@ def repetition_penalty(penalty: float) -> Processor:
 
 
 def presence_and_frequency(presence: float, frequency: float) -> Processor:
-    """Subtract from the scores of ids that were written, once and for each time; the prompt does not count: OpenAI."""
+    """Subtract `presence` and, per occurrence, `frequency` from the scores of generated ids, as OpenAI does."""
 
     def apply(scores: np.ndarray, history: History) -> np.ndarray:
-        ids, counts = np.unique(np.array(history.written, dtype=np.int64), return_counts=True)
+        ids, counts = np.unique(np.array(history.generated, dtype=np.int64), return_counts=True)
         scores[ids] -= presence + frequency * counts
         return scores
 
@@ -63,11 +64,11 @@ def presence_and_frequency(presence: float, frequency: float) -> Processor:
 
 
 def no_repeat_ngram(size: int) -> Processor:
-    """Forbid the id that would complete a sequence of `size` ids that the text, its prompt included, has already."""
+    """Ban the ids that would repeat an n-gram of `size` ids of the prompt and the generated ids."""
 
     def apply(scores: np.ndarray, history: History) -> np.ndarray:
         tokens = history.tokens
-        start = tokens[len(tokens) - size + 1 :]  # the size - 1 last ids
+        start = tokens[len(tokens) - size + 1 :]  # the last size - 1 ids
         for at in range(len(tokens) - size + 1):
             if tokens[at : at + size - 1] == start:
                 scores[tokens[at + size - 1]] = -np.inf
@@ -77,7 +78,7 @@ def no_repeat_ngram(size: int) -> Processor:
 
 
 def bad_words(sequences: Sequence[Sequence[int]]) -> Processor:
-    """Forbid the last id of each sequence where the text ends with the ids before it."""
+    """Ban the last id of each of `sequences` when the tokens so far end with the ids before it."""
 
     def apply(scores: np.ndarray, history: History) -> np.ndarray:
         tokens = history.tokens
@@ -89,53 +90,52 @@ def bad_words(sequences: Sequence[Sequence[int]]) -> Processor:
     return apply
 
 
-def min_new_tokens(count: int, endings: Sequence[int]) -> Processor:
-    """Forbid the ids that end a text until `count` ids are written."""
+def min_new_tokens(count: int, stop_token_ids: Sequence[int]) -> Processor:
+    """Ban the stop tokens until `count` ids are generated."""
 
     def apply(scores: np.ndarray, history: History) -> np.ndarray:
-        if len(history.written) < count:
-            scores[list(endings)] = -np.inf
+        if len(history.generated) < count:
+            scores[list(stop_token_ids)] = -np.inf
         return scores
 
     return apply
 
 
 def temperature(scores: np.ndarray, value: float) -> np.ndarray:
-    """Divide by the temperature, the largest score being 0: softmax does not change, and nothing overflows."""
+    """Subtract the maximum, which avoids overflow and does not change the softmax, and divide by the temperature."""
     return (scores - scores.max()) / value
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Keep the `k` likeliest, and what ties with the last of them."""
+    """Keep the `k` most likely ids and those that tie with the last of them."""
     if k >= len(scores):
         return scores
     return np.where(scores < np.partition(scores, -k)[-k], -np.inf, scores)
 
 
 def top_p(scores: np.ndarray, p: float) -> np.ndarray:
-    """Keep the likeliest ids that have the probability `p` together, one at least: Holtzman et al. 2020.
+    """Keep the smallest set of most likely ids with a total probability of at least `p`: Holtzman et al. 2020.
 
-    As in transformers: of the ids in the order of their probability, the least likely ones go while these have 1 - p
-    or less together.
+    As in transformers, drop the least likely ids while their cumulative probability is at most 1 - p, but keep one.
     """
     ascending = np.sort(scores)
     dropped = min(int(np.count_nonzero(softmax(ascending).cumsum() <= 1 - p)), len(scores) - 1)
     edge = ascending[dropped]
     below = scores < edge
-    ties = np.flatnonzero(scores == edge)  # of these the first ones go, as if the sort had kept the order of the ids
+    ties = np.flatnonzero(scores == edge)  # drop the lowest ids first, as a stable sort would
     return _without(_without(scores, below), ties[: dropped - np.count_nonzero(below)])
 
 
 def min_p(scores: np.ndarray, p: float) -> np.ndarray:
-    """Drop what is less likely than `p` times the likeliest: Nguyen et al. 2024."""
-    chances = softmax(scores)
-    return _without(scores, chances < p * chances.max())
+    """Drop ids less likely than `p` times the most likely id: Nguyen et al. 2024."""
+    probs = softmax(scores)
+    return _without(scores, probs < p * probs.max())
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Return probabilities: [vocab] -> [vocab]."""
-    heights = np.exp(scores - scores.max())
-    return heights / heights.sum()
+    exponentials = np.exp(scores - scores.max())
+    return exponentials / exponentials.sum()
 
 
 def _without(scores: np.ndarray, dropped: np.ndarray) -> np.ndarray:
@@ -146,7 +146,7 @@ def _without(scores: np.ndarray, dropped: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """An id with its natural logarithm of the probability, and the likeliest ids with theirs, the likeliest first."""
+    """The logprob of a token, and the logprobs of the most likely ids in descending order."""
 
     token: int
     logprob: float
@@ -161,79 +161,79 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def token_logprob(logits: np.ndarray, token: int, alternatives: int) -> TokenLogprob:
-    """Return how likely logits [vocab] find an id, with as many of the likeliest ids."""
-    chances = log_softmax(logits)
-    likeliest = _likeliest(chances, alternatives)
-    return TokenLogprob(token, float(chances[token]), {int(id_): float(chances[id_]) for id_ in likeliest})
+    """Return the logprob of a token under logits [vocab], with the `alternatives` most likely ids."""
+    logprobs = log_softmax(logits)
+    top = _most_likely(logprobs, alternatives)
+    return TokenLogprob(token, float(logprobs[token]), {int(id_): float(logprobs[id_]) for id_ in top})
 
 
-def _likeliest(chances: np.ndarray, count: int) -> np.ndarray:
-    """Return the likeliest ids, the likeliest first, of equals the lowest id first; few of the others are sorted."""
-    if count < len(chances):
-        edge = np.partition(chances, -count)[-count] if count else np.inf
-        found = np.flatnonzero(chances >= edge)
+def _most_likely(logprobs: np.ndarray, count: int) -> np.ndarray:
+    """Return the `count` most likely ids in descending order, ties by id, without sorting the whole vocabulary."""
+    if count < len(logprobs):
+        edge = np.partition(logprobs, -count)[-count] if count else np.inf
+        found = np.flatnonzero(logprobs >= edge)
     else:
-        found = np.arange(len(chances))
-    return found[np.argsort(-chances[found], kind="stable")][:count]
+        found = np.arange(len(logprobs))
+    return found[np.argsort(-logprobs[found], kind="stable")][:count]
 
 
+#: A function from logits [vocab] and the tokens so far to the next id.
 Sampler = Callable[[np.ndarray, History], int]
 
 
-def make_sampler(sampling: Sampling, seed: int, size: int, endings: Sequence[int] = ()) -> Sampler:
-    """Return a function from logits [vocab] and the text so far to the id chosen, which is below `size`.
+def make_sampler(params: SamplingParams, seed: int, size: int, stop_token_ids: Sequence[int] = ()) -> Sampler:
+    """Return a sampler for `params`, which never chooses an id of `size`, the size of the tokenizer, or above.
 
-    `size` is how many ids the tokenizer has; `endings` are those that end a text, which `min_new_tokens` holds back.
-    Raises RequestError when `logit_bias` or `bad_words` have other ids, and when the sampler is called, if every token
-    is forbidden.
+    `min_new_tokens` bans `stop_token_ids`. Raises RequestError if `logit_bias` or `bad_words` contain an id out of
+    range. The sampler raises RequestError if every token is banned.
     """
-    process = make_processors(sampling, size, endings)
-    dice = np.random.default_rng(seed)
+    processors = make_processors(params, size, stop_token_ids)
+    rng = np.random.default_rng(seed)
 
     def sample(logits: np.ndarray, history: History) -> int:
-        likeliest = int(logits[:size].argmax())
-        if sampling.temperature == 0 and not process and logits[likeliest] > -np.inf:
-            return likeliest
+        argmax = int(logits[:size].argmax())
+        if params.temperature == 0 and not processors and logits[argmax] > -np.inf:
+            return argmax
         scores = logits.astype(np.float64)
         scores[size:] = -np.inf
-        for apply in process:
+        for apply in processors:
             scores = apply(scores, history)
         if not (scores > -np.inf).any():
-            raise RequestError("Every token is forbidden at this place. Loosen bad_words or no_repeat_ngram_size.")
-        if sampling.temperature == 0:
+            raise RequestError("Every token is banned. Relax bad_words or no_repeat_ngram_size.")
+        if params.temperature == 0:
             return int(scores.argmax())
-        heights = np.exp(warp(scores, sampling)).cumsum()
-        return int((heights > dice.random() * heights[-1]).argmax())
+        cdf = np.exp(warp(scores, params)).cumsum()
+        return int((cdf > rng.random() * cdf[-1]).argmax())
 
     return sample
 
 
-def warp(scores: np.ndarray, sampling: Sampling) -> np.ndarray:
-    """Narrow the choice by temperature, top_k, top_p and min_p, in this order: [vocab] -> [vocab], at most 0."""
-    scores = temperature(scores, sampling.temperature)
-    if sampling.top_k:
-        scores = top_k(scores, sampling.top_k)
-    if sampling.top_p < 1:
-        scores = top_p(scores, sampling.top_p)
-    return min_p(scores, sampling.min_p) if sampling.min_p else scores
+def warp(scores: np.ndarray, params: SamplingParams) -> np.ndarray:
+    """Apply temperature, top_k, top_p and min_p, in this order: [vocab] -> [vocab], at most 0."""
+    scores = temperature(scores, params.temperature)
+    if params.top_k:
+        scores = top_k(scores, params.top_k)
+    if params.top_p < 1:
+        scores = top_p(scores, params.top_p)
+    return min_p(scores, params.min_p) if params.min_p else scores
 
 
-def make_processors(sampling: Sampling, size: int, endings: Sequence[int]) -> list[Processor]:
-    """Return what changes the scores before an id is chosen; raises RequestError for an id that is not below `size`."""
-    ids = [*sampling.logit_bias, *(id_ for sequence in sampling.bad_words for id_ in sequence)]
-    if strangers := [id_ for id_ in ids if not 0 <= id_ < size]:
-        raise RequestError(f"logit_bias or bad_words have the id {strangers[0]}, which is not in 0 .. {size - 1}.")
+def make_processors(params: SamplingParams, size: int, stop_token_ids: Sequence[int]) -> list[Processor]:
+    """Return the logits processors for `params`; raises RequestError for an id out of range."""
+    ids = [*params.logit_bias, *(id_ for sequence in params.bad_words for id_ in sequence)]
+    if invalid := [id_ for id_ in ids if not 0 <= id_ < size]:
+        raise RequestError(f"logit_bias or bad_words contain the id {invalid[0]}, which is not in 0 .. {size - 1}.")
     processors: list[Processor] = []
-    if sampling.logit_bias:
-        processors.append(logit_bias(sampling.logit_bias))
-    if sampling.repetition_penalty != 1:
-        processors.append(repetition_penalty(sampling.repetition_penalty))
-    if sampling.presence_penalty or sampling.frequency_penalty:
-        processors.append(presence_and_frequency(sampling.presence_penalty, sampling.frequency_penalty))
-    if sampling.no_repeat_ngram_size:
-        processors.append(no_repeat_ngram(sampling.no_repeat_ngram_size))
-    if sampling.bad_words:
-        processors.append(bad_words(sampling.bad_words))
-    if sampling.min_new_tokens:
-        processors.append(min_new_tokens(sampling.min_new_tokens, [id_ for id_ in endings if id_ < size]))
+    if params.logit_bias:
+        processors.append(logit_bias(params.logit_bias))
+    if params.repetition_penalty != 1:
+        processors.append(repetition_penalty(params.repetition_penalty))
+    if params.presence_penalty or params.frequency_penalty:
+        processors.append(presence_and_frequency(params.presence_penalty, params.frequency_penalty))
+    if params.no_repeat_ngram_size:
+        processors.append(no_repeat_ngram(params.no_repeat_ngram_size))
+    if params.bad_words:
+        processors.append(bad_words(params.bad_words))
+    if params.min_new_tokens:
+        processors.append(min_new_tokens(params.min_new_tokens, [id_ for id_ in stop_token_ids if id_ < size]))
     return processors

@@ -1,4 +1,4 @@
-"""How likely a model finds a text."""
+"""Results of generation and scoring."""
 
 import math
 import time
@@ -12,21 +12,21 @@ FinishReason = Literal["length", "stop"]
 
 
 @dataclass(frozen=True)
-class Step:
-    """One id that was written, the text that can be shown since the last, and how likely it was if that was asked.
+class TokenOutput:
+    """One generated token, the text that became final with it, and its logprob if the request has `logprobs`.
 
-    The last step has a `finish_reason`; it has no token when the text ended with one that is not part of it.
+    The last output of a sequence has a `finish_reason`. Its `token` is None if a stop token ended the sequence.
     """
 
     token: int | None
-    piece: str
+    text_delta: str
     logprob: TokenLogprob | None = None
     finish_reason: FinishReason | None = None
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds from the start to the first token and from there to the last; a text in a batch waits for the others."""
+    """Seconds from the start to the first token, and from the first to the last; both include waiting for the batch."""
 
     prefill_s: float
     decode_s: float
@@ -35,9 +35,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class Generation:
-    """What was written: `text` is the continuation of the prompt, `tokens` its ids.
+    """The continuation of a prompt: its `text` and its token ids `tokens`.
 
-    The text is cut before a stop string; `tokens` are all that were written. `logprobs` is empty unless asked for.
+    `text` ends before a stop string; `tokens` has all generated ids. `logprobs` is empty unless the request has
+    `logprobs`.
     """
 
     prompt_tokens: list[int]
@@ -49,46 +50,45 @@ class Generation:
     timing: Timing
 
 
-class Recording:
-    """The steps of a text that is being written, and when each was there."""
+class OutputBuilder:
+    """Collects the outputs of one sequence with their times and builds a Generation from them."""
 
     def __init__(self, request: Request, seed: int) -> None:
         """Start the clock."""
         self._request, self._seed = request, seed
-        self._steps: list[Step] = []
-        self._stamps = [time.perf_counter()]
+        self._outputs: list[TokenOutput] = []
+        self._timestamps = [time.perf_counter()]
 
-    def add(self, step: Step) -> None:
-        """Take the next step."""
-        self._steps.append(step)
-        self._stamps.append(time.perf_counter())
+    def add(self, output: TokenOutput) -> None:
+        """Append an output."""
+        self._outputs.append(output)
+        self._timestamps.append(time.perf_counter())
 
     @property
-    def ended(self) -> bool:
-        """Whether the last step was the last."""
-        return bool(self._steps) and self._steps[-1].finish_reason is not None
+    def finished(self) -> bool:
+        """Return whether the last output has a finish reason."""
+        return bool(self._outputs) and self._outputs[-1].finish_reason is not None
 
-    def generation(self) -> Generation:
-        """Put the steps together, the last of which there is."""
-        steps, (started, first, *_, last) = self._steps, (*self._stamps, self._stamps[-1])
-        decoded = len(steps) - 1
+    def build(self) -> Generation:
+        """Return the Generation of a finished sequence."""
+        outputs, (started, first, *_, last) = self._outputs, (*self._timestamps, self._timestamps[-1])
+        decoded = len(outputs) - 1
         return Generation(
             prompt_tokens=list(self._request.prompt_tokens),
-            tokens=[step.token for step in steps if step.token is not None],
-            text="".join(step.piece for step in steps),
-            finish_reason=steps[-1].finish_reason or "length",
+            tokens=[output.token for output in outputs if output.token is not None],
+            text="".join(output.text_delta for output in outputs),
+            finish_reason=outputs[-1].finish_reason or "length",
             seed=self._seed,
-            logprobs=[step.logprob for step in steps if step.logprob],
+            logprobs=[output.logprob for output in outputs if output.logprob],
             timing=Timing(first - started, last - first, decoded / (last - first) if decoded else None),
         )
 
 
 @dataclass(frozen=True)
 class Score:
-    """The ids of a text with the natural logarithms of their probabilities, each given those before it.
+    """The token ids of a sequence with their logprobs, each conditioned on the ids before it.
 
-    Nothing stands before the first id, so it has None and counts neither in `logprob`, the whole text's, nor in
-    `perplexity`, which is exp(-logprob / the number of ids that count).
+    The first id has no context: its logprob is None, and it counts neither in `logprob` nor in `perplexity`.
     """
 
     tokens: list[int]
@@ -96,17 +96,17 @@ class Score:
 
     @property
     def logprob(self) -> float:
-        """The logarithm of the probability of all ids after the first."""
+        """Return the sum of the logprobs."""
         return sum(one for one in self.logprobs if one is not None)
 
     @property
     def perplexity(self) -> float:
-        """How many equally likely ids the model hesitated between, on average."""
+        """Return exp of the mean negative logprob."""
         return perplexity(self.logprob, len(self.tokens) - 1)
 
 
 def perplexity(logprob: float, count: int) -> float:
-    """Return exp(-logprob / count), which is infinite where a float has no room for it."""
+    """Return exp(-logprob / count), or infinity on overflow."""
     try:
         return math.exp(-logprob / count)
     except OverflowError:

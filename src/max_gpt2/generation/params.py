@@ -1,4 +1,4 @@
-"""What is asked of an engine, and whether it can be carried out."""
+"""Requests and sampling parameters, and their validation."""
 
 import math
 import secrets
@@ -13,13 +13,13 @@ from max_gpt2.system.machine import memory
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 
-def check_room(config: GPT2Config, slots: int, room: int) -> None:
-    """Raise RequestError when `slots` texts of `room` tokens need more memory than is available."""
-    needed, (_, available) = cache_bytes(config, slots, room), memory()
+def check_cache_memory(config: GPT2Config, slots: int, capacity: int) -> None:
+    """Raise RequestError if a KV cache of `slots` x `capacity` tokens does not fit in the available memory."""
+    needed, (_, available) = cache_bytes(config, slots, capacity), memory()
     if needed > available:
         fewer = "a smaller batch size, fewer samples" if slots > 1 else "a shorter prompt"
         raise RequestError(
-            f"The keys and values of {slots} x {room} tokens need {needed / 1e9:.1f} GB of memory, and "
+            f"The KV cache of {slots} x {capacity} tokens needs {needed / 1e9:.1f} GB of memory, but "
             f"{available / 1e9:.1f} GB are available. Use {fewer} or fewer new tokens."
         )
 
@@ -28,16 +28,16 @@ ContextOverflow = Literal["stop", "slide"]
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen. The names are those of transformers and OpenAI, and so is what they do.
+class SamplingParams:
+    """Parameters that choose the next token, with the names and the meaning that transformers and OpenAI give them.
 
-    First `logit_bias`, the penalties, `no_repeat_ngram_size`, `bad_words` (sequences of ids) and `min_new_tokens`
-    change the scores, in this order. Temperature 0 then takes the likeliest token, the lowest id of several; above 0
-    one is drawn from softmax(scores / temperature): of the `top_k` likeliest (0 for all), of those that have the
-    probability `top_p` together (1 for all), of those that have at least `min_p` of the likeliest one's. The same seed
-    draws the same tokens.
+    `logit_bias`, `repetition_penalty`, `presence_penalty` with `frequency_penalty`, `no_repeat_ngram_size`, `bad_words`
+    (sequences of ids) and `min_new_tokens` change the scores, in this order. With `temperature` 0, the next token is
+    the argmax, the lowest id of a tie. Above 0, it is drawn from softmax(scores / temperature), restricted to the
+    `top_k` most likely ids (0 for all), to the smallest set with a total probability of `top_p` (1 for all), and to ids
+    with at least `min_p` times the top probability. The same `seed` draws the same tokens; None draws a new seed.
 
-    Raises RequestError that lists all values that are impossible.
+    Raises RequestError that lists all invalid values.
     """
 
     temperature: float = 0.8
@@ -60,48 +60,48 @@ class Sampling:
             if not fits(getattr(self, name))
         ]
         if problems:
-            raise RequestError(listed("The sampling cannot be carried out", problems, "Correct it."))
+            raise RequestError(listed("Invalid sampling parameters", problems, "Correct them."))
 
 
 def _is_count(value: int) -> bool:
     return value >= 0
 
 
-def _is_amount(value: float) -> bool:
+def _is_finite(value: float) -> bool:
     return math.isfinite(value)
 
 
-_COUNT = (_is_count, "a whole number from 0 on")
-_AMOUNT = (_is_amount, "a finite number")
+_COUNT = (_is_count, "a non-negative integer")
+_FINITE = (_is_finite, "a finite number")
 _CHECKS: dict[str, tuple[Callable[..., bool], str]] = {
-    "temperature": (lambda value: 0 <= value < math.inf, "a number from 0 on (0 takes the likeliest tokens)"),
+    "temperature": (lambda value: 0 <= value < math.inf, "a finite number >= 0 (0 is greedy)"),
     "top_k": _COUNT,
     "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1 (1 keeps all tokens)"),
     "min_p": (lambda value: 0 <= value <= 1, "from 0 to 1 (0 keeps all tokens)"),
-    "repetition_penalty": (lambda value: 0 < value < math.inf, "a number above 0 (1 changes nothing)"),
-    "presence_penalty": _AMOUNT,
-    "frequency_penalty": _AMOUNT,
+    "repetition_penalty": (lambda value: 0 < value < math.inf, "a finite number above 0 (1 is no penalty)"),
+    "presence_penalty": _FINITE,
+    "frequency_penalty": _FINITE,
     "no_repeat_ngram_size": _COUNT,
-    "logit_bias": (lambda bias: all(map(_is_amount, bias.values())), "from ids to finite numbers"),
-    "bad_words": (lambda sequences: all(sequences), "a list of sequences of ids, none of them empty"),
+    "logit_bias": (lambda bias: all(map(_is_finite, bias.values())), "a mapping from token ids to finite numbers"),
+    "bad_words": (lambda sequences: all(sequences), "a list of non-empty sequences of token ids"),
     "min_new_tokens": _COUNT,
-    "seed": (lambda value: value is None or value >= 0, "a whole number from 0 on"),
+    "seed": (lambda value: value is None or value >= 0, "a non-negative integer"),
 }
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt's ids, and how to continue it.
+    """The token ids of a prompt, and the options for its continuation.
 
-    A text ends with an end-of-text token or one of `stop_ids`, neither of which is part of it; before the first of the
-    strings `stop`; after `max_new_tokens`; or where it fills the model's context, unless `context_overflow` is "slide":
-    then it goes on, and the model sees the last half of the context from there. `logprobs` is how many of the likeliest
-    ids to report with each that is written, None for no report at all.
+    Generation stops at an end-of-text token or one of `stop_ids`, which are not part of the output; before the first of
+    the strings `stop`; after `max_new_tokens`; or when the context is full. With `context_overflow` "slide", a full
+    context is shifted instead: the model keeps its last half and continues. `logprobs` is the number of most likely ids
+    to report for each generated token; None reports no logprobs.
     """
 
     prompt_tokens: Sequence[int]
     max_new_tokens: int = 50
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     stop: Sequence[str] = ()
     stop_ids: Sequence[int] = ()
     logprobs: int | None = None
@@ -112,42 +112,42 @@ class Request:
         return replace(self, sampling=replace(self.sampling, seed=seed))
 
     def samples(self, n: int) -> list["Request"]:
-        """Return the request `n` times, each with a seed of its own; the first has this one's, or one that is drawn."""
+        """Return `n` copies of the request with the seeds `seed`, `seed` + 1, ...; a seed of None draws the first."""
         if n < 1:
-            raise RequestError(f"n {n} is not a whole number from 1 on. Correct it.")
+            raise RequestError(f"n {n} is not a positive integer. Use 1 or more.")
         seed = fresh_seed() if self.sampling.seed is None else self.sampling.seed
-        return [self.with_seed(seed + one) for one in range(n)]
+        return [self.with_seed(seed + index) for index in range(n)]
 
-    def room(self, config: GPT2Config) -> int:
-        """Return how many tokens of the text a model has to keep at most."""
+    def capacity(self, config: GPT2Config) -> int:
+        """Return the cache capacity, in tokens, that the request needs."""
         return min(config.n_positions, len(self.prompt_tokens) + self.max_new_tokens)
 
 
 def fresh_seed() -> int:
-    """Draw a seed."""
+    """Return a random seed."""
     return secrets.randbelow(2**31)
 
 
 def check_prompt(config: GPT2Config, prompt_tokens: Sequence[int], context_overflow: ContextOverflow = "stop") -> None:
-    """Raise RequestError: no ids, ids out of range, or more than the context unless that slides."""
+    """Raise RequestError for an empty prompt, ids out of range, or a prompt over the context if that is not shifted."""
     check_ids(prompt_tokens, config.vocab_size, "prompt id")
     if not prompt_tokens:
-        raise RequestError("The prompt has no tokens. Give at least one id, or an empty text to start from nothing.")
+        raise RequestError("The prompt has no tokens. Give at least one id, or an empty string for end-of-text.")
     if context_overflow not in get_args(ContextOverflow):
         raise RequestError(f'context_overflow {context_overflow!r} is neither "stop" nor "slide". Use one of them.')
     if len(prompt_tokens) > config.n_positions and context_overflow == "stop":
         raise RequestError(
             f"The prompt's {len(prompt_tokens)} tokens exceed the model's context of {config.n_positions}. Shorten it, "
-            "or let the context slide: the model then sees the last half of it."
+            'or set context_overflow to "slide", which keeps the last half of the context.'
         )
 
 
-def check_ids(ids: Sequence[int], vocab: int, what: str) -> None:
-    """Raise RequestError when an id is not below `vocab`."""
-    if strangers := [id_ for id_ in ids if not 0 <= id_ < vocab]:
-        raise RequestError(f"The {what} {strangers[0]} is not in 0 .. {vocab - 1}. Remove it.")
+def check_ids(ids: Sequence[int], vocab_size: int, kind: str) -> None:
+    """Raise RequestError if an id is not in 0 .. `vocab_size` - 1; `kind` names the ids in the message."""
+    if invalid := [id_ for id_ in ids if not 0 <= id_ < vocab_size]:
+        raise RequestError(f"The {kind} {invalid[0]} is not in 0 .. {vocab_size - 1}. Remove it.")
 
 
 def encode_prompt(tokenizer: GPT2Tokenizer, prompt: str) -> list[int]:
-    """Return a prompt's ids; an empty prompt is one end-of-text token, with which GPT-2 starts a text."""
+    """Return the token ids of a prompt; an empty prompt is one end-of-text token, as in GPT-2's training data."""
     return tokenizer.encode(prompt) or [tokenizer.end_of_text]

@@ -1,4 +1,4 @@
-"""Several texts at once: the weights are read once for a token of each."""
+"""Continuous batching: one pass over the weights computes a token for each running sequence."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -7,130 +7,132 @@ import numpy as np
 
 from max_gpt2.config import GPT2Config
 from max_gpt2.generation.logits import History, make_sampler, token_logprob
-from max_gpt2.generation.outputs import FinishReason, Step
+from max_gpt2.generation.outputs import FinishReason, TokenOutput
 from max_gpt2.generation.params import Request
 from max_gpt2.model import CompiledModel, Session
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.tokenizer.detokenizer import Detokenizer, TokenTable
 
 
-class Writer:
-    """Chooses one id after another, and says what the model has to read for the next: `new`.
+class SequenceState:
+    """The state of one sequence. The model reads `new_tokens`; `advance` chooses the next token from its logits.
 
-    `anew` says that `new` takes the place of all that the model has read, since the text has outgrown the context.
+    If `needs_prefill` is true after `advance`, the context was shifted: `new_tokens` replaces the cached tokens.
     """
 
     def __init__(self, config: GPT2Config, tokenizer: GPT2Tokenizer, request: Request, seed: int) -> None:
-        """Start after the prompt of a request that was checked."""
+        """Start a request, which must have passed `check_request`."""
         self.seed = seed
-        self._most, self._logprobs = request.max_new_tokens, request.logprobs
-        self._endings = {*config.eos_token_ids, *request.stop_ids}
-        self._sample = make_sampler(request.sampling, seed, tokenizer.size, sorted(self._endings))
-        self._history, self._stream = (
-            History(list(request.prompt_tokens)),
-            Detokenizer(TokenTable(tokenizer), request.stop),
-        )
-        self._context, self._slides = config.n_positions, request.context_overflow == "slide"
-        self.new = self._history.prompt
-        if len(self.new) > self._context:
-            self.new = self._last_half()
-        self.anew = False
-        self._read = 0
+        self._max_new_tokens, self._logprobs = request.max_new_tokens, request.logprobs
+        self._stop_token_ids = {*config.eos_token_ids, *request.stop_ids}
+        self._sample = make_sampler(request.sampling, seed, tokenizer.size, sorted(self._stop_token_ids))
+        self._history = History(list(request.prompt_tokens))
+        self._detokenizer = Detokenizer(TokenTable(tokenizer), request.stop)
+        self._context, self._shifts_context = config.n_positions, request.context_overflow == "slide"
+        self.new_tokens = self._history.prompt
+        if len(self.new_tokens) > self._context:
+            self.new_tokens = self._shifted_context()
+        self.needs_prefill = False
+        self._cached = 0
 
-    def step(self, logits: np.ndarray) -> Step:
-        """Choose from the logits [vocab] after `new`."""
-        if self._most == 0:
-            return Step(None, "", finish_reason="length")
-        self._read = len(self.new) if self.anew else self._read + len(self.new)
+    def advance(self, logits: np.ndarray) -> TokenOutput:
+        """Choose the next token from the logits [vocab] after `new_tokens`."""
+        if self._max_new_tokens == 0:
+            return TokenOutput(None, "", finish_reason="length")
+        self._cached = len(self.new_tokens) if self.needs_prefill else self._cached + len(self.new_tokens)
         token = self._sample(logits, self._history)
-        if token in self._endings:
-            return Step(None, self._stream.end().text, finish_reason="stop")
-        self._history.written.append(token)
-        piece = self._stream.add([token]).text
+        if token in self._stop_token_ids:
+            return TokenOutput(None, self._detokenizer.end().text, finish_reason="stop")
+        self._history.generated.append(token)
+        text_delta = self._detokenizer.add([token]).text
         logprob = None if self._logprobs is None else token_logprob(logits, token, self._logprobs)
-        reason = self._reason_to_end()
-        if reason == "length":
-            piece += self._stream.end().text
-        self.anew = self._read == self._context
-        self.new = self._last_half() if self.anew else [token]
-        return Step(token, piece, logprob, reason)
+        finish_reason = self._finish_reason()
+        if finish_reason == "length":
+            text_delta += self._detokenizer.end().text
+        self.needs_prefill = self._cached == self._context
+        self.new_tokens = self._shifted_context() if self.needs_prefill else [token]
+        return TokenOutput(token, text_delta, logprob, finish_reason)
 
-    def _reason_to_end(self) -> FinishReason | None:
-        if self._stream.stopped:
+    def _finish_reason(self) -> FinishReason | None:
+        if self._detokenizer.stopped:
             return "stop"
-        full = self._read == self._context and not self._slides
-        return "length" if full or len(self._history.written) == self._most else None
+        full = self._cached == self._context and not self._shifts_context
+        return "length" if full or len(self._history.generated) == self._max_new_tokens else None
 
-    def _last_half(self) -> list[int]:
-        """Return the part of the text that is kept when the context slides, half of what it holds."""
-        return [*self._history.prompt, *self._history.written][-max(1, self._context // 2) :]
+    def _shifted_context(self) -> list[int]:
+        """Return the tokens that a context shift keeps: as many of the last ones as fill half the context."""
+        return self._history.tokens[-max(1, self._context // 2) :]
 
 
-def write_together(
-    model: CompiledModel, writers: Iterable[Writer], slots: int, room: int
-) -> Iterator[tuple[Writer, Step]]:
-    """Yield the steps of all texts as they are ready; each text gets the tokens that it would get alone.
+def generate_batched(
+    model: CompiledModel, sequences: Iterable[SequenceState], slots: int, capacity: int
+) -> Iterator[tuple[SequenceState, TokenOutput]]:
+    """Yield the outputs of all sequences as they are computed; batching does not change their tokens.
 
-    At most `slots` are written at a time; one that ends makes place for the next of `writers`. `room` is the largest
-    `Writer.room`. A prompt that several have is computed once, as long as one of them is there.
+    At most `slots` sequences run at a time; when one finishes, the next one takes its slot. `capacity` is the number of
+    tokens per slot, the largest `Request.capacity`. Duplicate prompts are computed once while one of their sequences
+    is in a slot.
     """
-    waiting, running = iter(writers), dict[int, Writer]()
-    session = model.session(slots, room)
-    prompts = _Prompts(session)
+    waiting, running = iter(sequences), dict[int, SequenceState]()
+    session = model.session(slots, capacity)
+    prompts = _SharedPrompts(session)
     while True:
         free = [slot for slot in range(slots) if slot not in running]
         started = dict(zip(free, islice(waiting, len(free)), strict=False))
         if not running and not started:
             return
-        for slot, writer in running.items():
-            if writer.anew:
+        for slot, sequence in running.items():
+            if sequence.needs_prefill:
                 session.clear(slot)
                 prompts.forget(slot)
-        new = {slot: writer.new for slot, writer in running.items()}
+        new_prompts = {slot: sequence.new_tokens for slot, sequence in started.items()}
+        extensions = {slot: sequence.new_tokens for slot, sequence in running.items()}
         running |= started
-        for slot, logits in prompts.read({slot: writer.new for slot, writer in started.items()}, new).items():
-            writer = running[slot]
-            step = writer.step(logits)
-            yield writer, step
-            if step.finish_reason:
+        for slot, logits in prompts.extend(new_prompts, extensions).items():
+            sequence = running[slot]
+            output = sequence.advance(logits)
+            yield sequence, output
+            if output.finish_reason:
                 del running[slot]
 
 
-class _Prompts:
-    """Knows the prompt that each slot begins with, and the logits after it."""
+class _SharedPrompts:
+    """Extends a session, computing duplicate prompts once: keeps each slot's prompt and the logits after it."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._known = dict[int, tuple[Sequence[int], np.ndarray]]()
+        self._prompts = dict[int, tuple[Sequence[int], np.ndarray]]()
 
     def forget(self, slot: int) -> None:
-        """Know that a slot begins with something else now."""
-        self._known.pop(slot, None)
+        """Remove the prompt of a slot that was cleared."""
+        self._prompts.pop(slot, None)
 
-    def read(self, started: Mapping[int, Sequence[int]], running: Mapping[int, Sequence[int]]) -> dict[int, np.ndarray]:
-        """Put prompts into their slots and add ids to other texts; return the logits [vocab] after each."""
-        logits, fresh, twins = dict[int, np.ndarray](), dict[int, Sequence[int]](), dict[int, int]()
-        for slot, prompt in started.items():
+    def extend(
+        self, prompts: Mapping[int, Sequence[int]], extensions: Mapping[int, Sequence[int]]
+    ) -> dict[int, np.ndarray]:
+        """Prefill the prompts of new sequences and extend running ones; return the logits [vocab] of each slot."""
+        logits, prefills, duplicates = dict[int, np.ndarray](), dict[int, Sequence[int]](), dict[int, int]()
+        for slot, prompt in prompts.items():
             if (source := self._slot_of(prompt, slot)) is not None:
                 logits[slot] = self._copy(source, slot)
                 continue
-            twin = next((other for other in fresh if fresh[other] == prompt), None)
-            if twin is None:
+            original = next((other for other in prefills if prefills[other] == prompt), None)
+            if original is None:
                 self._session.clear(slot)
-                fresh[slot] = prompt
+                prefills[slot] = prompt
             else:
-                twins[slot] = twin
-        if texts := {**running, **fresh}:
-            logits |= {slot: rows[-1] for slot, rows in zip(texts, self._session.extend(texts), strict=True)}
-        self._known |= {slot: (prompt, logits[slot].copy()) for slot, prompt in fresh.items()}
-        return logits | {slot: self._copy(twin, slot) for slot, twin in twins.items()}
+                duplicates[slot] = original
+        if batch := {**extensions, **prefills}:
+            logits |= {slot: rows[-1] for slot, rows in zip(batch, self._session.extend(batch), strict=True)}
+        self._prompts |= {slot: (prompt, logits[slot].copy()) for slot, prompt in prefills.items()}
+        return logits | {slot: self._copy(original, slot) for slot, original in duplicates.items()}
 
     def _slot_of(self, prompt: Sequence[int], preferred: int) -> int | None:
-        """Return the slot that begins with a prompt, this one rather than another."""
-        slots = [slot for slot, (known, _) in self._known.items() if known == prompt]
+        """Return a slot that starts with a prompt, `preferred` if it does, or None."""
+        slots = [slot for slot, (known, _) in self._prompts.items() if known == prompt]
         return preferred if preferred in slots else next(iter(slots), None)
 
     def _copy(self, source: int, target: int) -> np.ndarray:
-        prompt, logits = self._known[target] = self._known[source]
+        prompt, logits = self._prompts[target] = self._prompts[source]
         self._session.copy(source, target, len(prompt))
         return logits

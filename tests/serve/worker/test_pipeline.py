@@ -13,7 +13,7 @@ from max.pipelines.context.exceptions import InputError
 
 from fixtures.checkpoints import FLAGS, reference_model, write_checkpoint
 from max_gpt2.generation.logits import History, make_sampler
-from max_gpt2.generation.params import Sampling
+from max_gpt2.generation.params import SamplingParams
 from max_gpt2.serve.prepare import Prepared, prepare
 from max_gpt2.serve.worker.settings import CACHE_BYTES_VARIABLE, min_cache_bytes
 from tests.serve.worker.scheduled import Ask, Scheduled, Written
@@ -61,18 +61,18 @@ def logits(model: Any, tokens: list[int]) -> np.ndarray:
 
 
 def reference(
-    model: Any, prompt: list[int], new: int, sampling: Sampling, seed: int = 1, size: int = TOKENS
+    model: Any, prompt: list[int], new: int, sampling: SamplingParams, seed: int = 1, size: int = TOKENS
 ) -> list[int]:
     """Continue a prompt, reading all of it anew for each token."""
     sample, history = make_sampler(sampling, seed, TOKENS), History(prompt)
     for _ in range(new):
-        history.written.append(sample(logits(model, history.tokens)[-1], history))
-    return history.written
+        history.generated.append(sample(logits(model, history.tokens)[-1], history))
+    return history.generated
 
 
 @pytest.fixture(scope="module")
 def greedy(model: Any) -> list[list[int]]:
-    return [reference(model, prompt, 12, Sampling(temperature=0)) for prompt in prompts()]
+    return [reference(model, prompt, 12, SamplingParams(temperature=0)) for prompt in prompts()]
 
 
 def test_a_text_is_that_of_transformers_alone(server: Scheduled, greedy: list[list[int]]) -> None:
@@ -95,7 +95,7 @@ def test_texts_that_have_to_wait_for_each_others_pages(narrow: Scheduled, greedy
 def test_a_text_that_gave_its_pages_away_goes_on_as_it_was(narrow: Scheduled, model: Any) -> None:
     """Four texts of three pages each in the end, where there are eight pages."""
     fields: dict[str, Any] = {"temperature": 1.0, "presence_penalty": 1.5, "frequency_penalty": 0.5}
-    sampling, before = Sampling(**fields), narrow.scheduler.batch_constructor.total_preemption_count
+    sampling, before = SamplingParams(**fields), narrow.scheduler.batch_constructor.total_preemption_count
     started = [prompt[:120] for prompt in prompts() if len(prompt) >= 120][:4]
     asked = [Ask(prompt, 150, fields | {"seed": 5}) for prompt in started]
     found = narrow.write(*asked)
@@ -105,7 +105,7 @@ def test_a_text_that_gave_its_pages_away_goes_on_as_it_was(narrow: Scheduled, mo
 
 def test_a_shared_prompt_is_computed_once_and_nothing_changes(server: Scheduled, model: Any) -> None:
     prompt = prompts(seed=8)[-1]
-    expected = reference(model, prompt, 12, Sampling(temperature=0))
+    expected = reference(model, prompt, 12, SamplingParams(temperature=0))
     first, again = (server.write(Ask(prompt))[0] for _ in range(2))
     assert (first.cached, again.cached) == (0, 256)
     assert first.tokens == again.tokens == expected
@@ -124,7 +124,7 @@ SAMPLED: dict[str, Any] = {
 
 def test_the_same_seed_writes_the_same_text_alone_and_among_others(server: Scheduled, model: Any) -> None:
     texts = prompts()[:12]
-    ours = [reference(model, prompt, 12, Sampling(**SAMPLED), seed=seed) for seed, prompt in enumerate(texts, 1)]
+    ours = [reference(model, prompt, 12, SamplingParams(**SAMPLED), seed=seed) for seed, prompt in enumerate(texts, 1)]
     asked = [Ask(prompt, params=SAMPLED | {"seed": seed}) for seed, prompt in enumerate(texts, 1)]
     assert [written.tokens for written in server.write(*asked)] == ours
     assert [server.write(ask)[0].tokens for ask in asked] == ours
@@ -136,7 +136,7 @@ def test_what_max_has_no_field_for(server: Scheduled, model: Any) -> None:
     (written,) = server.write(
         Ask([5, 6], params={"temperature": 1.0}, hint={"max_gpt2": {"seed": 0, "logit_bias": {"77": 100, "78": 99.5}}})
     )
-    assert written.tokens == reference(model, [5, 6], 12, Sampling(temperature=1.0, logit_bias=bias), seed=0)
+    assert written.tokens == reference(model, [5, 6], 12, SamplingParams(temperature=1.0, logit_bias=bias), seed=0)
     assert set(written.tokens) == {77, 78}
 
 
@@ -229,6 +229,6 @@ def test_every_flag_of_a_config(tmp_path: Path) -> None:
     changes = FLAGS | {"n_positions": 150, "vocab_size": VOCAB}
     found, model = Scheduled(prepare(write_checkpoint(tmp_path / "flags", **changes))), reference_model(**changes)
     texts = [prompt[:138] for prompt in prompts()[::3]]
-    expected = [reference(model, prompt, 12, Sampling(temperature=0)) for prompt in texts]
+    expected = [reference(model, prompt, 12, SamplingParams(temperature=0)) for prompt in texts]
     assert [written.tokens for written in found.write(*map(Ask, texts))] == expected
     assert not math.isclose(model.config.n_inner, 4 * model.config.n_embd)

@@ -11,7 +11,7 @@ from max.pipelines.context import LogProbabilities, TextContext
 
 from max_gpt2.errors import RequestError
 from max_gpt2.generation.logits import History, Sampler, TokenLogprob, make_sampler, token_logprob
-from max_gpt2.generation.params import Sampling
+from max_gpt2.generation.params import SamplingParams
 
 logger = logging.getLogger("max_gpt2.serve")
 
@@ -55,14 +55,14 @@ def returns_prompt_logprobs(context: TextContext) -> bool:
 HINT = "max_gpt2"
 
 
-def sampling_params(context: TextContext) -> tuple[Sampling, int]:
+def sampling_params(context: TextContext) -> tuple[SamplingParams, int]:
     """Return the sampling parameters and the seed; MAX has no field for `logit_bias` and cannot express seed 0.
 
     Raises RequestError for invalid parameters.
     """
     asked, ours = context.sampling_params, _hint(context.dkv_cache_hint)
     seed = int(ours.get("seed", asked.seed))
-    sampling = Sampling(
+    sampling = SamplingParams(
         temperature=asked.temperature,
         top_k=max(0, asked.top_k),
         top_p=asked.top_p,

@@ -8,6 +8,7 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
+from hypothesis import settings
 
 from fixtures.checkpoints import UNEVEN, as_linear, write_checkpoint
 from max_gpt2.checkpoint import Checkpoint, load_checkpoint
@@ -18,6 +19,10 @@ from max_gpt2.model.compile import compile_model
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
 from tests.command_line import Cli, Outcome
+
+# A deadline would measure the load of the machine.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

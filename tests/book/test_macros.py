@@ -15,7 +15,7 @@ from tests.book.pages import BOOK, PAGES, ROOT, settings
 from tutorial.exercises import exercise
 
 MLP = "solutions/solution_04.py"
-KERNEL = "src/max_gpt2/model/kernels/attention_head.mojo"
+KERNEL = "src/max_gpt2/model/kernels/kv_cache.mojo"
 
 
 def test_excerpt_of_a_whole_file() -> None:
@@ -32,8 +32,8 @@ def test_excerpt_of_a_whole_file() -> None:
         ("main.py", "CONV1D", 'CONV1D = ("attn.c_attn.weight"', '"mlp.c_proj.weight")'),
         ("tests/book/pages.py", "BOOK", 'BOOK = ROOT / "book"', 'BOOK = ROOT / "book"'),
         (KERNEL, "append", "def append(", "            s += 1"),
-        (KERNEL, "Head", "@fieldwise_init", "token % self.room"),
-        ("src/max_gpt2/model/kernels/attention.mojo", "execute", "@staticmethod", "work_together["),
+        (KERNEL, "HeadCache", "@fieldwise_init", "self.head) * self.head_dim"),
+        ("src/max_gpt2/model/kernels/attention.mojo", "execute", "@staticmethod", "_attention("),
     ],
 )
 def test_excerpt_has_the_right_bounds(path: str, name: str, first: str, last: str) -> None:

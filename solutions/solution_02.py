@@ -13,5 +13,5 @@ def causal_mask(seq: DimLike) -> Tensor:
     softmax that follows turns -inf into a weight of exactly 0. `seq` may be a symbolic dimension.
     """
     nothing_seen = F.broadcast_to(Tensor(float("-inf"), dtype=DType.float32), [seq, seq])
-    # The band consists of the diagonal and everything below it; exclude=True sets it to 0.
+    # The band consists of the diagonal and everything below it, which band_part sets to 0.
     return F.band_part(nothing_seen, num_lower=None, num_upper=0, exclude=True)  # [seq, seq]

@@ -13,6 +13,8 @@ from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 from tests.book.pages import site_names
 from tests.browser import browser_program
 
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
 WIDTHS = (390, 1440)
 THEMES: tuple[tuple[Literal["light", "dark"], str], ...] = (("light", "default"), ("dark", "slate"))
 #: An element that goes beyond the screen is cut off there, unless it lies in something that scrolls by itself.

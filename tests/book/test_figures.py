@@ -13,6 +13,8 @@ from tools.draw_figures import FIGURES, draw
 from tools.figures.cost import multiplications
 from tools.figures.style import THEMES, format_number
 
+pytestmark = pytest.mark.slow
+
 _IMAGE = re.compile(r"data:image/png;base64,([^\"]+)")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 #: matplotlib names shapes after a hash of their numbers.

@@ -13,6 +13,8 @@ from tests.book.test_python import lines
 from tools.make_notebook import PATH, definitions, notebook, prose
 from tutorial.step_files import STEPS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stored() -> NotebookNode:

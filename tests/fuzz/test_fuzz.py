@@ -5,6 +5,8 @@ import pytest
 
 from tests.fuzz.runner import Fuzzer
 
+pytestmark = pytest.mark.slow
+
 CASES = 5_000
 
 

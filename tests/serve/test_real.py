@@ -24,6 +24,8 @@ from tests.serve.frontend.real import RealServer, real_server
 from tests.serve.frontend.soak import soak
 from tests.serve.frontend.tree import memory
 
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
 DEMO = Path(__file__).parents[2] / "src" / "max_gpt2" / "demo"
 PROMPTS = [
     "It was",

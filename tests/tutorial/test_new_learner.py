@@ -13,6 +13,8 @@ from solutions.solution_13 import CompiledGPT2
 from tests.tutorial.new_learner import PAGE, Learner, walk
 from tutorial.step_files import STEPS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def learner(tmp_path: Path) -> Learner:

@@ -5,8 +5,6 @@ CASES ?= 100000
 PORT ?= 8000
 BIN := .venv/bin
 READY := .venv/ready
-# Two processes: most of the time is MAX's compiler, which uses one core.
-PYTEST = $(BIN)/pytest -n 2 --dist loadfile
 # Silence the theme's announcement of its successor.
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
@@ -36,10 +34,10 @@ serve-soak: $(READY)  ## load a server for ten minutes and kill its worker five 
 	$(BIN)/python -m tests.serve.frontend.soak --minutes 10 --kills 5
 
 test: lint docs-build  ## lint, types, docs, and all tests except the slow ones
-	$(PYTEST) -m "not slow"
+	$(BIN)/pytest -m "not slow"
 
 test-all: test  ## the same, and then the slow tests
-	$(PYTEST) -m slow
+	$(BIN)/pytest -m slow
 
 fuzz: $(READY)  ## load CASES=100000 damaged checkpoints with a new seed (a quarter of an hour)
 	$(BIN)/python -m tests.fuzz --cases $(CASES)

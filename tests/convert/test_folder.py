@@ -129,7 +129,7 @@ class TestInterrupted:
     KILLED = """
 import os, signal, sys
 from pathlib import Path
-from max_gpt2.convert import convert, run
+import max_gpt2.checkpoint.convert as run
 
 source, target, when = sys.argv[1:]
 write = run.write_synced
@@ -142,7 +142,7 @@ def write_synced(path, chunks):
     write(path, chunks)
 
 run.write_synced = write_synced
-convert(source, target, force=True, progress=lambda done, total: when.isdigit() and done >= int(when) and kill())
+run.convert(source, target, force=True, progress=lambda done, total: when.isdigit() and done >= int(when) and kill())
 """
 
     def kill(self, source: Path, target: Path, when: object) -> Path:

@@ -54,7 +54,7 @@ def linear[
     `sums` has `PartialSums.size(M, K, columns)` floats.
     """
     if M <= GEMV_MAX_ROWS:
-        _few_rows[activation, False](team, x, layer, y, y, M, sums)
+        _gemv_phases[activation, False](team, x, layer, y, y, M, sums)
         return
     var items = _ColumnItems(layer, team.size)
 
@@ -70,7 +70,7 @@ def linear_residual(
 ):
     """Compute residual + x @ weight + bias. Rows of the residual and of y, both [M, N], are contiguous."""
     if M <= GEMV_MAX_ROWS:
-        _few_rows["none", True](team, x, layer, residual, y, M, sums)
+        _gemv_phases["none", True](team, x, layer, residual, y, M, sums)
         return
     var items = _ColumnItems(layer, team.size)
 
@@ -89,7 +89,7 @@ def linear_residual(
 
 
 @always_inline
-def _few_rows[
+def _gemv_phases[
     activation: StaticString, add_residual: Bool
 ](mut team: ThreadTeam, x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix, M: Int, data: UntrackedFloats):
     """Compute the partial sums in one phase and y in the next, each thread an equal share."""

@@ -49,8 +49,8 @@ comptime PACK_PREFETCH_ROWS = 40
 #: Largest number of rows of x for which GEMV is faster than GEMM. On Zen 3, reading the weight in contiguous pieces
 #: took a token of one sequence from 28.9 to 25.9 ms and of eight from 44.3 to 42.2 ms; 28 sequences lost 2 to 4 %.
 comptime GEMV_MAX_ROWS = 28
-#: Rows of the weight held in registers: GEMV_KR * NR_VECTORS vectors. Must divide KC or leave a remainder, which is
-#: computed row by row.
+#: Rows of the weight kept in registers: GEMV_KR * NR_VECTORS vectors. A power of two, since a vector of x has as many
+#: elements.
 comptime GEMV_KR = 8 if LARGE_REGISTER_FILE else 4
 #: Up to this many rows of x, GEMV does not prefetch: it only waits for the weight, which arrives faster without. On
 #: Zen 5, one or two rows took 0.88 to 0.94 of the time in six comparisons, four and eight rows 1.04 and 1.09. With the
@@ -61,7 +61,7 @@ comptime GEMV_ACCUMULATORS = 6144
 
 # Attention
 
-#: Queries computed together, and vectors of keys or values held against them: 24 and 8 accumulators.
+#: Queries computed together, and vectors of keys or values combined with them: 24 and 8 accumulators.
 comptime ATTENTION_QUERIES = 6 if LARGE_REGISTER_FILE else 2
 #: Keys are read in blocks of ATTENTION_VECTORS * W, which must divide the page size of the KV cache, a multiple of 64.
 comptime ATTENTION_VECTORS = 4

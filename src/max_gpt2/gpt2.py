@@ -1,8 +1,8 @@
 """GPT-2 in Python: `from max_gpt2 import GPT2`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, Unpack, cast, overload
 
 from max_gpt2._progress import Runner, silently
 from max_gpt2.checkpoint import LoadOptions
@@ -22,14 +22,15 @@ from max_gpt2.generation import (
     score,
 )
 from max_gpt2.generation.beam_search import EarlyStopping
+from max_gpt2.generation.params import BeamSearchOptions, GenerationOptions
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 Prompt = str | Sequence[int]
-_DRAWING = ("temperature", "top_k", "top_p", "min_p", "seed")
+_SAMPLING_ONLY = ("temperature", "top_k", "top_p", "min_p", "seed")
 
 
 class GPT2:
-    """A GPT-2 that is loaded and compiled; a prompt is a text or a list of ids.
+    """A loaded and compiled GPT-2. A prompt is a string or a list of token ids.
 
     The keyword options of `generate` and `stream` are those of `Request` (`max_new_tokens`, `stop`, `stop_ids`,
     `logprobs`, `context_overflow`) and of `SamplingParams` (`temperature`, `top_k`, `top_p`, `min_p`, `seed`, ...).
@@ -69,26 +70,42 @@ class GPT2:
         """The model's tokenizer."""
         return self.engine.tokenizer
 
+    @overload  # a str is a Sequence[str] as well; the first overload wins
+    def generate(  # type: ignore[overload-overlap]
+        self, prompt: Prompt, *, n: None = None, batch_size: int = BATCH_SIZE, **options: Unpack[GenerationOptions]
+    ) -> Generation: ...
     @overload
-    def generate(self, prompt: Prompt, *, n: None = None, **options: Any) -> Generation: ...
-    @overload
-    def generate(self, prompt: Prompt, *, n: int, **options: Any) -> list[Generation]: ...
-    @overload
-    def generate(self, prompt: Sequence[Prompt], *, n: int | None = None, **options: Any) -> list[Generation]: ...
     def generate(
-        self, prompt: Prompt | Sequence[Prompt], *, n: int | None = None, batch_size: int = BATCH_SIZE, **options: Any
+        self, prompt: Prompt, *, n: int, batch_size: int = BATCH_SIZE, **options: Unpack[GenerationOptions]
+    ) -> list[Generation]: ...
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[Prompt],
+        *,
+        n: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        **options: Unpack[GenerationOptions],
+    ) -> list[Generation]: ...
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        *,
+        n: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        **options: Unpack[GenerationOptions],
     ) -> Generation | list[Generation]:
-        """Continue a prompt, or each of a list of them, `batch_size` at a time; a text is the same alone and in a list.
+        """Continue a prompt, or each prompt of a list; batching at most `batch_size` sequences changes no result.
 
-        With `n` there is a list of so many samples of each prompt, with the seeds `seed`, `seed` + 1, ...
+        With `n`, return `n` samples of each prompt as a list, with the seeds `seed`, `seed` + 1, ...
         """
         prompts, is_one = _prompts(prompt)
         requests = [one for each in prompts for one in self._request(each, options).samples(1 if n is None else n)]
         found = list(self.engine.generate_all(requests, batch_size))
         return found[0] if is_one and n is None else found
 
-    def stream(self, prompt: Prompt, **options: Any) -> Iterator[str]:
-        """Continue a prompt and yield the text piece by piece, each of them valid Unicode and none of them empty."""
+    def stream(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> Iterator[str]:
+        """Continue a prompt and yield the text in pieces, each of them valid Unicode and not empty."""
         outputs = self.engine.stream(self._request(prompt, options))
         return (output.text_delta for output in outputs if output.text_delta)
 
@@ -99,26 +116,23 @@ class GPT2:
         num_beams: int = BeamSearch.num_beams,
         length_penalty: float = BeamSearch.length_penalty,
         early_stopping: EarlyStopping = BeamSearch.early_stopping,
-        **options: Any,
+        **options: Unpack[BeamSearchOptions],
     ) -> list[BeamOutput]:
-        """Return the most probable continuations that a beam search finds, the best first; see `BeamSearch`.
-
-        The keyword options are those of `Request` and the penalties and bans of `SamplingParams`.
-        """
-        if names := [name for name in _DRAWING if name in options]:
+        """Return the most probable continuations found by beam search, best first; see `BeamSearch`."""
+        if names := [name for name in _SAMPLING_ONLY if name in options]:
             raise RequestError(f"Beam search does not support {', '.join(names)}. Remove it.")
         request = self._request(prompt, {"temperature": 0, **options})
         return self.engine.beam_search(request, BeamSearch(num_beams, length_penalty, early_stopping))
 
     def score(self, text: Prompt) -> Score:
-        """Return how likely the model finds each token of a text, and the whole."""
+        """Return the log probability of each token of a text, and of the whole text."""
         return score(self.engine, self._ids(text))
 
     def _ids(self, prompt: Prompt) -> list[int]:
         return encode_prompt(self.tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
 
-    def _request(self, prompt: Prompt, options: dict[str, Any]) -> Request:
-        """Sort the options; Python's own TypeError names one that does not exist."""
+    def _request(self, prompt: Prompt, options: Mapping[str, Any]) -> Request:
+        """Divide the options between `SamplingParams` and `Request`; an unknown name raises TypeError."""
         names = SamplingParams.__dataclass_fields__.keys()
         sampling = SamplingParams(**{name: value for name, value in options.items() if name in names})
         rest = {name: value for name, value in options.items() if name not in names}
@@ -126,6 +140,6 @@ class GPT2:
 
 
 def _prompts(prompt: Prompt | Sequence[Prompt]) -> tuple[list[Prompt], bool]:
-    """Return a list of prompts, and whether it was a single one: a text, or ids."""
+    """Return a list of prompts, and True if there was only one: a string or a list of ids."""
     several = [one for one in prompt if not isinstance(one, int)] if not isinstance(prompt, str) else []
     return (several, False) if several else ([cast(Prompt, prompt)], True)

@@ -237,4 +237,4 @@ def test_gpt2_in_python(tiny_original: Path, endless: Engine) -> None:
     with pytest.raises(RequestError, match="top_p 0 is not above 0"):
         gpt2.stream("The dog", top_p=0)
     with pytest.raises(TypeError, match="topp"):
-        gpt2.generate("The dog", topp=0.5)
+        gpt2.generate("The dog", topp=0.5)  # type: ignore[call-overload]

@@ -4,7 +4,7 @@ import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError, listed
@@ -121,6 +121,38 @@ class Request:
     def capacity(self, config: GPT2Config) -> int:
         """Return the cache capacity, in tokens, that the request needs."""
         return min(config.n_positions, len(self.prompt_tokens) + self.max_new_tokens)
+
+
+class LogitsOptions(TypedDict, total=False):
+    """The fields of `SamplingParams` that change logits, as keyword options; beam search supports these."""
+
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    no_repeat_ngram_size: int
+    logit_bias: Mapping[int, float]
+    bad_words: Sequence[Sequence[int]]
+    min_new_tokens: int
+
+
+class BeamSearchOptions(LogitsOptions, total=False):
+    """The keyword options of `GPT2.beam_search` besides those of `BeamSearch`."""
+
+    max_new_tokens: int
+    stop_ids: Sequence[int]
+
+
+class GenerationOptions(BeamSearchOptions, total=False):
+    """The keyword options of `GPT2.generate` and `GPT2.stream`: the fields of `SamplingParams` and `Request`."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    seed: int | None
+    stop: Sequence[str]
+    logprobs: int | None
+    context_overflow: ContextOverflow
 
 
 def fresh_seed() -> int:

@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import `GPT2`, and MAX with it, when it is asked for: most commands can do without."""
+    """Import `GPT2`, and with it MAX, on first use: most commands do not need it."""
     if name == "GPT2":
         from max_gpt2.gpt2 import GPT2
 

@@ -1,4 +1,4 @@
-"""What a GPT-2 looks like: every field of a `config.json` that changes its numbers, and nothing else."""
+"""The config of a GPT-2: every field of `config.json` that changes the computation."""
 
 import json
 import math

@@ -212,7 +212,7 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written: the folder, its files with their sizes in bytes, and the plan by which the source was read."""
+    """A written checkpoint: its folder, its files with their sizes in bytes, and the load plan of the source."""
 
     folder: Path
     plan: LoadPlan
@@ -220,7 +220,7 @@ class Conversion:
 
     @property
     def tensors(self) -> int:
-        """How many tensors the weights are."""
+        """The number of tensors."""
         return len(self.plan.read_dtypes)
 
     @property
@@ -230,7 +230,7 @@ class Conversion:
 
     @property
     def transposed(self) -> list[str]:
-        """The names of the tensors that were turned from `[out, in]` into `[in, out]`."""
+        """The names of the tensors that were transposed from `[out, in]` to `[in, out]`."""
         return [name for name in stored_layout(self.plan) if self.plan.is_transposed(name)]
 
 

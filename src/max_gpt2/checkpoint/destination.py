@@ -47,7 +47,7 @@ def check_apart(target: Path, source: Path, others: Iterable[Path]) -> None:
 
 
 def check_space(target: Path, needed: int) -> None:
-    """Refuse a disk without room for so many bytes."""
+    """Raise DestinationError if the disk has fewer than `needed` bytes free."""
     with refused_by_name(target):
         free = shutil.disk_usage(target.parent).free
     if free < needed:

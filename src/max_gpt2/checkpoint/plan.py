@@ -47,7 +47,7 @@ class LoadPlan:
 
     @property
     def tied(self) -> bool:
-        """Whether the head's weights are those of `wte`."""
+        """True if the head shares the weights of `wte`."""
         return LM_HEAD not in self.sources
 
     def is_transposed(self, name: str) -> bool:

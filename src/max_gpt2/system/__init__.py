@@ -1,1 +1,1 @@
-"""What the machine has for this process."""
+"""The machine: processor, memory, caches, and the checks of `max-gpt2 doctor`."""

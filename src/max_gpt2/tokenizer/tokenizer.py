@@ -121,7 +121,7 @@ class GPT2Tokenizer:
 
     @cached_property
     def is_byte_level(self) -> bool:
-        """Whether tokens are strings of bytes in GPT-2's alphabet."""
+        """True if tokens are byte strings in GPT-2's alphabet."""
         return isinstance(self._tokenizer.decoder, ByteLevel)
 
     def _check(self, vocab_size: int, source: str) -> None:

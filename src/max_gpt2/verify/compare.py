@@ -21,7 +21,7 @@ class Difference:
 
     @property
     def equal(self) -> bool:
-        """Whether the difference is within tolerance."""
+        """True if the difference is within tolerance."""
         return self.max_abs_diff < ABSOLUTE or self.max_rel_diff < RELATIVE
 
     @property

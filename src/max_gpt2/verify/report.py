@@ -70,7 +70,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether every probe is equal within tolerance on every prompt."""
+        """True if every probe is equal within tolerance on every prompt."""
         return self.first_divergence is None
 
     def to_json(self) -> dict[str, Any]:

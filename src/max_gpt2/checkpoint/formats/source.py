@@ -89,7 +89,7 @@ class Source:
 
     @property
     def transformers_reads_it(self) -> bool:
-        """Whether transformers, which selects files and tensors by name, loads the same weights from `path`."""
+        """Return True if transformers, which selects files and tensors by name, loads the same weights from `path`."""
         names = {tensor.file.name for tensor in self.tensors}
         usual = names <= set(NAMES) or any((self.folder / name).exists() for name in NAMES if name.endswith(".json"))
         suffix = ".bin" if self.pickled else ".safetensors"

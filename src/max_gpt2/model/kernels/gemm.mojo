@@ -79,7 +79,7 @@ struct _Prefetch(TrivialRegisterPassable):
 
 @fieldwise_init
 struct _Neighbors(TrivialRegisterPassable):
-    """What is computed after a micro-panel, to be prefetched meanwhile."""
+    """The operands that follow a micro-panel, which are prefetched while it is computed."""
 
     var w: UntrackedFloats  # the next micro-panel
     var y: UntrackedFloats  # its first column of y

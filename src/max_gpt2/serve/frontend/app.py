@@ -105,7 +105,7 @@ class Frontend:
         return await self._carry_out(request, read_chat(given, self._served, self._limits, self._template))
 
     async def _carry_out(self, request: Request, asked: CompletionRequest) -> Response:
-        """Write what is asked for, whole or as a stream."""
+        """Return the completion, complete or as a stream."""
         if self.draining:
             message = "The server is being stopped. Send the request to another one, or again later."
             raise RefusedError(503, message, code="stopping", headers={"Connection": "close"})

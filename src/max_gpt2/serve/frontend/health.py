@@ -1,4 +1,4 @@
-"""Whether the worker can answer, and the reason when not."""
+"""The health of the worker, with the reason if it cannot answer."""
 
 from dataclasses import dataclass, field
 from time import monotonic

@@ -127,12 +127,12 @@ class Job:
 
     @property
     def scored(self) -> bool:
-        """Whether the log probabilities of the prompt are asked for."""
+        """True if the log probabilities of the prompt are requested."""
         return self.echo and self.logprobs is not None
 
     @property
     def needs_worker(self) -> bool:
-        """Whether there is anything to compute."""
+        """True if the worker has anything to compute."""
         return self.max_tokens > 0 or self.scored
 
     def payload(self, model: str, stream: bool) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def read_sampling(fields: CommonFields, served: ServedModel) -> Sampling:
     """Return how tokens are chosen; raises RefusedError."""
     return Sampling(
         temperature=0.0 if fields.top_p == 0 else 1.0 if fields.temperature is None else fields.temperature,
-        top_p=fields.top_p or 1.0,  # 0 keeps the likeliest token only, which is what temperature 0 says
+        top_p=fields.top_p or 1.0,  # 0 keeps the most likely token only, as temperature 0 does
         top_k=fields.top_k or -1,
         min_p=fields.min_p or 0.0,
         presence_penalty=fields.presence_penalty or 0.0,

@@ -35,11 +35,11 @@ class CompletionRequest:
 
     @property
     def prompt_tokens(self) -> int:
-        """How many tokens the prompts have, each of them once."""
+        """The number of prompt tokens; each prompt counts once."""
         return sum(len(job.prompt.ids) for job in self.jobs[:: self.samples])
 
     def best(self, choices: list[Choice]) -> list[tuple[Job, Choice]]:
-        """Return the n choices of each prompt: all of them in order, or those that are likeliest per token."""
+        """Return the n choices of each prompt; with `best_of`, those with the highest log probability per token."""
         pairs = list(zip(self.jobs, choices, strict=True))
         if self.samples == self.n:
             return pairs

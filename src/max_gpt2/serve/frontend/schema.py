@@ -54,13 +54,13 @@ class Fields(BaseModel):
 
 
 class StreamOptions(Fields):
-    """What goes with `stream`."""
+    """The options of a streamed response."""
 
     include_usage: bool = Field(False, description="Send a last piece with the usage of the whole request.")
 
 
 class CommonFields(Fields):
-    """What both kinds of completion have."""
+    """The fields of both completion endpoints."""
 
     model: Text = Field(description="The model's name, as /v1/models has it.")
     max_tokens: Annotated[int | None, Field(ge=0)] = Field(None, description="How many tokens to write at most.")
@@ -92,10 +92,10 @@ class CompletionFields(CommonFields):
 
     prompt: Prompt = Field(None, description="A text, texts, ids or lists of ids; null starts a new document.")
     best_of: Annotated[int | None, Field(ge=1, le=MAX_BEST_OF)] = Field(
-        None, description="Write so many and return the n that are likeliest per token."
+        None, description="Generate this many and return the n with the highest log probability per token."
     )
     logprobs: Annotated[int | None, Field(ge=0, le=MAX_LOGPROBS)] = Field(
-        None, description="Report each token's log probability, and so many of the likeliest in its place."
+        None, description="Return the log probability of each token and of this many most likely alternatives."
     )
     echo: bool | None = Field(None, description="Begin with the prompt.")
 
@@ -137,7 +137,7 @@ class ChatFields(CommonFields):
     max_tokens: Annotated[int | None, Field(ge=1)] = Field(None, description="How many tokens to write at most.")
     logprobs: bool | None = Field(None, description="Report each token's log probability.")
     top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_LOGPROBS)] = Field(
-        None, description="How many of the likeliest tokens to report with it."
+        None, description="Number of most likely tokens to return at each position."
     )
 
 

@@ -19,7 +19,7 @@ LOST = "The worker stopped while it was answering; it is being started again. Se
 
 @dataclass(frozen=True)
 class Token:
-    """An id with its log probability, and the likeliest of its place by name; None where they were not asked for."""
+    """A token id with its log probability and the most likely alternatives by name; None if not requested."""
 
     id: int
     logprob: float | None = None

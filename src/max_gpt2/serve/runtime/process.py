@@ -22,15 +22,15 @@ _ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b.*")
 
 @dataclass(frozen=True)
 class Command:
-    """What starts a worker; `environment` is the whole of it."""
+    """The command line of a worker and its complete environment."""
 
     arguments: list[str]
     environment: dict[str, str]
     metrics_url: str | None = None
 
 
+#: Returns the command of a worker, given the ports of 127.0.0.1 for its API and its metrics.
 Launch = Callable[[int, int], Command]
-"""Makes the command of a worker that listens on a port of 127.0.0.1, and has its metrics on another."""
 
 
 def free_ports(count: int) -> list[int]:

@@ -213,13 +213,13 @@ def test_what_cannot_be_scored_is_refused(engine: Engine, tokens: list[int], say
         score(engine, tokens)
 
 
-def test_a_checkpoint_is_opened_before_it_is_loaded(tiny: Path) -> None:
-    opened = open_model(tiny)
-    assert opened.config.n_layer == 3
-    assert opened.tokenizer.encode("The dog")
+def test_a_model_source_is_usable_before_the_weights_are_loaded(tiny: Path) -> None:
+    source = open_model(tiny)
+    assert source.config.n_layer == 3
+    assert source.tokenizer.encode("The dog")
     (tiny / "model.safetensors").unlink()
-    with pytest.raises(MaxGPT2Error, match=r"model\.safetensors cannot be read any more"):
-        opened.load()
+    with pytest.raises(MaxGPT2Error, match=r"model\.safetensors can no longer be read"):
+        source.load()
 
 
 def test_gpt2_in_python(tiny_original: Path, endless: Engine) -> None:

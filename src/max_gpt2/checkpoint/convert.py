@@ -68,7 +68,7 @@ def config_files(plan: LoadPlan, endings: list[int]) -> dict[str, bytes]:
 
 
 def _still_true(plan: LoadPlan, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields without those that are not true any more; ids that the model does not have become null."""
+    """Return the fields that still apply; ids outside the vocabulary become null."""
     kept = {name: value for name, value in values.items() if name not in _DROPPED}
     ids = range(plan.origin.config.vocab_size)
     strangers = [name for name, value in kept.items() if name.endswith("_token_id") and _is_stranger(value, ids)]

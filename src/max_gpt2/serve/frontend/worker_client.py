@@ -48,7 +48,7 @@ class Worker(Protocol):
 
 
 class WorkerClient:
-    """A client of the worker: each job is a request of its own, which ends when nobody reads its answer any more."""
+    """A client of the worker: each job is one HTTP request, which ends when its answer is no longer read."""
 
     def __init__(self, worker: Worker) -> None:
         """Take what knows where the worker is."""

@@ -135,7 +135,7 @@ class Supervisor:
             return None
 
     async def _stays(self, worker: WorkerProcess) -> str:
-        """Watch a worker that is ready; return why it is not any more."""
+        """Watch a ready worker; return the reason when it stops being ready."""
         ended = asyncio.create_task(worker.ended())
         heard, busy_since, work = monotonic(), monotonic(), ""
         try:

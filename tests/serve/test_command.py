@@ -90,7 +90,7 @@ def test_without_the_server_it_says_what_to_install() -> None:
     command = [sys.executable, "-c", program, "serve", "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert (done.returncode, done.stdout) == (2, "")
-    assert "Install it: pip install 'max-gpt2[serve]'" in done.stderr
+    assert "Install them: pip install 'max-gpt2[serve]'" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -18,7 +18,7 @@ from max_gpt2.model import CompiledModel
 from max_gpt2.model.compile import compile_model
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
-from tests.command_line import Cli, Outcome
+from tests.support.cli import Cli, Outcome
 
 # A deadline would measure the load of the machine.
 settings.register_profile("no deadline", deadline=None)

@@ -16,7 +16,7 @@ from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import SamplingParams
 from solutions.solution_13 import CompiledGPT2
-from tests.hub import fill_cache
+from tests.support.hub import fill_cache
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.endless import until_said
-from tests.hub import fill_cache
+from tests.support.hub import fill_cache
+from tests.support.until import until_said
 from tests.tutorial.new_learner import Learner
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.book.pages import ROOT
-from tests.hub import fill_cache
+from tests.support.hub import fill_cache
 
 
 def build(config: Path, folder: Path) -> subprocess.CompletedProcess[str]:

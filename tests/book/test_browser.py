@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 from tests.book.pages import site_names
-from tests.browser import browser_program
+from tests.support.browser import browser_program
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 

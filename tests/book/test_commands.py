@@ -9,8 +9,8 @@ import pytest
 
 from tests.book.pages import DOCS, ROOT, commands, site_names
 from tests.book.typed import ENDLESS, Reader, UnknownCommandError
-from tests.command_line import Cli
-from tests.endless import until_said
+from tests.support.cli import Cli
+from tests.support.until import until_said
 
 TYPED = {name: found for name in site_names() if (found := commands((DOCS / name).read_text()))}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

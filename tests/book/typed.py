@@ -16,7 +16,7 @@ import pytest
 from max_gpt2.cli.app import app
 from max_gpt2.cli.process import run_guarded
 from tests.book.pages import ROOT
-from tests.endless import until_said
+from tests.support.until import until_said
 from tutorial.step_files import STEPS, import_from_steps
 
 #: Commands that run until they are stopped, and what they print when they are ready.

@@ -6,7 +6,7 @@ import pytest
 
 from max_gpt2.checkpoint.locate import DEMO, locate
 from max_gpt2.errors import ModelNotFoundError
-from tests.hub import fill_cache
+from tests.support.hub import fill_cache
 
 
 @pytest.fixture

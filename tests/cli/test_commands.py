@@ -17,7 +17,7 @@ from max_gpt2.checkpoint import inspect_checkpoint, read_tokenizer
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Request, SamplingParams
 from max_gpt2.model import CompiledModel
-from tests.command_line import Cli, Outcome
+from tests.support.cli import Cli, Outcome
 
 ROOT = Path(__file__).parents[2]
 

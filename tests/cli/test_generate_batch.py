@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from max_gpt2.generation import Engine
-from tests.command_line import Cli, Outcome
+from tests.support.cli import Cli, Outcome
 
 PROMPTS = [
     '{"prompt": "The dog", "id": "a"}',

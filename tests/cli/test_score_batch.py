@@ -9,7 +9,7 @@ import pytest
 
 from max_gpt2.batch import Totals
 from max_gpt2.generation import perplexity
-from tests.command_line import Cli, Outcome
+from tests.support.cli import Cli, Outcome
 
 TEXTS = ['{"text": "The dog, being lazy", "id": "a"}', '{"prompt_ids": [1, 2, 3]}', '{"text": "Was it the best?"}']
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from max_gpt2 import GPT2
-from tests.command_line import Cli
 from tests.regression.demo_record import COMMANDS, RECORD, generated, json_keys
+from tests.support.cli import Cli
 
 RECORDED: dict[str, Any] = json.loads(RECORD.read_text())
 PARTS = sorted(RECORDED.keys() - {"json_keys"})

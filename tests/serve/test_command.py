@@ -9,7 +9,7 @@ import pytest
 
 from max_gpt2.errors import ServeError
 from max_gpt2.serve.launch import ListenAddress, check_listen_address, curl
-from tests.command_line import Cli, Outcome
+from tests.support.cli import Cli, Outcome
 
 
 def refused(outcome: Outcome) -> str:

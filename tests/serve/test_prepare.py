@@ -22,7 +22,7 @@ from max_gpt2.serve.worker.settings import (
     min_cache_bytes,
     page_bytes,
 )
-from tests.convert.sources import Made, gguf_quantised, half, hugging_face, nanogpt, published, sharded, untied
+from tests.support.sources import Made, gguf_quantised, half, hugging_face, nanogpt, published, sharded, untied
 
 
 @pytest.fixture

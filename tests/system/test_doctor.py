@@ -12,8 +12,8 @@ import pytest
 from max_gpt2.config import SIZES
 from max_gpt2.system import doctor, machine
 from max_gpt2.system.doctor import Finding
-from tests.command_line import Cli
-from tests.hub import Hub, fill_cache
+from tests.support.cli import Cli
+from tests.support.hub import Hub, fill_cache
 
 NAMES = ["processor", "memory", "MAX", "compile cache", "models", "hub", "for verify"]
 

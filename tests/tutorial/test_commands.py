@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from max_gpt2.cli.process import run_guarded
-from tests.command_line import Cli, Outcome
+from tests.support.cli import Cli, Outcome
 from tutorial import step_files
 from tutorial.__main__ import app
 from tutorial.exercises import exercise

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from max_gpt2.serve.runtime.process import free_ports
-from tests.command_line import Cli
 from tests.serve.frontend.fake_worker import DIE, SLOW
 from tests.serve.frontend.test_failures import eventually
 from tests.serve.runtime.test_supervisor import Server, server
+from tests.support.cli import Cli
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")

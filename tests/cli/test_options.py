@@ -16,7 +16,7 @@ from max_gpt2.config import GPT2Config
 from max_gpt2.errors import MaxGPT2Error
 from max_gpt2.generation import engine
 from max_gpt2.verify.models import MaxImplementation, TorchImplementation
-from tests.command_line import Cli, Outcome
+from tests.support.cli import Cli, Outcome
 
 LN_F = "transformer.ln_f.bias"
 

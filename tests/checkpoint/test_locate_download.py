@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.hub import Hub
+from tests.support.hub import Hub
 
 PROGRAM = "import sys; from max_gpt2.cli import main; main()"
 

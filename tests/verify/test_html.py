@@ -8,7 +8,7 @@ from max_gpt2.verify.compare import Difference, LogitsDifference
 from max_gpt2.verify.html import render
 from max_gpt2.verify.prompts import Prompt
 from max_gpt2.verify.report import PromptResult, Report
-from tests.browser import look_at
+from tests.support.browser import look_at
 
 NEAR, FAR = Difference(2e-6, 3e-7, 6.0), Difference(0.5, 0.04, 12.0)
 

@@ -13,7 +13,7 @@ from fixtures.checkpoints import TEXT, edit_config, write_tokenizer
 from max_gpt2.checkpoint import LoadOptions, load_checkpoint
 from max_gpt2.checkpoint.convert import convert
 from max_gpt2.tokenizer import GPT2Tokenizer
-from tests.convert.sources import contents, gguf_float32, llmc
+from tests.support.sources import contents, gguf_float32, llmc
 
 ADDED = {"<speaker1>": 300, "<pad>": 301}
 SPECIAL = {"bos_token": "<|endoftext|>", "pad_token": "<pad>"}

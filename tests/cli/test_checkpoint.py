@@ -12,9 +12,9 @@ import pytest
 
 from fixtures.checkpoints import edit_weights
 from max_gpt2.checkpoint import load_checkpoint
-from tests.command_line import Cli, Outcome
-from tests.convert.sources import gguf_quantised, nanogpt_without_biases
-from tests.hub import fill_cache
+from tests.support.cli import Cli, Outcome
+from tests.support.hub import fill_cache
+from tests.support.sources import gguf_quantised, nanogpt_without_biases
 
 
 def refused(outcome: Outcome) -> str:

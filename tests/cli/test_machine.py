@@ -13,7 +13,7 @@ from max_gpt2.errors import MaxGPT2Error
 from max_gpt2.generation import engine
 from max_gpt2.model import CompiledModel
 from max_gpt2.verify import models
-from tests.command_line import Cli, Outcome
+from tests.support.cli import Cli, Outcome
 
 
 def refused(outcome: Outcome) -> str:

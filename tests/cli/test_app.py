@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from max_gpt2.cli.app import GROUPS, app
-from tests.command_line import Cli
+from tests.support.cli import Cli
 
 
 def test_help_groups_commands_with_whole_summaries(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

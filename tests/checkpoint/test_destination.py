@@ -20,7 +20,7 @@ from max_gpt2.checkpoint import LoadOptions, load_checkpoint
 from max_gpt2.checkpoint import convert as run
 from max_gpt2.checkpoint.convert import convert
 from max_gpt2.errors import CheckpointError, DestinationError, MaxGPT2Error
-from tests.convert.sources import contents, llmc
+from tests.support.sources import contents, llmc
 
 FILES = {
     "config.json",

@@ -12,7 +12,7 @@ from fixtures.checkpoints import UNEVEN, edit_config
 from fixtures.formats import linear_state, write_gguf
 from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.checkpoint.convert import convert
-from tests.convert.sources import all_flags, bfloat16, gguf_quantised, half, hugging_face, llmc, mixed, nanogpt, untied
+from tests.support.sources import all_flags, bfloat16, gguf_quantised, half, hugging_face, llmc, mixed, nanogpt, untied
 
 #: What configs of transformers 2 to 5 have besides what changes the numbers of a GPT-2.
 KEPT: dict[str, Any] = {

@@ -14,8 +14,8 @@ from fixtures.checkpoints import TEXT, random_ids, reference_logits
 from fixtures.formats import NanoGPT
 from max_gpt2.checkpoint import LoadOptions, load_checkpoint
 from max_gpt2.checkpoint.convert import convert
-from tests.convert.sources import HEAD, SOURCES, WTE, Made, bits, contents, expected_model
-from tests.convert.sources import nanogpt_without_biases as without_biases
+from tests.support.sources import HEAD, SOURCES, WTE, Made, bits, contents, expected_model
+from tests.support.sources import nanogpt_without_biases as without_biases
 
 TEXTS = ["", TEXT, " Hello  world\n\n\n", "Good morning 🌍! Ça va? 你好", "a<|endoftext|>b", "\x00"]
 

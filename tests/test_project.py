@@ -37,6 +37,7 @@ def test_the_promised_imports_work_from_the_root() -> None:
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env=dict(os.environ))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(TASKS.keys() - {"serve"}))  # it serves until it is stopped: tests/serve
 def test_a_pixi_task_runs_as_it_stands(name: str, tiny_original: Path, tmp_path: Path) -> None:
     task = TASKS[name]
@@ -57,6 +58,7 @@ def test_a_pixi_task_runs_as_it_stands(name: str, tiny_original: Path, tmp_path:
     assert says in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_make_huggingface_with_a_filled_cache_and_the_network_off(tiny_original: Path, tmp_path: Path) -> None:
     if not (ROOT / ".venv" / "ready").exists():
         pytest.skip("make would set up .venv first, and these tests run in another environment")

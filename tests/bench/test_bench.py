@@ -39,6 +39,7 @@ def test_measures_count_tokens_after_the_first() -> None:
     assert [len(row) for row in first + second] == [5] * 6
 
 
+@pytest.mark.slow
 def test_implementations_generate_the_same_tokens(tiny: Path, tiny_model: CompiledModel) -> None:
     del tiny_model
     answers = []

@@ -29,6 +29,7 @@ def run_before() -> set[str]:
     return set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TYPED)
 def test_commands_of_a_page_run(name: str, reader: Reader, run_before: set[str]) -> None:
     for command in TYPED[name]:

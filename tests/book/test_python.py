@@ -26,6 +26,7 @@ def results(hub: Path) -> Results:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CODED)
 def test_python_of_a_page_runs(name: str, results: Results) -> None:
     for block, result in zip(CODED[name], results[name], strict=False):

@@ -143,6 +143,7 @@ def test_beams(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None
     assert "max_new_tokens 0" in refused(cli("beams", "a", "--model", tiny_original, "--max-new-tokens", 0))
 
 
+@pytest.mark.slow  # compiles a graph of MAX's own matmul kernels
 def test_builtin_kernels(cli: Cli, tiny_original: Path, builtin_model: CompiledModel) -> None:
     del builtin_model
     options = ("The dog", "--model", tiny_original, "--json")

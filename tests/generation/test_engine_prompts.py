@@ -12,6 +12,8 @@ from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.generation import Engine, Request, SamplingParams
 from max_gpt2.model.compile import compile_model
 
+pytestmark = pytest.mark.slow
+
 LONG = {"n_positions": 1100, "n_layer": 2}
 WRITTEN = 8
 #: The cache has blocks of 64 tokens; the kernels work on 6, 8, 12, 16, 32 and 48 at a time.

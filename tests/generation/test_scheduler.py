@@ -141,6 +141,7 @@ def test_in_python(engine: Engine) -> None:
     assert len({one.seed for one in gpt2.generate("a", n=3, max_new_tokens=1)}) == 3
 
 
+@pytest.mark.slow  # compiles a graph of MAX's own matmul kernels
 def test_builtin_kernels_write_the_same(builtin_model: CompiledModel, engine: Engine) -> None:
     builtin = Engine(builtin_model, engine.tokenizer)
     requests = [Request(prompt, 20, SamplingParams(0)) for prompt in PROMPTS]

@@ -10,7 +10,7 @@ from tests.model.kernels import CompiledLayers, LayerOutputs
 POINTS = np.concatenate([np.linspace(-8, 8, 1001), [-1e4, -100, -20, 20, 100, 1e4]]).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=["mojo", "builtin"])
+@pytest.fixture(scope="module", params=["mojo", pytest.param("builtin", marks=pytest.mark.slow)])
 def outputs(request: pytest.FixtureRequest) -> LayerOutputs:
     """Every activation function at POINTS, with the Mojo kernels and with MAX's operations."""
     kernels: Kernels = request.param

@@ -190,6 +190,7 @@ def retuned_kernels(folder: Path) -> Path:
     return kernels
 
 
+@pytest.mark.slow
 def test_other_block_sizes_give_bitwise_identical_logits(block: CompiledBlock, tmp_path: Path) -> None:
     """A buffer whose size does not follow the constants is overrun here, which ends the process."""
     retuned = CompiledBlock(CONFIG, block_weights(), (retuned_kernels(tmp_path),))

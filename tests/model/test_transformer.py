@@ -17,12 +17,14 @@ def test_logits_are_those_of_pytorch(tiny_model: CompiledModel, batch: int, seq:
     assert np.abs(expected).max() > 1  # the bound above means something
 
 
+@pytest.mark.slow  # compiles a graph of MAX's own matmul kernels
 @pytest.mark.parametrize(("batch", "seq"), SHAPES)
 def test_maxs_own_operations_compute_the_same(builtin_model: CompiledModel, batch: int, seq: int) -> None:
     ids = random_ids(batch, seq)
     np.testing.assert_allclose(builtin_model.logits(ids), reference_logits(reference_model(), ids), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow  # compiles a graph of MAX's own matmul kernels
 @pytest.mark.parametrize("pieces", [[1] * 9, [20, 30, 1, 16]])
 def test_maxs_own_operations_have_a_cache_too(builtin_model: CompiledModel, pieces: list[int]) -> None:
     session, ids = builtin_model.session(3, 67), random_ids(2, sum(pieces))

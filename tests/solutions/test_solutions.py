@@ -103,6 +103,7 @@ def expected() -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in values.items()}
 
 
+@pytest.mark.slow  # compiles a graph of its own; the checks of tests/tutorial cover the steps too
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_step_matches_pytorch(name: str, steps: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     np.testing.assert_allclose(steps[name], expected[name], rtol=0, atol=5e-6)

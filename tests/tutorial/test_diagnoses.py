@@ -136,6 +136,7 @@ def test_model_compiled_for_one_shape_is_diagnosed(model: Callable[[np.ndarray],
         check_another_length(model, ids)
 
 
+@pytest.mark.slow
 def test_mask_lost_by_the_compiler_is_diagnosed(project: Path) -> None:
     step_files.step_path(2).write_text(
         "from max.dtype import DType\nfrom max.experimental import functional as F\n"

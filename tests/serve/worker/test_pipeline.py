@@ -225,6 +225,7 @@ def test_a_prompt_is_encoded_as_the_engine_encodes_it(server: Scheduled, prepare
     assert server.context(Ask(text)).tokens.prompt.tolist() == prepared.tokenizer.encode(text)
 
 
+@pytest.mark.slow
 def test_every_flag_of_a_config(tmp_path: Path) -> None:
     changes = FLAGS | {"n_positions": 150, "vocab_size": VOCAB}
     found, model = Scheduled(prepare(write_checkpoint(tmp_path / "flags", **changes))), reference_model(**changes)

@@ -17,7 +17,7 @@ from max_gpt2.cli.process import make_program, run_guarded
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import SamplingParams
 from solutions.solution_13 import CompiledGPT2
-from tests.support.command_line import Cli, Outcome
+from tests.support.cli import Cli, Outcome
 from tests.support.hub import fill_cache
 
 ROOT = Path(__file__).parent.parent

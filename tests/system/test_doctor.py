@@ -25,7 +25,7 @@ def test_the_command(cli: Cli) -> None:
     assert facts["ok"] is True
     found = {one["name"]: one for one in facts["findings"]}
     assert list(found) == NAMES
-    assert found["hub"]["message"] == "not asked: HF_HUB_OFFLINE is set"
+    assert found["hub"]["message"] == "not checked: HF_HUB_OFFLINE is set"
     assert found["MAX"]["details"] == {"version": "26.7.0", "pinned": "26.7.0"}
     assert found["compile cache"]["details"]["writable"] is True
     shown = cli("doctor")
@@ -64,7 +64,7 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd evtstrm\nCPU implementer\t: 0x41\n"
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "machine", "units"),
+    ("cpuinfo", "architecture", "units"),
     [
         (X86, "x86_64", ["AVX-512", "AVX2"]),
         (X86.replace(" avx2 avx512f", ""), "x86_64", []),
@@ -73,13 +73,13 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd evtstrm\nCPU implementer\t: 0x41\n"
         ("model name : Intel Core\nflags : AVX2 BMI2", "x86_64", ["AVX2"]),
     ],
 )
-def test_the_vector_units(cpuinfo: str, machine: str, units: list[str]) -> None:
-    assert doctor.vector_units(cpuinfo, machine) == units
+def test_the_vector_units(cpuinfo: str, architecture: str, units: list[str]) -> None:
+    assert machine.vector_units(cpuinfo, architecture) == units
 
 
 def test_the_name_of_the_processor() -> None:
-    assert doctor.processor(X86) == "Intel(R) Xeon(R)"
-    assert doctor.processor(ARM)
+    assert machine.processor(X86) == "Intel(R) Xeon(R)"
+    assert machine.processor(ARM)
 
 
 def limited(values: dict[tuple[str, str], list[str]]) -> Callable[..., list[str]]:
@@ -88,13 +88,13 @@ def limited(values: dict[tuple[str, str], list[str]]) -> Callable[..., list[str]
 
 def test_the_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1, 2}, raising=False)
-    monkeypatch.setattr(doctor, "limits", limited({}))
-    assert doctor.usable_cores() == 3
-    monkeypatch.setattr(doctor, "limits", limited({("cpu.max", ""): ["max 100000", "150000 100000"]}))
-    assert doctor.usable_cores() == 1.5
+    monkeypatch.setattr(machine, "cgroup_values", limited({}))
+    assert machine.usable_cores() == 3
+    monkeypatch.setattr(machine, "cgroup_values", limited({("cpu.max", ""): ["max 100000", "150000 100000"]}))
+    assert machine.usable_cores() == 1.5
     first = {("cpu.cfs_quota_us", "cpu"): ["-1", "200000"], ("cpu.cfs_period_us", "cpu"): ["100000", "100000"]}
-    monkeypatch.setattr(doctor, "limits", limited(first))
-    assert doctor.usable_cores() == 2
+    monkeypatch.setattr(machine, "cgroup_values", limited(first))
+    assert machine.usable_cores() == 2
 
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         100 kB\nMemAvailable:   4000000 kB\nHugePages_Total: 0\n"
@@ -102,24 +102,24 @@ MEMINFO = "MemTotal:       16000000 kB\nMemFree:         100 kB\nMemAvailable:  
 
 def test_the_sizes_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_meminfo", lambda: MEMINFO)
-    monkeypatch.setattr(machine, "limits", limited({}))
+    monkeypatch.setattr(machine, "cgroup_values", limited({}))
     found = doctor.memory()
     assert found.details["fits"] == {"gpt2": True, "gpt2-medium": True, "gpt2-large": False, "gpt2-xl": False}
     assert (found.state, found.details["available"]) == ("note", 4_096_000_000)
-    assert found.remedy.startswith("For gpt2-large, end other programs until 5.7 GB are available")
+    assert found.remedy.startswith("For gpt2-large, close other programs until 5.7 GB are available")
     group = {
         ("memory.max", ""): ["max", "3000000000"],
         ("memory.current", ""): ["2900000000", "2600000000"],
         ("memory.stat", ""): ["anon 1", "anon 7\ninactive_file 100000000\nactive_file 3", "anon 2"],
     }
-    monkeypatch.setattr(machine, "limits", limited(group))
+    monkeypatch.setattr(machine, "cgroup_values", limited(group))
     found = doctor.memory()
     assert (found.details["total"], found.details["available"]) == (3_000_000_000, 500_000_000)
-    assert "none of the four sizes, only the demo" in found.message
+    assert "enough for only the demo" in found.message
     monkeypatch.setattr(
         machine, "_meminfo", lambda: MEMINFO.replace("16000000", "64000000").replace("4000000", "50000000")
     )
-    monkeypatch.setattr(machine, "limits", limited({}))
+    monkeypatch.setattr(machine, "cgroup_values", limited({}))
     assert doctor.memory().state == "ok"
 
 
@@ -140,10 +140,10 @@ def test_the_limits_of_a_container(tmp_path: Path) -> None:
     (mount / "a" / "b" / "memory.max").write_text("max\n")
     (mount / "memory" / "memory.limit_in_bytes").write_text("700\n")
     membership.write_text("4:memory,hugetlb:/outside/the/container\n0::/a/b\n")
-    assert machine.limits("memory.max", "", mount, membership) == ["max", "500"]
-    assert machine.limits("memory.limit_in_bytes", "memory", mount, membership) == ["700"]
-    assert machine.limits("cpu.cfs_quota_us", "cpu", mount, membership) == []
-    assert machine.limits("memory.max", "", mount, tmp_path / "nothing") == []
+    assert machine.cgroup_values("memory.max", "", mount, membership) == ["max", "500"]
+    assert machine.cgroup_values("memory.limit_in_bytes", "memory", mount, membership) == ["700"]
+    assert machine.cgroup_values("cpu.cfs_quota_us", "cpu", mount, membership) == []
+    assert machine.cgroup_values("memory.max", "", mount, tmp_path / "nothing") == []
 
 
 def test_max_in_another_version_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,10 +151,10 @@ def test_max_in_another_version_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(doctor, "installed", lambda _package: "26.8.0")
     found = doctor.max_version()
     assert found.state == "problem"
-    assert "26.8.0, but max-gpt2 was written for 26.7.0" in found.message
+    assert "26.8.0, but max-gpt2 requires 26.7.0" in found.message
     monkeypatch.setattr(doctor, "installed", lambda _package: None)
     found = doctor.max_version()
-    assert (found.state, found.message) == ("problem", "is not installed")
+    assert (found.state, found.message) == ("problem", "not installed")
     assert "pip install max==26.7.0" in found.remedy
     assert doctor.compare_extra().state == "note"
     assert "max-gpt2[compare]" in doctor.compare_extra().remedy
@@ -178,7 +178,7 @@ def test_the_compile_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (found.state, found.details["bytes"]) == ("ok", 1234)
     assert found.message.startswith(f"{folder}, 0.0 MB, ")
     monkeypatch.setattr(doctor, "LEAST_FREE", 1 << 62)
-    assert (doctor.compile_cache().state, "Make room" in doctor.compile_cache().remedy) == ("problem", True)
+    assert (doctor.compile_cache().state, "of disk space" in doctor.compile_cache().remedy) == ("problem", True)
     monkeypatch.setattr(doctor, "LEAST_FREE", 0)
     monkeypatch.setattr(doctor, "writable", lambda _folder: False)
     found = doctor.compile_cache()
@@ -193,7 +193,7 @@ def test_what_is_writable(tmp_path: Path) -> None:
 
 
 def test_the_compile_cache_is_where_max_puts_it(tmp_path: Path) -> None:
-    program = "from max_gpt2.system.doctor import cache_folder; print(cache_folder())"
+    program = "from max_gpt2.system.machine import cache_folder; print(cache_folder())"
     environment = os.environ | {"MODULAR_MAX_CACHE_DIR": str(tmp_path / "here")}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
@@ -236,7 +236,7 @@ def test_a_hub_that_answers(online: Callable[[str], Finding], tiny_original: Pat
     assert (found.state, found.details["reachable"]) == ("ok", True)
     with Hub("another/one", tiny_original) as server:
         found = online(server.endpoint)
-    assert (found.state, "it answers with 404" in found.message) == ("note", True)
+    assert (found.state, "HTTP status 404" in found.message) == ("note", True)
 
 
 def test_a_hub_that_does_not_answer(online: Callable[..., Finding], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,13 +244,13 @@ def test_a_hub_that_does_not_answer(online: Callable[..., Finding], monkeypatch:
     assert (found.state, found.details["reachable"]) == ("note", False)
     assert "--model demo" in found.remedy
     for nonsense in ("nonsense", "http://[::/", "http://a:b"):
-        assert "no answer" not in online(nonsense).message
+        assert "no response" not in online(nonsense).message
 
     def forever(*_arguments: Any) -> str:
         time.sleep(30)
         return ""
 
-    monkeypatch.setattr(doctor, "_ask", forever)
+    monkeypatch.setattr(doctor, "_request", forever)
     started = time.perf_counter()
-    assert "no answer within 0.1 s" in online("http://127.0.0.1:9", 0.1).message
+    assert "no response within 0.1 s" in online("http://127.0.0.1:9", 0.1).message
     assert time.perf_counter() - started < 10

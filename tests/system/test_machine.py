@@ -1,4 +1,4 @@
-"""What starts in a first call sleeps longer, and nothing else does."""
+"""Threads started in the first call get a timer slack of 50 ms; threads started later do not."""
 
 import sys
 import threading
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from max_gpt2.system.machine import patient_at_first
+from max_gpt2.system.machine import with_timer_slack
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="timer slack is Linux's")
 
@@ -26,7 +26,7 @@ def in_a_thread() -> int:
 
 def test_the_first_call_only() -> None:
     before = slack()
-    run = patient_at_first(lambda one, two: (one, two, in_a_thread()))
+    run = with_timer_slack(lambda one, two: (one, two, in_a_thread()))
     assert run("a", "b") == ("a", "b", 50_000_000)
     assert slack() == before
     assert run("c", "d") == ("c", "d", before)
@@ -35,5 +35,5 @@ def test_the_first_call_only() -> None:
 def test_a_call_that_fails() -> None:
     before = slack()
     with pytest.raises(ZeroDivisionError):
-        patient_at_first(lambda: 1 // 0)()
+        with_timer_slack(lambda: 1 // 0)()
     assert slack() == before

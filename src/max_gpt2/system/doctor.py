@@ -1,4 +1,4 @@
-"""Look at everything."""
+"""The checks of `max-gpt2 doctor`: machine, packages, folders and the Hugging Face hub."""
 
 import importlib
 import importlib.metadata
@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import tempfile
 import threading
 from dataclasses import dataclass, field
@@ -18,17 +17,17 @@ from typing import Any, Literal
 from max_gpt2.checkpoint.layout import LM_HEAD, canonical_shapes
 from max_gpt2.config import SIZES, GPT2Config
 from max_gpt2.system import machine
-from max_gpt2.system.machine import cache_folder, limits
+from max_gpt2.system.machine import cache_folder
 
 State = Literal["ok", "note", "problem"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what there is, and unless all is well what to do.
+    """The result of one check, with a remedy unless its state is "ok".
 
-    A "note" is something that some commands can do without, a "problem" something that all need. `details` are the
-    same for programs.
+    A "note" affects some commands only; a "problem" affects all of them. `details` has the values of `message` in a
+    form for programs.
     """
 
     name: str
@@ -38,118 +37,68 @@ class Finding:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def gigabytes(size: float) -> str:
-    """Return a size as people read it."""
+def format_bytes(size: float) -> str:
+    """Return a size in MB, or in GB from 0.1 GB on."""
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
-#: What the vector units are called in /proc/cpuinfo, the fastest first.
-VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}
-
-
 def cpu() -> Finding:
-    """Name the processor, its vector units, and the cores that this process may use."""
-    text = _cpuinfo()
-    name, vectors = processor(text), vector_units(text, platform.machine())
-    cores, usable = os.cpu_count() or 1, usable_cores()
-    message = f"{name}, {usable:g} of {cores} cores, {', '.join(vectors) or 'no AVX2 and no NEON'}"
+    """Check the processor: its name, its vector extensions, and the cores that this process may use."""
+    text = machine.read_cpuinfo()
+    name, vectors = machine.processor(text), machine.vector_units(text, platform.machine())
+    cores, usable = os.cpu_count() or 1, machine.usable_cores()
+    message = f"{name}, {usable:g} of {cores} cores, {', '.join(vectors) or 'neither AVX2 nor NEON'}"
     details = {"processor": name, "cores": cores, "usable_cores": usable, "vectors": vectors}
     if vectors:
         return Finding("processor", message, details=details)
-    remedy = "It works, but slowly: take a machine with AVX2 (since 2013) or an ARM processor if there is one."
+    remedy = "max-gpt2 works, but slowly. Use a machine with AVX2 or a 64-bit ARM processor if you can."
     return Finding("processor", message, "note", remedy, details)
 
 
-def processor(cpuinfo: str) -> str:
-    """Return the name of the processor; ARM's /proc/cpuinfo has none."""
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or platform.machine() or "unknown"
-
-
-def vector_units(cpuinfo: str, machine: str) -> list[str]:
-    """Return the names of the vector units; an ARM processor of 64 bits always has NEON."""
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE | re.IGNORECASE)
-    flags = set(found[1].lower().split()) if found else set()
-    if machine in ("arm64", "aarch64"):
-        flags.add("asimd")
-    return [name for flag, name in VECTORS.items() if flag in flags]
-
-
-def usable_cores() -> float:
-    """Return how many cores this process may use, which a container's quota makes a fraction."""
-    cores: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = [tuple(text.split()) for text in limits("cpu.max")]
-    whole, parts = limits("cpu.cfs_quota_us", "cpu"), limits("cpu.cfs_period_us", "cpu")
-    quotas += zip(whole, parts, strict=False)
-    for quota, period in (pair for pair in quotas if len(pair) == 2):
-        if quota.isdigit() and period.isdigit() and int(period):
-            cores = min(cores, int(quota) / int(period))
-    return round(cores, 2)
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return _sysctl()
-
-
-def _sysctl() -> str:
-    """Say in the words of /proc/cpuinfo what macOS knows."""
-    names = ("machdep.cpu.brand_string", "machdep.cpu.leaf7_features")
-    try:
-        name, flags = (
-            subprocess.run(["sysctl", "-n", one], capture_output=True, text=True, timeout=5, check=False).stdout.strip()
-            for one in names
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return f"model name : {name}\nflags : {flags}\n" if name else ""
-
-
 SECONDS = 5.0
-_WAYS_OUT = "Without it: a folder, a filled Hugging Face cache (HF_HOME), or the checkpoint that ships (--model demo)."
+_OFFLINE = "Offline, use a folder, a filled Hugging Face cache (HF_HOME), or the bundled checkpoint (--model demo)."
 
 
 def hub(seconds: float = SECONDS) -> Finding:
-    """Say whether the hub answers within a few seconds; it is not asked when HF_HUB_OFFLINE is set."""
+    """Check that the hub responds within `seconds`; skipped when HF_HUB_OFFLINE is set."""
     from huggingface_hub import constants
 
     details = {"endpoint": constants.ENDPOINT, "reachable": None}
     if constants.HF_HUB_OFFLINE:
-        return Finding("hub", "not asked: HF_HUB_OFFLINE is set", details=details)
-    problem: list[str] = []
-    # In a thread, since a name server that does not answer knows no time limit.
-    asking = threading.Thread(target=lambda: problem.append(_ask(constants.ENDPOINT, seconds)), daemon=True)
-    asking.start()
-    asking.join(seconds + 1)
-    why = problem[0] if problem else f"no answer within {seconds:g} s"
-    if not why:
-        return Finding("hub", f"{constants.ENDPOINT} answers", details=details | {"reachable": True})
-    message = f"{constants.ENDPOINT} cannot be reached ({why})"
-    return Finding("hub", message, "note", _WAYS_OUT, details | {"reachable": False})
+        return Finding("hub", "not checked: HF_HUB_OFFLINE is set", details=details)
+    errors: list[str] = []
+    # In a thread: a DNS lookup has no timeout.
+    request = threading.Thread(target=lambda: errors.append(_request(constants.ENDPOINT, seconds)), daemon=True)
+    request.start()
+    request.join(seconds + 1)
+    error = errors[0] if errors else f"no response within {seconds:g} s"
+    if not error:
+        return Finding("hub", f"{constants.ENDPOINT} is reachable", details=details | {"reachable": True})
+    message = f"{constants.ENDPOINT} cannot be reached ({error})"
+    return Finding("hub", message, "note", _OFFLINE, details | {"reachable": False})
 
 
-def _ask(endpoint: str, seconds: float) -> str:
-    """Return what went wrong, or an empty text."""
+def _request(endpoint: str, seconds: float) -> str:
+    """Return the error of a request to the hub, or an empty string."""
     import httpx
 
     try:
-        answer = httpx.head(f"{endpoint}/openai-community/gpt2/resolve/main/config.json", timeout=seconds)
+        response = httpx.head(f"{endpoint}/openai-community/gpt2/resolve/main/config.json", timeout=seconds)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         return str(error) or type(error).__name__
-    return "" if answer.status_code < 400 else f"it answers with {answer.status_code}"
+    return "" if response.status_code < 400 else f"HTTP status {response.status_code}"
 
 
-_BESIDES = 1 << 30
+#: Memory for everything but the weights: MAX, its compiler and the KV cache.
+_OVERHEAD_BYTES = 1 << 30
 
 
 def memory() -> Finding:
-    """Say how much memory there is, and which sizes fit into what is available."""
+    """Check the memory, and which of the four sizes fit in the available part."""
     total, available = machine.memory()
     fits = {name: needed(config) <= available for name, config in SIZES.items()}
-    room = ", ".join(name for name, enough in fits.items() if enough) or "none of the four sizes, only the demo"
-    message = f"{gigabytes(total)}, {gigabytes(available)} available: room for {room}"
+    fitting = ", ".join(name for name, enough in fits.items() if enough) or "only the demo"
+    message = f"{format_bytes(total)}, {format_bytes(available)} available: enough for {fitting}"
     details = {
         "total": total,
         "available": available,
@@ -158,41 +107,41 @@ def memory() -> Finding:
     }
     if all(fits.values()):
         return Finding("memory", message, details=details)
-    least = next(name for name, fit in fits.items() if not fit)
-    enough = gigabytes(needed(SIZES[least]))
-    remedy = f"For {least}, end other programs until {enough} are available, or take a larger machine."
+    smallest = next(name for name, fit in fits.items() if not fit)
+    enough = format_bytes(needed(SIZES[smallest]))
+    remedy = f"For {smallest}, close other programs until {enough} are available, or use a larger machine."
     return Finding("memory", message, "note", remedy, details)
 
 
 def needed(config: GPT2Config) -> int:
-    """Return about how much memory it takes to load, compile and run a size: docs/sizes.md has what was measured."""
+    """Return an estimate of the memory in bytes to load, compile and run a model: 1.5 times the weights plus 1 GiB."""
     shapes = canonical_shapes(config)
     weights = 4 * sum(prod(shape) for name, shape in shapes.items() if name != LM_HEAD)
-    return weights * 3 // 2 + _BESIDES
+    return weights * 3 // 2 + _OVERHEAD_BYTES
 
 
 def max_version() -> Finding:
-    """Say whether MAX is there, in the version that is pinned, and can be imported."""
+    """Check that the pinned version of MAX is installed and can be imported."""
     wanted, found = pinned("max"), installed("max")
     details = {"version": found, "pinned": wanted}
-    install = f"Run `pip install max=={wanted}`." if wanted else "Install max-gpt2 again."
+    install = f"Run `pip install max=={wanted}`." if wanted else "Reinstall max-gpt2."
     if found is None:
-        return Finding("MAX", "is not installed", "problem", install, details)
+        return Finding("MAX", "not installed", "problem", install, details)
     if wanted and found != wanted:
-        message = f"{found}, but max-gpt2 was written for {wanted}: MAX changes with every release"
+        message = f"{found}, but max-gpt2 requires {wanted}: MAX changes with every release"
         return Finding("MAX", message, "problem", install, details)
     try:
         importlib.import_module("max.engine")
-    except Exception as error:  # whatever it is, the user has to know
+    except Exception as error:  # a damaged installation can raise any exception
         message = f"{found}, which cannot be imported ({type(error).__name__}: {error})"
-        return Finding("MAX", message, "problem", f"It needs 64-bit Linux or macOS. {install}", details)
-    return Finding("MAX", f"{found}, the version that is pinned", details=details)
+        return Finding("MAX", message, "problem", f"MAX needs 64-bit Linux or macOS. {install}", details)
+    return Finding("MAX", f"{found}, the required version", details=details)
 
 
 def compare_extra() -> Finding:
-    """Say whether PyTorch and transformers are there."""
+    """Check that PyTorch and transformers, which only `max-gpt2 verify` needs, are installed."""
     versions = {"PyTorch": installed("torch"), "transformers": installed("transformers")}
-    message = ", ".join(f"{name} {version or 'is not installed'}" for name, version in versions.items())
+    message = ", ".join(f"{name} {version or 'not installed'}" for name, version in versions.items())
     if all(versions.values()):
         return Finding("for verify", message, details=versions)
     return Finding(
@@ -201,7 +150,7 @@ def compare_extra() -> Finding:
 
 
 def installed(package: str) -> str | None:
-    """Return the version of a package, or None."""
+    """Return the installed version of a package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -209,7 +158,7 @@ def installed(package: str) -> str | None:
 
 
 def pinned(package: str) -> str | None:
-    """Return the only version of a package that max-gpt2 asks for, as its own metadata has it."""
+    """Return the version to which max-gpt2's metadata pins a package, or None."""
     try:
         requirements = importlib.metadata.requires("max-gpt2") or []
     except importlib.metadata.PackageNotFoundError:
@@ -223,44 +172,44 @@ GPT2_FILE = 548_105_171
 
 
 def compile_cache() -> Finding:
-    """Say where MAX keeps compiled models, how large that is, and whether there is room for more."""
+    """Check the folder of compiled models: its size, its permissions and the free disk space."""
     folder = cache_folder()
     if folder is None:
-        return Finding("compile cache", "cannot be found without MAX", "note", "See the line of MAX.")
+        return Finding("compile cache", "unknown without MAX", "note", "Install MAX first.")
     size, free = folder_size(folder), shutil.disk_usage(existing(folder)).free
-    message = f"{folder}, {gigabytes(size)}, {gigabytes(free)} free"
+    message = f"{folder}, {format_bytes(size)}, {format_bytes(free)} free"
     details = {"folder": str(folder), "bytes": size, "free": free, "writable": writable(folder)}
     move = "or set MODULAR_MAX_CACHE_DIR to another folder."
     if not details["writable"]:
         return Finding("compile cache", f"{message}, not writable", "problem", f"Make it writable, {move}", details)
     if free < LEAST_FREE:
-        remedy = f"Make room for {gigabytes(LEAST_FREE)}, {move}"
-        return Finding("compile cache", f"{message}, which is little", "problem", remedy, details)
+        remedy = f"Free {format_bytes(LEAST_FREE)} of disk space, {move}"
+        return Finding("compile cache", f"{message}, which is too little", "problem", remedy, details)
     if not size:
-        remedy = "The first start of each model takes about a minute. `max-gpt2 warm` does it now."
-        return Finding("compile cache", f"{message}, so it is empty", "note", remedy, details)
+        remedy = "The first start of each model takes about a minute. Run `max-gpt2 warm` to compile one now."
+        return Finding("compile cache", f"{message}, empty", "note", remedy, details)
     return Finding("compile cache", message, details=details)
 
 
 def hub_cache() -> Finding:
-    """Say where the Hugging Face cache is, which GPT-2s are in it, and how much disk is free."""
+    """Check the Hugging Face cache: its GPT-2 models, its permissions and the free disk space."""
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
     models, free = gpt2s(folder), shutil.disk_usage(existing(folder)).free
-    message = f"{folder}, with {', '.join(models) or 'no GPT-2'}, {gigabytes(free)} free"
+    message = f"{folder}, with {', '.join(models) or 'no GPT-2'}, {format_bytes(free)} free"
     details = {"folder": str(folder), "models": models, "free": free, "writable": writable(folder)}
     if not details["writable"]:
         remedy = "To download models, make it writable, or set HF_HOME to another folder."
         return Finding("models", f"{message}, not writable", "note", remedy, details)
     if free < GPT2_FILE:
-        remedy = f"To download gpt2, make room for {gigabytes(GPT2_FILE)}, or set HF_HOME to another folder."
+        remedy = f"To download gpt2, free {format_bytes(GPT2_FILE)} of disk space, or set HF_HOME to another folder."
         return Finding("models", message, "note", remedy, details)
     return Finding("models", message, details=details)
 
 
 def gpt2s(cache: Path) -> list[str]:
-    """Return the ids of the GPT-2s in a Hugging Face cache whose weights are there."""
+    """Return the ids of the GPT-2 models in a Hugging Face cache that have weights."""
     found = set()
     for config in cache.glob("models--*/snapshots/*/config.json"):
         try:
@@ -276,7 +225,7 @@ def gpt2s(cache: Path) -> list[str]:
 
 
 def folder_size(folder: Path) -> int:
-    """Return the size of all files in a folder; another process may be deleting some."""
+    """Return the size of all files in a folder in bytes, ignoring files that another process deletes meanwhile."""
     total = 0
     for path, _, names in os.walk(folder):
         for name in names:
@@ -288,12 +237,12 @@ def folder_size(folder: Path) -> int:
 
 
 def existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
+    """Return the folder, or its nearest parent that exists."""
     return next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
 
 
 def writable(folder: Path) -> bool:
-    """Say whether a file can be made in a folder, or the folder itself where it does not exist."""
+    """Return True if a file can be created in the folder, or in its nearest parent if it does not exist."""
     try:
         with tempfile.TemporaryFile(dir=existing(folder)):
             return True
@@ -302,5 +251,5 @@ def writable(folder: Path) -> bool:
 
 
 def examine() -> list[Finding]:
-    """Look at the machine, the packages, the folders and the hub, which may take a few seconds."""
-    return [look() for look in (cpu, memory, max_version, compile_cache, hub_cache, hub, compare_extra)]
+    """Run all checks, which may take a few seconds."""
+    return [check() for check in (cpu, memory, max_version, compile_cache, hub_cache, hub, compare_extra)]

@@ -15,6 +15,7 @@ from fixtures.checkpoints import random_ids, reference_logits, reference_model
 from max_gpt2 import GPT2
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import BeamSearch, Engine, Request, SamplingParams
+from max_gpt2.generation.beam_search import BeamConstraints
 from max_gpt2.generation.beam_search import search as search_beams
 from max_gpt2.model import Session
 
@@ -98,7 +99,8 @@ def test_beams_equal_transformers_when_many_finish_early(
         torch.manual_seed(seed)
         sizes: dict[str, Any] = {"vocab_size": 25, "n_positions": 20, "n_embd": 8, "n_layer": 1, "n_head": 2}
         model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, initializer_range=0.6)).eval()
-        found = search_beams(cast(Session, Torch(model, 3)), [7, 8], how, [], 25, stop_token_ids, 12)
+        constraints = BeamConstraints([], 25, stop_token_ids, 12)
+        found = search_beams(cast(Session, Torch(model, 3)), [7, 8], how, constraints)
         settings = GenerationConfig(
             num_beams=3,
             num_return_sequences=3,

@@ -53,26 +53,44 @@ class Beam:
     slot: int
 
 
-def search(
-    session: Session,
-    prompt: Sequence[int],
-    options: BeamSearch,
-    processors: Sequence[Processor],
-    size: int,
-    stop_token_ids: Sequence[int],
-    max_length: int,
-) -> list[Beam]:
+@dataclass(frozen=True)
+class BeamConstraints:
+    """The constraints on the hypotheses of a search.
+
+    Attributes:
+        processors: Logits processors, applied to the logprobs of each step.
+        size: The size of the tokenizer; all ids are below it.
+        stop_token_ids: Ids that finish a hypothesis.
+        max_length: The length, in ids after the prompt, at which a hypothesis finishes.
+
+    """
+
+    processors: Sequence[Processor]
+    size: int
+    stop_token_ids: Sequence[int]
+    max_length: int
+
+    def apply(self, logits: np.ndarray, history: History) -> np.ndarray:
+        """Return the processed logprobs of the next id: [vocab] of float32 -> [vocab] of float64."""
+        scores = log_softmax(logits.astype(np.float64))
+        scores[self.size :] = -np.inf
+        for process in self.processors:
+            scores = process(scores, history)
+        return scores
+
+
+def search(session: Session, prompt: Sequence[int], options: BeamSearch, constraints: BeamConstraints) -> list[Beam]:
     """Return at most `num_beams` finished beams, best first; `session` needs a slot for each beam.
 
-    A beam finishes with one of `stop_token_ids` or after `max_length` ids; ids are below `size`. Source: transformers'
-    `GenerationMixin._beam_search`, without sampling.
+    Source: transformers' `GenerationMixin._beam_search`, without sampling.
     """
+    stop_token_ids, max_length = constraints.stop_token_ids, constraints.max_length
     width, finished = max(2, 1 + len(stop_token_ids)) * options.num_beams, list[Beam]()
     beams = [Beam((), 0.0, 0)]
     rows = session.extend({0: prompt})
     for length in range(1, max_length + 1):
         logprobs = [
-            beam.logprob + _processed(row[-1], History(list(prompt), list(beam.tokens)), processors, size)
+            beam.logprob + constraints.apply(row[-1], History(list(prompt), list(beam.tokens)))
             for beam, row in zip(beams, rows, strict=True)
         ]
         candidates = list(_best(beams, np.stack(logprobs), width))
@@ -87,14 +105,6 @@ def search(
         beams = list(_assign_slots(session, beams))
         rows = session.extend({beam.slot: beam.tokens[-1:] for beam in beams})
     return finished
-
-
-def _processed(logits: np.ndarray, history: History, processors: Sequence[Processor], size: int) -> np.ndarray:
-    scores = log_softmax(logits.astype(np.float64))
-    scores[size:] = -np.inf
-    for process in processors:
-        scores = process(scores, history)
-    return scores
 
 
 def _best(beams: Sequence[Beam], logprobs: np.ndarray, width: int) -> Iterator[Beam]:

@@ -18,7 +18,7 @@ from max_gpt2.checkpoint import (
 )
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
-from max_gpt2.generation.beam_search import BeamOutput, BeamSearch, check_beams, search
+from max_gpt2.generation.beam_search import BeamConstraints, BeamOutput, BeamSearch, check_beams, search
 from max_gpt2.generation.logits import log_softmax, make_processors, make_sampler
 from max_gpt2.generation.outputs import Generation, OutputBuilder, Score, TokenOutput
 from max_gpt2.generation.params import Request, check_cache_memory, check_ids, check_prompt, fresh_seed
@@ -77,8 +77,9 @@ class Engine:
         stop_token_ids = sorted({*config.eos_token_ids, *request.stop_ids})
         processors = make_processors(request.sampling, size, stop_token_ids)
         max_length = min(request.max_new_tokens, config.n_positions + 1 - len(request.prompt_tokens))
+        constraints = BeamConstraints(processors, size, stop_token_ids, max_length)
         session = self.model.session(options.num_beams, capacity)
-        beams = search(session, request.prompt_tokens, options, processors, size, stop_token_ids, max_length)
+        beams = search(session, request.prompt_tokens, options, constraints)
         return [BeamOutput.of(beam, options, stop_token_ids, self.tokenizer) for beam in beams]
 
     def _check(self, requests: Sequence[Request], batch_size: int) -> tuple[int, int]:

@@ -56,6 +56,7 @@ def serve(
         from max_gpt2.serve.frontend.chat import ChatTemplate, find_template
         from max_gpt2.serve.launch import (
             ListenAddress,
+            ServerOptions,
             check_listen_address,
             run_server,
             worker_command,
@@ -101,7 +102,7 @@ def serve(
 
         served = ServedModel(name, prepared.config, prepared.tokenizer)
         try:
-            forced = run_server(served, launch, listening, limits, key=api_key, template=template, ready=ready)
+            forced = run_server(served, launch, listening, limits, ServerOptions(api_key, template), ready)
         finally:
             status.stop()
     if forced:

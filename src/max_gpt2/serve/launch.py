@@ -8,7 +8,6 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from max_gpt2.errors import ServeError
 from max_gpt2.serve.frontend.app import Frontend
@@ -33,13 +32,10 @@ def worker_command(
     name: str = "gpt2",
     host: str = "127.0.0.1",
     max_batch_size: int = 32,
-    chat_template: Path | None = None,
-    max_queue_size: int | None = None,
 ) -> list[str]:
-    """Return the command of MAX's server, for `worker_environment`.
+    """Return the command that starts MAX's server; run it in `worker_environment`.
 
-    `name` is what clients call the model, `max_batch_size` how many texts are written at a time. With more than
-    `max_queue_size` requests that wait, the next ones get a 429.
+    `name` is the model name that clients use; at most `max_batch_size` sequences run at a time.
     """
     command = [sys.executable, "-m", "max_gpt2.serve.worker.main", "serve"]
     command += ["--custom-architectures", "max_gpt2.serve", "--model-path", str(prepared.folder)]
@@ -48,12 +44,7 @@ def worker_command(
     command += ["--quantization-encoding", "float32", "--devices", "cpu", "--kv-cache-page-size", str(PAGE_SIZE)]
     command += ["--served-model-name", name, "--host", host, "--port", str(port)]
     command += ["--max-batch-size", str(max_batch_size), "--max-batch-input-tokens", str(PROMPT_TOKENS)]
-    command += ["--max-length", str(prepared.config.n_positions)]
-    if chat_template:
-        command += ["--chat-template", str(chat_template)]
-    if max_queue_size:
-        command += ["--max-queue-size", str(max_queue_size)]
-    return command
+    return [*command, "--max-length", str(prepared.config.n_positions)]
 
 
 def worker_environment(
@@ -117,26 +108,32 @@ def _is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found)
 
 
+@dataclass(frozen=True)
+class ServerOptions:
+    """The optional parts of a server: its API key, its chat template, and the restart policy of its worker."""
+
+    key: str | None = None
+    template: ChatTemplate | None = None
+    policy: Policy | None = None
+
+
 def run_server(
     served: ServedModel,
     launch: Launch,
     listening: socket.socket,
     limits: Limits,
-    *,
-    key: str | None = None,
-    template: ChatTemplate | None = None,
-    policy: Policy | None = None,
+    options: ServerOptions = ServerOptions(),
     ready: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Serve until a signal; return whether a second one cut it short. `ready` is called when the worker is, once.
+    """Serve until a signal, and return True if a second one stopped it; call `ready` once the worker is ready.
 
     Raises ServeError when the worker cannot be started.
     """
 
     async def serve() -> bool:
         health = Health()
-        frontend = Frontend(served, limits, health, key, template)
-        patience = policy or replace(Policy(), stall_s=limits.stall_s)
+        frontend = Frontend(served, limits, health, options.key, options.template)
+        patience = options.policy or replace(Policy(), stall_s=limits.stall_s)
         supervisor = Supervisor(
             launch, health, patience, lambda: frontend.admission.running, frontend.metrics.restarts.inc
         )

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from max_gpt2.cli.process import run_guarded
 from max_gpt2.generation import open_model
-from max_gpt2.serve.launch import run_server
+from max_gpt2.serve.launch import ServerOptions, run_server
 from max_gpt2.serve.runtime.process import Command
 from max_gpt2.serve.runtime.server import listen
 from max_gpt2.serve.runtime.supervisor import Policy
@@ -39,7 +39,8 @@ def main() -> int:
         print(listening.getsockname()[1], flush=True)
         limits = Limits(max_batch_size=4, queue_size=60, drain_s=options.drain)
         policy = replace(POLICY, stall_s=options.stall)
-        forced = run_server(served, launch, listening, limits, policy=policy, ready=lambda: print("ready", flush=True))
+        server_options = ServerOptions(policy=policy)
+        forced = run_server(served, launch, listening, limits, server_options, lambda: print("ready", flush=True))
     return 2 if forced else 0
 
 

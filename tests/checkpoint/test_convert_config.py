@@ -145,7 +145,7 @@ def test_a_gguf_file_knows_the_end_of_a_text(tmp_path: Path) -> None:
         def add_eos_token_id(self, id: int) -> None:  # noqa: A002  (the base class calls it so)
             super().add_eos_token_id(id - 250)
 
-    file = write_gguf(tmp_path / "gpt2.gguf", linear_state(), writer_type=Writer)
+    file = write_gguf(tmp_path / "gpt2.gguf", linear_state(), make_writer=Writer)
     values = read(convert(file, tmp_path / "new").folder / "config.json")
     assert (values["bos_token_id"], values["eos_token_id"]) == (49, 49)
     vocab = json.loads((tmp_path / "new" / "vocab.json").read_text())

@@ -23,24 +23,24 @@ def block(theme: Theme) -> Figure:
     axes.set_xlim(0, 5)
     axes.set_ylim(0, 7.3)
     axes.axis("off")
-    _arrow(axes, theme, (STREAM, 0.35), (STREAM, 7.0), 3)
+    _arrow(axes, (STREAM, 0.35), (STREAM, 7.0), theme.blue, width=3)
     axes.text(STREAM, 0.3, "x  [batch, seq, n_embd]", ha="center", va="top", fontsize=10)
     axes.text(STREAM, 7.05, "to the next block", ha="center", va="bottom", fontsize=10)
     axes.text(STREAM - 0.35, 3.7, "the residual stream", rotation=90, ha="center", va="center", fontsize=10)
     for index, parts in enumerate(BRANCHES):
         low = 0.8 + 3.1 * index
         colour = (theme.orange, theme.green)[index]
-        _arrow(axes, theme, (STREAM, low), (BRANCH, low), 1.5, colour, head=False)
-        _arrow(axes, theme, (BRANCH, low), (BRANCH, low + 0.3), 1.5, colour)
+        _arrow(axes, (STREAM, low), (BRANCH, low), colour, head=False)
+        _arrow(axes, (BRANCH, low), (BRANCH, low + 0.3), colour)
         for position, (name, does) in enumerate(parts):
             assert name in names
             bottom = low + 0.3 + 0.95 * position
             _box(axes, bottom, name, does, colour)
             if position == 0:
-                _arrow(axes, theme, (BRANCH, bottom + 0.7), (BRANCH, bottom + 0.95), 1.5, colour)
+                _arrow(axes, (BRANCH, bottom + 0.7), (BRANCH, bottom + 0.95), colour)
         top = low + 0.3 + 0.95 + 0.7
-        _arrow(axes, theme, (BRANCH, top), (BRANCH, top + 0.35), 1.5, colour, head=False)
-        _arrow(axes, theme, (BRANCH, top + 0.35), (STREAM + 0.2, top + 0.35), 1.5, colour)
+        _arrow(axes, (BRANCH, top), (BRANCH, top + 0.35), colour, head=False)
+        _arrow(axes, (BRANCH, top + 0.35), (STREAM + 0.2, top + 0.35), colour)
         axes.plot(STREAM, top + 0.35, "o", markersize=17, markerfacecolor=theme.paper, markeredgecolor=theme.blue,
                   markeredgewidth=2, zorder=5)  # fmt: skip
         axes.text(STREAM, top + 0.35, "+", ha="center", va="center_baseline", fontsize=14, zorder=6)
@@ -57,10 +57,8 @@ def _box(axes: Axes, bottom: float, name: str, does: str, colour: str) -> None:
 
 
 def _arrow(
-    axes: Axes, theme: Theme, start: tuple[float, float], end: tuple[float, float], width: float,
-    colour: str | None = None, head: bool = True,
+    axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str,
+    width: float = 1.5, head: bool = True,
 ) -> None:  # fmt: skip
     style = "-|>,head_length=5,head_width=3" if head else "-"
-    axes.add_patch(
-        FancyArrowPatch(start, end, arrowstyle=style, linewidth=width, color=colour or theme.blue, shrinkA=0, shrinkB=0)
-    )
+    axes.add_patch(FancyArrowPatch(start, end, arrowstyle=style, linewidth=width, color=colour, shrinkA=0, shrinkB=0))

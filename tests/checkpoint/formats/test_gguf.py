@@ -17,7 +17,7 @@ from fixtures.checkpoints import (
     reference_logits,
     reference_model,
 )
-from fixtures.formats import EPSILON, add_tokenizer, gguf_name, linear_state, write_gguf
+from fixtures.formats import EPSILON, add_tokenizer, gguf_name, linear_state, llama_writer, write_gguf
 from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import MaxGPT2Error, TokenizerError
 from max_gpt2.tokenizer import GPT2Tokenizer
@@ -210,7 +210,7 @@ class TestTokenizer:
                 changed[297], changed[298] = gguf.TokenType.USER_DEFINED, gguf.TokenType.CONTROL
                 super().add_token_types(changed)
 
-        ours = load_checkpoint(write_gguf(tmp_path / "gpt2.gguf", weights, writer_type=Typed)).tokenizer
+        ours = load_checkpoint(write_gguf(tmp_path / "gpt2.gguf", weights, make_writer=Typed)).tokenizer
         user_defined, control = (next(token for token, id_ in ours.vocab.items() if id_ == one) for one in (297, 298))
         assert ours.encode(f"a{user_defined}b") == [*ours.encode("a"), 297, *ours.encode("b")]
         assert 298 not in ours.encode(control)
@@ -223,7 +223,7 @@ class TestTokenizer:
                 super().add_array(key, list(range(len(val))) if key.endswith(name) else val)
 
         file = tmp_path / "gpt2.gguf"
-        write_gguf(file, weights, writer_type=Numbers)
+        write_gguf(file, weights, make_writer=Numbers)
         assert "is damaged" in refusal(file)
 
 
@@ -239,7 +239,7 @@ class TestDamage:
                 assert f"it ends at byte {kept}." in message
 
     def test_another_architecture(self, tmp_path: Path, weights: Tensors) -> None:
-        write_gguf(tmp_path / "llama.gguf", weights, architecture="llama", tokenizer=False)
+        write_gguf(tmp_path / "llama.gguf", weights, tokenizer=False, make_writer=llama_writer)
         assert "general.architecture is 'llama', not \"gpt2\"" in refusal(tmp_path / "llama.gguf")
 
     @pytest.mark.parametrize(

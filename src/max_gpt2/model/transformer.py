@@ -188,20 +188,11 @@ class LanguageModel(Module[..., Tensor]):
         self.lm_head = Embedding(config.vocab_size, config.n_embd)
         self.ops = ops
 
-    def forward(
-        self,
-        ids: Tensor,
-        positions: Tensor,
-        row_offsets: Tensor,
-        cache_lengths: Tensor,
-        slots: Tensor,
-        logits_indices: Tensor,
-        *cache: Tensor,
-    ) -> Tensor:
-        """Return the logits at `logits_indices`, [rows, vocab].
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the logits at `logits_indices`: [rows, vocab].
 
-        The named arguments are the arrays of `RaggedBatch`; `cache` has the buffers of the cache and the inputs of
-        `Ops.extra_types`.
+        `inputs` are the arrays of `RaggedBatch`, the buffers of the cache, and the inputs of `Ops.extra_types`.
         """
+        ids, positions, row_offsets, cache_lengths, slots, logits_indices, *cache = inputs
         x = self.transformer(ids, positions, logits_indices, row_offsets, cache_lengths, slots, *cache)
         return self.ops.logits(x, self.lm_head())

@@ -1,13 +1,15 @@
 """`max-gpt2 --help`, suggestions and shell completion."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from max_gpt2.cli.app import GROUPS, app
-from tests.support.cli import Cli
+from tests.support.cli import Cli, refused
 
 
 def test_help_groups_commands_with_whole_summaries(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +46,17 @@ def test_completion_lists_commands(shell: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert "convert" in done.stdout
+
+
+def test_help_and_version(cli: Cli) -> None:
+    assert "Checkpoints:" in cli().out
+    assert cli("--version").out == "0.1.0\n"
+    assert "unknown" not in cli("generate", "--help").out
+    assert refused(cli("frobnicate")).startswith("error: No such command 'frobnicate'")
+
+
+def test_the_command_is_installed() -> None:
+    command = shutil.which("max-gpt2", path=str(Path(sys.executable).parent))
+    assert command is not None
+    shown = subprocess.run([command, "--version"], capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert shown.stdout == "0.1.0\n"

@@ -1,4 +1,4 @@
-"""`max-gpt2 convert` as it is typed."""
+"""`max-gpt2 info` and `max-gpt2 convert`."""
 
 import json
 import os
@@ -9,20 +9,96 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType
 
-from fixtures.checkpoints import edit_weights
+from fixtures.checkpoints import edit_config, edit_weights
+from fixtures.formats import linear_state, write_gguf, write_llmc
 from max_gpt2.checkpoint import load_checkpoint
-from tests.support.cli import Cli, Outcome
+from tests.support.cli import Cli, refused
 from tests.support.hub import fill_cache
 from tests.support.sources import gguf_quantised, nanogpt_without_biases
 
+LN_F = "transformer.ln_f.bias"
 
-def refused(outcome: Outcome) -> str:
-    """Return the one complaint of a refused command."""
-    assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.startswith("error: ")
-    assert outcome.err.count("\n") == 1
-    return outcome.err
+
+def info(cli: Cli, *arguments: object) -> dict[str, object]:
+    outcome = cli("info", "--json", "--model", *arguments)
+    assert (outcome.code, outcome.err) == (0, "")
+    return json.loads(outcome.out)
+
+
+def shown_info(cli: Cli, *arguments: object) -> str:
+    """The table as one line: its cells are as narrow as the terminal, and their words are broken into lines."""
+    return " ".join(cli("info", "--model", *arguments).out.replace("│", " ").split())
+
+
+def test_info(cli: Cli, tiny_original: Path) -> None:
+    outcome = cli("info", "--model", tiny_original, "--json")
+    facts = json.loads(outcome.out)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert facts["config"]["n_inner"] == 96
+    assert facts["parameters"] == 30792
+    assert facts["tied"] is True
+    assert facts["transposed"] == []
+    shown = cli("info", "--model", tiny_original)
+    assert shown.code == 0
+    assert all(text in shown.out for text in ("30,792", "transposed", "none", "tied"))
+
+
+def test_info_says_which_flag_has_no_effect(cli: Cli, tiny: Path) -> None:
+    assert json.loads(cli("info", "--model", tiny, "--json").out)["no_effect"] == []
+    assert "no effect" not in cli("info", "--model", tiny).out
+    edit_config(tiny, reorder_and_upcast_attn=True)
+    assert json.loads(cli("info", "--model", tiny, "--json").out)["no_effect"] == ["reorder_and_upcast_attn"]
+    assert "reorder_and_upcast_attn has no effect" in " ".join(cli("info", "--model", tiny).out.split())
+
+
+def test_info_reads_no_weights(cli: Cli, tiny: Path) -> None:
+    edit_weights(tiny, lambda tensors: tensors.update({"transformer.ln_f.bias": np.full(24, np.nan, np.float32)}))
+    assert cli("info", "--model", tiny).code == 0
+
+
+def test_info_of_safetensors(cli: Cli, tiny: Path) -> None:
+    edit_weights(tiny, lambda tensors: tensors.update({"score.weight": np.ones((2, 24), np.float16)}))
+    edit_weights(tiny, lambda tensors: tensors.update({LN_F: tensors[LN_F].astype(np.float16)}))
+    facts = info(cli, tiny)
+    assert facts["format"] == "Hugging Face safetensors"
+    assert facts["upcast"] == [LN_F]
+    assert (facts["dequantised"], facts["zero_filled"]) == ({}, {})
+    shown = shown_info(cli, tiny)
+    assert "score.weight (head of another task)" in shown
+    assert "converted exactly to float32" in shown
+
+
+def test_info_of_nanogpt(cli: Cli, nanogpt: Path) -> None:
+    facts = info(cli, nanogpt, "--allow-pickle")
+    assert facts["format"] == "nanoGPT"
+    assert facts["folder"] == str(nanogpt.parent)
+    assert facts["transposed"] == [
+        f"transformer.h.{layer}.{part}.weight"
+        for layer in range(3)
+        for part in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    ]
+    assert facts["skipped"] == {"lm_head.weight": "equal to wte"}
+    zero_filled = facts["zero_filled"]
+    assert isinstance(zero_filled, dict)
+    assert zero_filled[LN_F] == "model_args has bias=False"
+    shown = shown_info(cli, nanogpt, "--allow-pickle")
+    assert "model_args has bias=False" in shown
+    assert "stored [out, in] as in Linear, used as [in, out]" in shown
+
+
+def test_info_of_llmc_and_gguf(cli: Cli, tmp_path: Path) -> None:
+    facts = info(cli, write_llmc(tmp_path / "gpt2.bin", linear_state(), version=5))
+    assert facts["format"] == "llm.c"
+    assert facts["stored_dtypes"] == ["BF16"]
+    assert facts["skipped"] == {"wte[311:384]": "rows that pad the vocabulary"}
+    weights = linear_state(n_embd=96, n_layer=2)
+    file = write_gguf(tmp_path / "gpt2.gguf", weights, quantised=GGMLQuantizationType.Q8_0)
+    dequantised = info(cli, file)["dequantised"]
+    assert isinstance(dequantised, dict)
+    assert dequantised["token_embd.weight"] == "Q8_0, dequantised to float32"
+    assert "Q8_0, dequantised to float32" in shown_info(cli, file)
 
 
 def test_it_says_what_it_did(cli: Cli, tmp_path: Path) -> None:

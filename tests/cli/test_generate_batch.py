@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from max_gpt2.generation import Engine
-from tests.support.cli import Cli, Outcome
+from tests.support.cli import Cli, refused
 
 PROMPTS = [
     '{"prompt": "The dog", "id": "a"}',
@@ -32,12 +32,6 @@ def prompts(tmp_path: Path) -> Path:
 
 def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def refused(outcome: Outcome) -> str:
-    assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.count("error: ") == 1
-    return outcome.err
 
 
 def test_each_line_is_what_its_own_options_say(cli: Cli, prompts: Path, tiny_original: Path, tmp_path: Path) -> None:

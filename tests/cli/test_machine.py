@@ -13,13 +13,7 @@ from max_gpt2.errors import MaxGPT2Error
 from max_gpt2.generation import engine
 from max_gpt2.model import CompiledModel
 from max_gpt2.verify import models
-from tests.support.cli import Cli, Outcome
-
-
-def refused(outcome: Outcome) -> str:
-    assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.count("error: ") == 1
-    return outcome.err
+from tests.support.cli import Cli, refused
 
 
 def test_a_model_that_is_warm_already(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:

@@ -1,6 +1,5 @@
 """`max-gpt2 generate` without a prompt: on a terminal, and after a pipe."""
 
-import json
 import os
 import pty
 import select
@@ -122,27 +121,3 @@ def test_ctrl_c_stops_the_answer(terminal: Terminal) -> None:
     assert "20 tokens" in terminal.wait_for("> ")
     terminal.type("/quit\n")
     assert terminal.process.wait(SECONDS) == 0
-
-
-@pytest.mark.parametrize(
-    ("given", "tokens", "says"),
-    [(b"The dog\n", "The dog", ""), (b"two\nlines\r\n", "two\nlines", ""), (b"", None, "The prompt is empty")],
-)
-def test_a_pipe_is_the_prompt(
-    tiny_original: Path, tiny_checkpoint: object, given: bytes, tokens: str | None, says: str
-) -> None:
-    from max_gpt2.checkpoint import Checkpoint
-
-    assert isinstance(tiny_checkpoint, Checkpoint)
-    command = [sys.executable, "-m", "max_gpt2", "generate", "--model", str(tiny_original), "--max-new-tokens", "2"]
-    done = subprocess.run([*command, "--json"], input=given, capture_output=True, check=True, env=dict(os.environ))
-    expected = [299] if tokens is None else tiny_checkpoint.tokenizer.encode(tokens)
-    assert json.loads(done.stdout)["prompt_tokens"] == expected
-    assert ("The prompt is empty" in done.stderr.decode()) == bool(says)
-
-
-def test_a_pipe_that_is_no_text(tiny_original: Path) -> None:
-    command = [sys.executable, "-m", "max_gpt2", "generate", "--model", str(tiny_original)]
-    done = subprocess.run(command, input=b"a\xff", capture_output=True, check=False, env=dict(os.environ))
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr == b"error: Standard input is not UTF-8 at byte 2. Convert it to UTF-8.\n"

@@ -1,4 +1,4 @@
-"""`max-gpt2 score --input ...`."""
+"""`max-gpt2 score`, of one text and of a file of texts."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,21 @@ import pytest
 
 from max_gpt2.batch import Totals
 from max_gpt2.generation import perplexity
-from tests.support.cli import Cli, Outcome
+from max_gpt2.model import CompiledModel
+from tests.support.cli import Cli, refused
+
+
+def test_score(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+    del tiny_model
+    facts = json.loads(cli("score", "The dog, being lazy", "--model", tiny_original, "--json").out)
+    assert facts["logprobs"][0] is None
+    assert sum(facts["logprobs"][1:]) == pytest.approx(facts["logprob"])
+    assert np.log(facts["perplexity"]) == pytest.approx(-facts["logprob"] / (len(facts["tokens"]) - 1))
+    shown = cli("score", "--prompt-ids", ",".join(map(str, facts["tokens"])), "--model", tiny_original)
+    assert shown.code == 0
+    assert f"log probability {facts['logprob']:.4f}, perplexity {facts['perplexity']:.4f}" in shown.out
+    assert "only 1 tokens" in refused(cli("score", "--model", tiny_original))
+
 
 TEXTS = ['{"text": "The dog, being lazy", "id": "a"}', '{"prompt_ids": [1, 2, 3]}', '{"text": "Was it the best?"}']
 
@@ -23,12 +37,6 @@ def texts(tmp_path: Path) -> Path:
 
 def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def refused(outcome: Outcome) -> str:
-    assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.count("error: ") == 1
-    return outcome.err
 
 
 def test_each_line_and_all_of_them_together(cli: Cli, texts: Path, tiny_original: Path) -> None:

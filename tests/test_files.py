@@ -1,9 +1,11 @@
+import json
+import math
 import os
 from pathlib import Path
 
 import pytest
 
-from max_gpt2._files import check_writable, write_text
+from max_gpt2._files import check_writable, json_text, write_text
 from max_gpt2.errors import RequestError
 
 
@@ -40,3 +42,15 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path, monke
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
     with pytest.raises(RequestError, match="may not be written to"):
         check_writable(tmp_path / "report.html")
+
+
+def test_it_is_one_line_of_json_for_every_reader() -> None:
+    value = {"a": ["ä\x85\u2028\u2029\n\x1c", {"b": 1.5}], "half": "\ud800"}
+    text = json_text(value)
+    assert json.loads(text) == value
+    assert text.splitlines() == [text.encode().decode()]
+    assert json_text({"a": "ä\u2028"}) == '{"a": "ä\\u2028"}'
+
+
+def test_null_stands_for_what_is_not_finite() -> None:
+    assert json_text({"a": [math.nan, -math.inf, 1.0]}) == '{"a": [null, null, 1.0]}'

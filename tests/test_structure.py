@@ -124,3 +124,8 @@ def test_files_have_one_reason_to_be_opened() -> None:
     }
     assert not {name: lines for name, lines in sizes.items() if lines > 400}
     assert {name for name, lines in sizes.items() if lines < 40} == set(SHORT)
+
+
+def test_test_files_have_at_most_400_lines() -> None:
+    sizes = {path: len(path.read_text().splitlines()) for path in Path(__file__).parent.rglob("*.py")}
+    assert not {path: lines for path, lines in sizes.items() if lines > 400}

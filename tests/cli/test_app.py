@@ -48,14 +48,14 @@ def test_completion_lists_commands(shell: str) -> None:
     assert "convert" in done.stdout
 
 
-def test_help_and_version(cli: Cli) -> None:
+def test_version_and_unknown_commands(cli: Cli) -> None:
     assert "Checkpoints:" in cli().out
     assert cli("--version").out == "0.1.0\n"
     assert "unknown" not in cli("generate", "--help").out
     assert refused(cli("frobnicate")).startswith("error: No such command 'frobnicate'")
 
 
-def test_the_command_is_installed() -> None:
+def test_command_is_installed() -> None:
     command = shutil.which("max-gpt2", path=str(Path(sys.executable).parent))
     assert command is not None
     shown = subprocess.run([command, "--version"], capture_output=True, text=True, check=True, env=dict(os.environ))

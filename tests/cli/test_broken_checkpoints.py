@@ -58,14 +58,14 @@ BROKEN: list[tuple[Damage, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "says"), BROKEN, ids=[says for _, says in BROKEN])
+@pytest.mark.parametrize(("damage", "message"), BROKEN, ids=[message for _, message in BROKEN])
 @pytest.mark.parametrize("command", ["generate", "verify"])
-def test_broken_checkpoints(cli: Cli, tiny: Path, command: str, damage: Damage, says: str) -> None:
+def test_broken_checkpoint_is_one_error(cli: Cli, tiny: Path, command: str, damage: Damage, message: str) -> None:
     damage(tiny)
-    assert says in refused(cli(command, "--model", tiny))
+    assert message in refused(cli(command, "--model", tiny))
 
 
-def test_a_tokenizer_with_ids_beyond_the_vocabulary(cli: Cli, tiny: Path) -> None:
+def test_tokenizer_larger_than_the_vocabulary_is_rejected(cli: Cli, tiny: Path) -> None:
     edit_config(tiny, vocab_size=290)
     edit_weights(
         tiny, lambda tensors: tensors.update({"transformer.wte.weight": tensors["transformer.wte.weight"][:290]})
@@ -73,7 +73,7 @@ def test_a_tokenizer_with_ids_beyond_the_vocabulary(cli: Cli, tiny: Path) -> Non
     assert "has 10 ids beyond the model's vocabulary of 290" in refused(cli("generate", "--model", tiny))
 
 
-def test_no_such_folder_and_no_network(cli: Cli) -> None:
+def test_missing_model_is_rejected(cli: Cli) -> None:
     assert 'There is no file or folder "./nothing"' in refused(cli("info", "--model", "./nothing"))
     assert 'There is no file or folder "~nobody-here/x"' in refused(cli("info", "--model", "~nobody-here/x"))
     assert "HF_HUB_OFFLINE is set" in refused(cli("generate", "x", "--model", "someone/no-such-model"))

@@ -28,24 +28,24 @@ def info(cli: Cli, *arguments: object) -> dict[str, object]:
 
 
 def shown_info(cli: Cli, *arguments: object) -> str:
-    """The table as one line: its cells are as narrow as the terminal, and their words are broken into lines."""
+    """Return the table with its wrapped cells joined into one line."""
     return " ".join(cli("info", "--model", *arguments).out.replace("│", " ").split())
 
 
-def test_info(cli: Cli, tiny_original: Path) -> None:
+def test_info_reports_config_and_layout(cli: Cli, tiny_original: Path) -> None:
     outcome = cli("info", "--model", tiny_original, "--json")
-    facts = json.loads(outcome.out)
+    result = json.loads(outcome.out)
     assert (outcome.code, outcome.err) == (0, "")
-    assert facts["config"]["n_inner"] == 96
-    assert facts["parameters"] == 30792
-    assert facts["tied"] is True
-    assert facts["transposed"] == []
+    assert result["config"]["n_inner"] == 96
+    assert result["parameters"] == 30792
+    assert result["tied"] is True
+    assert result["transposed"] == []
     shown = cli("info", "--model", tiny_original)
     assert shown.code == 0
     assert all(text in shown.out for text in ("30,792", "transposed", "none", "tied"))
 
 
-def test_info_says_which_flag_has_no_effect(cli: Cli, tiny: Path) -> None:
+def test_info_lists_flags_without_effect(cli: Cli, tiny: Path) -> None:
     assert json.loads(cli("info", "--model", tiny, "--json").out)["no_effect"] == []
     assert "no effect" not in cli("info", "--model", tiny).out
     edit_config(tiny, reorder_and_upcast_attn=True)
@@ -58,29 +58,29 @@ def test_info_reads_no_weights(cli: Cli, tiny: Path) -> None:
     assert cli("info", "--model", tiny).code == 0
 
 
-def test_info_of_safetensors(cli: Cli, tiny: Path) -> None:
+def test_info_lists_skipped_and_upcast_tensors(cli: Cli, tiny: Path) -> None:
     edit_weights(tiny, lambda tensors: tensors.update({"score.weight": np.ones((2, 24), np.float16)}))
     edit_weights(tiny, lambda tensors: tensors.update({LN_F: tensors[LN_F].astype(np.float16)}))
-    facts = info(cli, tiny)
-    assert facts["format"] == "Hugging Face safetensors"
-    assert facts["upcast"] == [LN_F]
-    assert (facts["dequantised"], facts["zero_filled"]) == ({}, {})
+    result = info(cli, tiny)
+    assert result["format"] == "Hugging Face safetensors"
+    assert result["upcast"] == [LN_F]
+    assert (result["dequantised"], result["zero_filled"]) == ({}, {})
     shown = shown_info(cli, tiny)
     assert "score.weight (head of another task)" in shown
     assert "converted exactly to float32" in shown
 
 
-def test_info_of_nanogpt(cli: Cli, nanogpt: Path) -> None:
-    facts = info(cli, nanogpt, "--allow-pickle")
-    assert facts["format"] == "nanoGPT"
-    assert facts["folder"] == str(nanogpt.parent)
-    assert facts["transposed"] == [
+def test_info_lists_transposed_and_zero_filled_tensors(cli: Cli, nanogpt: Path) -> None:
+    result = info(cli, nanogpt, "--allow-pickle")
+    assert result["format"] == "nanoGPT"
+    assert result["folder"] == str(nanogpt.parent)
+    assert result["transposed"] == [
         f"transformer.h.{layer}.{part}.weight"
         for layer in range(3)
         for part in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
     ]
-    assert facts["skipped"] == {"lm_head.weight": "equal to wte"}
-    zero_filled = facts["zero_filled"]
+    assert result["skipped"] == {"lm_head.weight": "equal to wte"}
+    zero_filled = result["zero_filled"]
     assert isinstance(zero_filled, dict)
     assert zero_filled[LN_F] == "model_args has bias=False"
     shown = shown_info(cli, nanogpt, "--allow-pickle")
@@ -88,11 +88,11 @@ def test_info_of_nanogpt(cli: Cli, nanogpt: Path) -> None:
     assert "stored [out, in] as in Linear, used as [in, out]" in shown
 
 
-def test_info_of_llmc_and_gguf(cli: Cli, tmp_path: Path) -> None:
-    facts = info(cli, write_llmc(tmp_path / "gpt2.bin", linear_state(), version=5))
-    assert facts["format"] == "llm.c"
-    assert facts["stored_dtypes"] == ["BF16"]
-    assert facts["skipped"] == {"wte[311:384]": "rows that pad the vocabulary"}
+def test_info_lists_padding_and_dequantised_tensors(cli: Cli, tmp_path: Path) -> None:
+    result = info(cli, write_llmc(tmp_path / "gpt2.bin", linear_state(), version=5))
+    assert result["format"] == "llm.c"
+    assert result["stored_dtypes"] == ["BF16"]
+    assert result["skipped"] == {"wte[311:384]": "rows that pad the vocabulary"}
     weights = linear_state(n_embd=96, n_layer=2)
     file = write_gguf(tmp_path / "gpt2.gguf", weights, quantised=GGMLQuantizationType.Q8_0)
     dequantised = info(cli, file)["dequantised"]
@@ -101,35 +101,35 @@ def test_info_of_llmc_and_gguf(cli: Cli, tmp_path: Path) -> None:
     assert "Q8_0, dequantised to float32" in shown_info(cli, file)
 
 
-def test_it_says_what_it_did(cli: Cli, tmp_path: Path) -> None:
+def test_convert_reports_its_changes(cli: Cli, tmp_path: Path) -> None:
     made = nanogpt_without_biases(tmp_path)
     outcome = cli("convert", made.path, tmp_path / "new", "--allow-pickle", "--json")
     assert outcome.code == 0
-    facts = json.loads(outcome.out)
+    result = json.loads(outcome.out)
     files = {path.name: path.stat().st_size for path in (tmp_path / "new").iterdir()}
-    assert facts["files"] == files
-    assert facts["bytes"] == sum(files.values())
-    assert (facts["model"], facts["folder"], facts["format"]) == (str(made.path), str(tmp_path / "new"), "nanoGPT")
-    assert (facts["tensors"], facts["dtypes"], facts["head"]) == (40, ["F32"], "stored and equal to wte, so tied")
-    assert facts["skipped"] == {"lm_head.weight": "equal to wte"}
-    assert len(facts["transposed"]) == 12
-    assert set(facts["zero_filled"].values()) == {"model_args has bias=False"}
-    assert facts["dequantised"] == {}
+    assert result["files"] == files
+    assert result["bytes"] == sum(files.values())
+    assert (result["model"], result["folder"], result["format"]) == (str(made.path), str(tmp_path / "new"), "nanoGPT")
+    assert (result["tensors"], result["dtypes"], result["head"]) == (40, ["F32"], "stored and equal to wte, so tied")
+    assert result["skipped"] == {"lm_head.weight": "equal to wte"}
+    assert len(result["transposed"]) == 12
+    assert set(result["zero_filled"].values()) == {"model_args has bias=False"}
+    assert result["dequantised"] == {}
     shown = cli("convert", made.path, tmp_path / "other", "--allow-pickle")
     assert all(
-        text in shown.out for text in ("nanoGPT", "40, F32", "transposed", "12: ", "19: ", f"{facts['bytes']:,}")
+        text in shown.out for text in ("nanoGPT", "40, F32", "transposed", "12: ", "19: ", f"{result['bytes']:,}")
     )
     assert "Writing the weights" in shown.err
 
 
-def test_what_was_dequantised_is_named(cli: Cli, tmp_path: Path) -> None:
+def test_convert_lists_dequantised_tensors(cli: Cli, tmp_path: Path) -> None:
     made = gguf_quantised(tmp_path)
-    facts = json.loads(cli("convert", made.path, tmp_path / "new", "--json").out)
-    assert facts["dequantised"]["token_embd.weight"] == "Q8_0, dequantised to float32"
-    assert facts["dtypes"] == ["F32"]
+    result = json.loads(cli("convert", made.path, tmp_path / "new", "--json").out)
+    assert result["dequantised"]["token_embd.weight"] == "Q8_0, dequantised to float32"
+    assert result["dtypes"] == ["F32"]
 
 
-def test_the_demo_and_a_hub_id(tiny_original: Path, tmp_path: Path) -> None:
+def test_convert_accepts_a_hub_id(tiny_original: Path, tmp_path: Path) -> None:
     fill_cache(tmp_path / "hub", "openai-community/gpt2", tiny_original)
     command = [sys.executable, "-m", "max_gpt2", "convert", "gpt2", "new", "--json"]
     environment = os.environ | {"HF_HOME": str(tmp_path)}
@@ -138,7 +138,7 @@ def test_the_demo_and_a_hub_id(tiny_original: Path, tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "new").config == load_checkpoint(tiny_original).config
 
 
-def test_its_options(cli: Cli, tmp_path: Path, tiny: Path) -> None:
+def test_convert_options_permit_unsafe_sources(cli: Cli, tmp_path: Path, tiny: Path) -> None:
     made = nanogpt_without_biases(tmp_path)
     new = tmp_path / "new"
     assert "--allow-pickle" in refused(cli("convert", made.path, new))
@@ -154,7 +154,7 @@ def test_its_options(cli: Cli, tmp_path: Path, tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ([], "Missing argument 'SRC'"),
         (["demo"], "Missing argument 'DST'"),
@@ -163,11 +163,13 @@ def test_its_options(cli: Cli, tmp_path: Path, tiny: Path) -> None:
         (["./nothing", "new"], 'There is no file or folder "./nothing"'),
     ],
 )
-def test_bad_arguments(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+def test_convert_rejects_bad_arguments_before_writing(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert says in refused(cli("convert", *arguments))
+    error = refused(cli("convert", *arguments))
+    assert message in error
+    assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -187,7 +189,7 @@ main()
 
 
 @pytest.mark.parametrize("force", [True, False])
-def test_ctrl_c_in_the_middle(tmp_path: Path, tiny: Path, force: bool) -> None:
+def test_ctrl_c_during_convert_leaves_nothing_behind(tmp_path: Path, tiny: Path, force: bool) -> None:
     arguments = [str(tiny), "new", *(["--force"] if force else [])]
     if force:
         (tmp_path / "new").mkdir()
@@ -208,7 +210,7 @@ def test_ctrl_c_in_the_middle(tmp_path: Path, tiny: Path, force: bool) -> None:
     assert not force or list((tmp_path / "new").iterdir()) == []
 
 
-def test_it_needs_no_pytorch(tiny_original: Path, tmp_path: Path) -> None:
+def test_convert_works_without_pytorch(tiny_original: Path, tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; from max_gpt2.cli import main; main()"
     )

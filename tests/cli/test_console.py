@@ -1,7 +1,7 @@
 import pytest
 
 
-def test_a_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_cells_are_not_parsed_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
     from max_gpt2.cli.console import stdout, table
 
     stdout.print(table(("[a]", "left"), rows=[["[bold]:smile:[/nothing]"]], title="[b]"))

@@ -13,25 +13,27 @@ from max_gpt2.model import CompiledModel
 from tests.support.cli import Cli, refused
 
 
-def test_generate(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+def test_generation_is_reproducible_from_seed_and_prompt_ids(
+    cli: Cli, tiny_original: Path, tiny_model: CompiledModel
+) -> None:
     del tiny_model  # compiled once for all tests
     options = ("--model", tiny_original, "--max-new-tokens", 6, "--seed", 5, "--top-k", 40)
     outcome = cli("generate", "The dog", *options, "--json")
-    facts = json.loads(outcome.out)
+    result = json.loads(outcome.out)
     assert outcome.code == 0
-    assert facts["finish_reason"] in ("length", "stop")
-    assert facts["seed"] == 5
-    assert facts["model"] == str(tiny_original)
-    assert facts["timing"].keys() == {"load_s", "compile_s", "prefill_s", "decode_s", "decode_tokens_per_s"}
-    assert facts == json.loads(cli("generate", "The dog", *options, "--json").out) | {"timing": facts["timing"]}
-    by_ids = ",".join(map(str, facts["prompt_tokens"]))
-    assert json.loads(cli("generate", "--prompt-ids", by_ids, *options, "--json").out)["tokens"] == facts["tokens"]
+    assert result["finish_reason"] in ("length", "stop")
+    assert result["seed"] == 5
+    assert result["model"] == str(tiny_original)
+    assert result["timing"].keys() == {"load_s", "compile_s", "prefill_s", "decode_s", "decode_tokens_per_s"}
+    assert result == json.loads(cli("generate", "The dog", *options, "--json").out) | {"timing": result["timing"]}
+    by_ids = ",".join(map(str, result["prompt_tokens"]))
+    assert json.loads(cli("generate", "--prompt-ids", by_ids, *options, "--json").out)["tokens"] == result["tokens"]
     shown = cli("generate", "The dog", *options)
-    assert shown.out == f"The dog{facts['text']}\n"
+    assert shown.out == f"The dog{result['text']}\n"
     assert "seed 5" in shown.err
 
 
-def test_every_option_of_generate_arrives(cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_become_the_request(cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Request] = []
 
     def remember(_config: object, _tokenizer: object, request: Request) -> None:
@@ -60,20 +62,24 @@ def test_every_option_of_generate_arrives(cli: Cli, tiny_original: Path, monkeyp
     assert seen == [Request([1, 2], 9, sampling, ["a", "b c"], logprobs=3, context_overflow="slide")]
 
 
-def test_samples(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+def test_n_samples_use_consecutive_seeds(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
     del tiny_model
     options = ("The dog", "--model", tiny_original, "--max-new-tokens", 6, "--temperature", 1.5)
-    facts = json.loads(cli("generate", *options, "--n", 3, "--seed", 5, "--json").out)
-    assert facts.keys() == {"model", "sequences", "timing"}
-    assert [one["seed"] for one in facts["sequences"]] == [5, 6, 7]
-    assert facts["sequences"][1]["text"] == json.loads(cli("generate", *options, "--seed", 6, "--json").out)["text"]
+    result = json.loads(cli("generate", *options, "--n", 3, "--seed", 5, "--json").out)
+    assert result.keys() == {"model", "sequences", "timing"}
+    assert [one["seed"] for one in result["sequences"]] == [5, 6, 7]
+    assert result["sequences"][1]["text"] == json.loads(cli("generate", *options, "--seed", 6, "--json").out)["text"]
     shown = cli("generate", *options, "--n", 3, "--seed", 5, "--batch-size", 2)
-    texts = [f"--- {n} of 3, seed {one['seed']}\nThe dog{one['text']}\n" for n, one in enumerate(facts["sequences"], 1)]
+    texts = [
+        f"--- {n} of 3, seed {one['seed']}\nThe dog{one['text']}\n" for n, one in enumerate(result["sequences"], 1)
+    ]
     assert shown.out == "".join(texts)
     assert "tokens/s" in shown.err
 
 
-def test_the_context_slides_when_asked_to(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+def test_context_overflow_slide_generates_beyond_the_context(
+    cli: Cli, tiny_original: Path, tiny_model: CompiledModel
+) -> None:
     del tiny_model
     options = ("The dog", "--model", tiny_original, "--max-new-tokens", 80, "--min-new-tokens", 80, "--json")
     stopped = json.loads(cli("generate", *options).out)
@@ -81,7 +87,7 @@ def test_the_context_slides_when_asked_to(cli: Cli, tiny_original: Path, tiny_mo
     assert len(json.loads(cli("generate", *options, "--context-overflow", "slide").out)["tokens"]) == 80
 
 
-def test_beams(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+def test_beams_rank_by_length_normalised_logprob(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
     del tiny_model
     options = (
         "The dog",
@@ -94,13 +100,13 @@ def test_beams(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None
         "--no-repeat-ngram-size",
         1,
     )
-    facts = json.loads(cli("beams", *options, "--length-penalty", 2, "--early-stopping", "--json").out)
-    assert facts.keys() == {"model", "prompt_tokens", "sequences"}
-    assert len(facts["sequences"]) == 3
-    assert all(len(set(one["tokens"])) == len(one["tokens"]) for one in facts["sequences"])
-    ended = facts["sequences"][0]["finish_reason"] == "stop"
-    length = len(facts["sequences"][0]["tokens"]) + ended
-    assert facts["sequences"][0]["score"] == pytest.approx(facts["sequences"][0]["logprob"] / length**2)
+    result = json.loads(cli("beams", *options, "--length-penalty", 2, "--early-stopping", "--json").out)
+    assert result.keys() == {"model", "prompt_tokens", "sequences"}
+    assert len(result["sequences"]) == 3
+    assert all(len(set(one["tokens"])) == len(one["tokens"]) for one in result["sequences"])
+    ended = result["sequences"][0]["finish_reason"] == "stop"
+    length = len(result["sequences"][0]["tokens"]) + ended
+    assert result["sequences"][0]["score"] == pytest.approx(result["sequences"][0]["logprob"] / length**2)
     shown = cli("beams", *options)
     assert shown.code == 0
     assert "log probability" in shown.out
@@ -109,7 +115,7 @@ def test_beams(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None
 
 
 @pytest.mark.slow  # compiles a graph of MAX's own matmul kernels
-def test_builtin_kernels(cli: Cli, tiny_original: Path, builtin_model: CompiledModel) -> None:
+def test_builtin_kernels_generate_the_same_text(cli: Cli, tiny_original: Path, builtin_model: CompiledModel) -> None:
     del builtin_model
     options = ("The dog", "--model", tiny_original, "--json")
     greedy = ("--max-new-tokens", 20, "--temperature", 0)
@@ -119,24 +125,26 @@ def test_builtin_kernels(cli: Cli, tiny_original: Path, builtin_model: CompiledM
     assert ours["text"] == builtin["text"]
     scores = [json.loads(cli("score", *options, "--kernels", which).out) for which in ("mojo", "builtin")]
     assert scores[0]["logprob"] == pytest.approx(scores[1]["logprob"], rel=1e-5)
-    assert scores[0]["logprobs"] != scores[1]["logprobs"]  # the last bits show that these are other kernels
+    assert scores[0]["logprobs"] != scores[1]["logprobs"]  # the rounding shows that different kernels ran
 
 
-def test_generate_stops_and_reports_logprobs(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+def test_stop_string_is_cut_off_and_logprobs_are_reported(
+    cli: Cli, tiny_original: Path, tiny_model: CompiledModel
+) -> None:
     del tiny_model
     options = ("The dog", "--model", tiny_original, "--temperature", 0, "--max-new-tokens", 9)
     whole = json.loads(cli("generate", *options, "--json").out)
     assert whole["logprobs"] == []
     stop = whole["text"][3:5]
-    facts = json.loads(cli("generate", *options, "--json", "--stop", stop, "--logprobs", 2).out)
-    assert facts["text"] == whole["text"][: whole["text"].index(stop)]
-    assert facts["finish_reason"] == "stop"
-    assert [one["token"] for one in facts["logprobs"]] == facts["tokens"]
-    assert max(facts["logprobs"][0]["top"].values()) == facts["logprobs"][0]["logprob"] < 0
-    assert cli("generate", *options, "--stop", stop).out == f"The dog{facts['text']}\n"
+    result = json.loads(cli("generate", *options, "--json", "--stop", stop, "--logprobs", 2).out)
+    assert result["text"] == whole["text"][: whole["text"].index(stop)]
+    assert result["finish_reason"] == "stop"
+    assert [one["token"] for one in result["logprobs"]] == result["tokens"]
+    assert max(result["logprobs"][0]["top"].values()) == result["logprobs"][0]["logprob"] < 0
+    assert cli("generate", *options, "--stop", stop).out == f"The dog{result['text']}\n"
 
 
-def test_an_empty_prompt_starts_from_nothing_and_says_so(cli: Cli, tiny_original: Path) -> None:
+def test_empty_prompt_starts_from_end_of_text_with_a_notice(cli: Cli, tiny_original: Path) -> None:
     for arguments in ([], [""]):
         outcome = cli("generate", *arguments, "--model", tiny_original, "--max-new-tokens", 2, "--json")
         assert json.loads(outcome.out)["prompt_tokens"] == [299]
@@ -144,7 +152,7 @@ def test_an_empty_prompt_starts_from_nothing_and_says_so(cli: Cli, tiny_original
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--max-new-tokens", "-1"], "max_new_tokens -1 is negative"),
         (["--max-new-tokens", "many"], "--max-new-tokens"),
@@ -172,5 +180,5 @@ def test_an_empty_prompt_starts_from_nothing_and_says_so(cli: Cli, tiny_original
         (["one", "two"], "unexpected extra argument"),
     ],
 )
-def test_bad_options(cli: Cli, tiny_original: Path, arguments: list[str], says: str) -> None:
-    assert says in refused(cli("generate", "--model", tiny_original, *arguments))
+def test_bad_option_is_one_error(cli: Cli, tiny_original: Path, arguments: list[str], message: str) -> None:
+    assert message in refused(cli("generate", "--model", tiny_original, *arguments))

@@ -34,7 +34,7 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_each_line_is_what_its_own_options_say(cli: Cli, prompts: Path, tiny_original: Path, tmp_path: Path) -> None:
+def test_line_options_override_the_command_line(cli: Cli, prompts: Path, tiny_original: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     arguments = ["generate", "--model", tiny_original, "--max-new-tokens", 6]
     done = cli(*arguments, "--input", prompts, "--output", out, "--seed", 5)
@@ -55,14 +55,14 @@ def test_each_line_is_what_its_own_options_say(cli: Cli, prompts: Path, tiny_ori
     assert "e" not in fourth["text"]
 
 
-def test_a_broken_line_is_named_and_the_others_go_on(cli: Cli, prompts: Path, tiny_original: Path) -> None:
+def test_broken_line_is_reported_and_the_others_complete(cli: Cli, prompts: Path, tiny_original: Path) -> None:
     out = prompts.with_name("out.jsonl")
     prompts.write_text("\n".join([PROMPTS[0], "{broken", '{"id": 9, "prompt_ids": [999]}', PROMPTS[1]]))
     arguments = ["generate", "--model", tiny_original, "--input", prompts, "--output", out, "--max-new-tokens", 5]
     done = cli(*arguments, "--json")
     assert done.code == 1
-    facts = json.loads(done.out)
-    assert (facts["lines"], facts["resumed"], facts["errors"], facts["output"]) == (4, 0, 2, str(out))
+    result = json.loads(done.out)
+    assert (result["lines"], result["resumed"], result["errors"], result["output"]) == (4, 0, 2, str(out))
     assert f"error: {prompts}, line 2: It is not JSON" in done.err
     assert f"error: {prompts}, line 3: The prompt id 999 is not in 0 .. 310" in done.err
     first, second, third, fourth = records(out)
@@ -78,7 +78,7 @@ def test_a_broken_line_is_named_and_the_others_go_on(cli: Cli, prompts: Path, ti
     assert out.read_bytes() == content
 
 
-def test_an_output_of_another_run_is_refused(cli: Cli, prompts: Path, tiny: Path, tiny_original: Path) -> None:
+def test_output_of_a_different_run_is_not_resumed(cli: Cli, prompts: Path, tiny: Path, tiny_original: Path) -> None:
     out = prompts.with_name("out.jsonl")
     arguments = ["generate", "--input", prompts, "--output", out, "--max-new-tokens", 3]
     assert cli(*arguments, "--model", tiny_original).code == 0
@@ -107,7 +107,7 @@ def many(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
+def test_interrupted_run_resumes_to_the_same_bytes(
     cli: Cli, many: Path, tiny_original: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     out, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
@@ -118,22 +118,22 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
             time.sleep(0.01)
         process.send_signal(how)
         _, err = process.communicate(timeout=30)
-    kept = len(out.read_text().splitlines())
-    assert 5 < kept < MANY
+    lines = len(out.read_text().splitlines())
+    assert 5 < lines < MANY
     assert "Traceback" not in err
     if how is signal.SIGINT:
         assert process.returncode == 2
-        assert f"Stopped by Ctrl-C after {kept} of {MANY} lines. They are in {out}" in err
+        assert f"Stopped by Ctrl-C after {lines} of {MANY} lines. They are in {out}" in err
     seed = json.loads((tmp_path / "out.jsonl.run.json").read_text())["seed"]
     done = cli("generate", *options, "--output", out, "--json")
-    assert json.loads(done.out)["resumed"] in (kept, kept - 1)  # the last line may be half a line
+    assert json.loads(done.out)["resumed"] in (lines, lines - 1)  # the last line may be incomplete
     assert json.loads(done.out)["seed"] == seed
     assert cli("generate", *options, "--output", whole, "--seed", seed).code == 0
     assert out.read_bytes() == whole.read_bytes()
     assert len(records(out)) == MANY
 
 
-def test_a_full_disk_ends_in_one_sentence(
+def test_full_disk_is_one_error_and_complete_lines_survive(
     cli: Cli, prompts: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = prompts.with_name("out.jsonl")
@@ -157,7 +157,7 @@ def test_a_full_disk_ends_in_one_sentence(
     assert [one["line"] for one in records(out)] == [1, 2, 3, 4]
 
 
-def test_ctrl_c_before_the_first_line_keeps_what_was_there(
+def test_ctrl_c_before_the_first_line_reports_no_lines(
     cli: Cli, prompts: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = prompts.with_name("out.jsonl")
@@ -174,7 +174,7 @@ def test_ctrl_c_before_the_first_line_keeps_what_was_there(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--input", "in.txt", "--output", "out", "A text"], "Both a text and --input are given"),
         (["--input", "in.txt", "--output", "out", "--prompt-ids", "1"], "Both --prompt-ids and --input are given"),
@@ -194,12 +194,12 @@ def test_ctrl_c_before_the_first_line_keeps_what_was_there(
         (["--input", "in.txt", "--output", "out", "--seed", "-1"], "seed -1"),
     ],
 )
-def test_bad_arguments(
-    cli: Cli, tiny_original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+def test_bad_arguments_change_no_file(
+    cli: Cli, tiny_original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in.txt").write_text("The dog\n")
     (tmp_path / "link.txt").symlink_to("in.txt")
-    assert says in refused(cli("generate", "--model", tiny_original, *arguments))
+    assert message in refused(cli("generate", "--model", tiny_original, *arguments))
     assert sorted(one.name for one in tmp_path.iterdir()) == ["in.txt", "link.txt"]
     assert (tmp_path / "in.txt").read_text() == "The dog\n"

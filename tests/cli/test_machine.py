@@ -16,17 +16,17 @@ from max_gpt2.verify import models
 from tests.support.cli import Cli, refused
 
 
-def test_a_model_that_is_warm_already(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
+def test_warm_reports_a_cached_model(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
     del tiny_model
     done = cli("warm", "--model", tiny_original)
     assert done.code == 0
     assert re.match(rf"{tiny_original} was already compiled; loading it from the cache took \d+\.\d s\.\n", done.out)
     assert "generate and score now start within seconds" in done.out
     assert "Compiling for MAX" in done.err
-    facts = json.loads(cli("warm", "--model", tiny_original, "--json").out)
-    assert facts.keys() == {"model", "load_s", "compile_s", "verify_compile_s", "folder", "cache_growth_bytes"}
-    assert (facts["cache_growth_bytes"], facts["verify_compile_s"]) == (0, None)
-    assert facts["compile_s"] > 0
+    result = json.loads(cli("warm", "--model", tiny_original, "--json").out)
+    assert result.keys() == {"model", "load_s", "compile_s", "verify_compile_s", "folder", "cache_growth_bytes"}
+    assert (result["cache_growth_bytes"], result["verify_compile_s"]) == (0, None)
+    assert result["compile_s"] > 0
 
 
 Calls = list[tuple[str, GPT2Config, dict[str, Any]]]
@@ -43,7 +43,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Calls:
-    """What would have been compiled, each of which leaves a file in the cache."""
+    """Replace the compiler with one that records its arguments and writes a file of 100 bytes to the cache."""
     made: Calls = []
 
     def compiler(name: str) -> Callable[[GPT2Config, Tensors], None]:
@@ -55,11 +55,11 @@ def calls(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Calls:
 
     monkeypatch.setattr(engine, "load_or_compile", compiler("generate"))
     monkeypatch.setattr(models, "load_or_compile", compiler("verify"))
-    monkeypatch.setattr(models, "compile_hidden_states", compiler("look inside"))
+    monkeypatch.setattr(models, "compile_hidden_states", compiler("hidden states"))
     return made
 
 
-def test_it_compiles_what_generate_compiles(cli: Cli, calls: Calls, cache: Path, tiny_original: Path) -> None:
+def test_warm_compiles_the_graph_of_generate(cli: Cli, calls: Calls, cache: Path, tiny_original: Path) -> None:
     cli("generate", "The dog", "--model", tiny_original)
     (expected,) = calls
     calls.clear()
@@ -69,16 +69,16 @@ def test_it_compiles_what_generate_compiles(cli: Cli, calls: Calls, cache: Path,
     assert re.match(rf"Compiled {tiny_original} in \d+\.\d s and cached it in {cache}\.\n", done.out)
 
 
-def test_it_compiles_what_verify_compiles(cli: Cli, calls: Calls, tiny_original: Path) -> None:
+def test_warm_verify_compiles_the_graphs_of_verify(cli: Cli, calls: Calls, tiny_original: Path) -> None:
     done = cli("warm", "--verify", "--model", tiny_original)
-    assert [name for name, _, _ in calls] == ["generate", "verify", "look inside"]
+    assert [name for name, _, _ in calls] == ["generate", "verify", "hidden states"]
     assert len({json.dumps(weights, sort_keys=True) for _, _, weights in calls}) == 1
     assert "generate, score and verify now start within seconds" in done.out
-    facts = json.loads(cli("warm", "--verify", "--model", tiny_original, "--json").out)
-    assert facts["verify_compile_s"] >= 0
+    result = json.loads(cli("warm", "--verify", "--model", tiny_original, "--json").out)
+    assert result["verify_compile_s"] >= 0
 
 
-def test_its_options(cli: Cli, calls: Calls, tiny: Path) -> None:
+def test_warm_needs_the_loading_options(cli: Cli, calls: Calls, tiny: Path) -> None:
     edit_weights(tiny, lambda tensors: tensors.update({"transformer.ln_f.bias": np.full(24, np.inf, np.float32)}))
     assert "--allow-nonfinite" in refused(cli("warm", "--model", tiny))
     assert cli("warm", "--verify", "--allow-nonfinite", "--model", tiny).code == 0
@@ -89,7 +89,7 @@ def test_its_options(cli: Cli, calls: Calls, tiny: Path) -> None:
     assert "No such option" in refused(cli("warm", "--frobnicate"))
 
 
-def test_a_cache_that_cannot_be_written_is_refused_before_any_work(
+def test_unwritable_cache_is_rejected_before_compiling(
     cli: Cli, calls: Calls, cache: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("max_gpt2.system.doctor.writable", lambda _folder: False)
@@ -99,7 +99,7 @@ def test_a_cache_that_cannot_be_written_is_refused_before_any_work(
     assert calls == []
 
 
-def test_an_error_of_the_compiler_is_not_swallowed(
+def test_compiler_error_is_reported(
     cli: Cli, cache: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_arguments: object) -> None:

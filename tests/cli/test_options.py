@@ -1,4 +1,4 @@
-"""The options for loading a checkpoint: the same for every command."""
+"""The loading options, which all commands share."""
 
 from pathlib import Path
 
@@ -14,20 +14,20 @@ from tests.support.cli import Cli, refused
 
 
 @pytest.mark.parametrize("command", ["info", "generate", "verify"])
-def test_pickles_need_a_permission(cli: Cli, nanogpt: Path, command: str) -> None:
+def test_pickle_requires_allow_pickle(cli: Cli, nanogpt: Path, command: str) -> None:
     message = refused(cli(command, "--model", nanogpt))
     assert f"{nanogpt} is a pickle" in message
     assert "--allow-pickle" in message
 
 
 @pytest.mark.parametrize("command", ["generate", "verify"])
-def test_a_tokenizer_is_asked_for(cli: Cli, nanogpt: Path, command: str) -> None:
+def test_missing_tokenizer_suggests_the_option(cli: Cli, nanogpt: Path, command: str) -> None:
     message = refused(cli(command, "--model", nanogpt, "--allow-pickle"))
     assert "has no tokenizer" in message
     assert "--tokenizer FOLDER" in message
 
 
-def test_generate_hands_over_what_was_allowed(
+def test_generate_applies_the_options(
     cli: Cli, nanogpt: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class ReachedError(MaxGPT2Error):

@@ -13,7 +13,7 @@ from max_gpt2.checkpoint import Checkpoint
 from tests.support.cli import Cli
 
 
-def test_an_error_that_nobody_foresaw_is_one_sentence(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error_has_no_traceback(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(*_args: object, **_options: object) -> None:
         raise ZeroDivisionError("oh")
 
@@ -26,12 +26,12 @@ def test_an_error_that_nobody_foresaw_is_one_sentence(cli: Cli, monkeypatch: pyt
 
 def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "max_gpt2", *map(str, arguments)]
-    # Without `env` a child would inherit what MAX has set behind Python's back, which hides the virtual environment.
+    # os.environ lacks the variables that MAX's libraries set, which would hide the virtual environment.
     variables = os.environ | environment
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
 
 
-def test_ctrl_c_while_max_compiles(tiny_original: Path, tmp_path: Path) -> None:
+def test_ctrl_c_during_compilation_exits_cleanly(tiny_original: Path, tmp_path: Path) -> None:
     empty_cache = {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
     with start("generate", "--model", tiny_original, **empty_cache) as process:
         assert process.stderr is not None
@@ -45,7 +45,7 @@ def test_ctrl_c_while_max_compiles(tiny_original: Path, tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tiny_original: Path) -> None:
+def test_closed_pipe_is_not_an_error(tiny_original: Path) -> None:
     with start("info", "--model", tiny_original) as process:
         assert process.stdout is not None
         process.stdout.close()
@@ -54,7 +54,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tiny_original: Path) -> None:
     assert process.returncode == 0
 
 
-def test_without_a_network_it_says_so_in_one_line(tmp_path: Path) -> None:
+def test_unreachable_hub_is_one_error(tmp_path: Path) -> None:
     nowhere = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     with start("generate", "--model", "gpt2", **nowhere) as process:
         out, err = process.communicate(timeout=120)
@@ -65,8 +65,8 @@ def test_without_a_network_it_says_so_in_one_line(tmp_path: Path) -> None:
     assert "--model demo" in err
 
 
-def test_nothing_but_comparing_needs_pytorch(tiny_original: Path) -> None:
-    """The whole way from a folder to a text, in a process where importing PyTorch and transformers fails."""
+def test_only_verify_requires_pytorch(tiny_original: Path) -> None:
+    """Run the commands in a process that cannot import PyTorch or transformers."""
     program = (
         "import sys; sys.modules['torch'] = sys.modules['transformers'] = None;from max_gpt2.cli import main; main()"
     )
@@ -75,7 +75,7 @@ def test_nothing_but_comparing_needs_pytorch(tiny_original: Path) -> None:
         command = [sys.executable, "-c", program, *map(str, arguments), "--model", str(tiny_original)]
         return subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
 
-    for _ in range(2):  # the second finds the compiled graph in its file
+    for _ in range(2):  # the second run loads the compiled graph from the cache
         generated = run("generate", "The dog", "--max-new-tokens", 3, "--json")
         assert generated.returncode == 0, generated.stderr
         assert json.loads(generated.stdout)["prompt_tokens"]
@@ -87,22 +87,19 @@ def test_nothing_but_comparing_needs_pytorch(tiny_original: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "tokens", "says"),
-    [(b"The dog\n", "The dog", ""), (b"two\nlines\r\n", "two\nlines", ""), (b"", None, "The prompt is empty")],
+    ("given", "prompt"), [(b"The dog\n", "The dog"), (b"two\nlines\r\n", "two\nlines"), (b"", None)]
 )
-def test_a_pipe_is_the_prompt(
-    tiny_original: Path, tiny_checkpoint: object, given: bytes, tokens: str | None, says: str
+def test_standard_input_is_the_prompt(
+    tiny_original: Path, tiny_checkpoint: Checkpoint, given: bytes, prompt: str | None
 ) -> None:
-
-    assert isinstance(tiny_checkpoint, Checkpoint)
     command = [sys.executable, "-m", "max_gpt2", "generate", "--model", str(tiny_original), "--max-new-tokens", "2"]
     done = subprocess.run([*command, "--json"], input=given, capture_output=True, check=True, env=dict(os.environ))
-    expected = [299] if tokens is None else tiny_checkpoint.tokenizer.encode(tokens)
+    expected = [299] if prompt is None else tiny_checkpoint.tokenizer.encode(prompt)
     assert json.loads(done.stdout)["prompt_tokens"] == expected
-    assert ("The prompt is empty" in done.stderr.decode()) == bool(says)
+    assert ("The prompt is empty" in done.stderr.decode()) == (prompt is None)
 
 
-def test_a_pipe_that_is_no_text(tiny_original: Path) -> None:
+def test_standard_input_that_is_not_utf_8_is_rejected(tiny_original: Path) -> None:
     command = [sys.executable, "-m", "max_gpt2", "generate", "--model", str(tiny_original)]
     done = subprocess.run(command, input=b"a\xff", capture_output=True, check=False, env=dict(os.environ))
     assert (done.returncode, done.stdout) == (2, b"")

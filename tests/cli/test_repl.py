@@ -36,7 +36,7 @@ OPTIONS = Request((), 9, SamplingParams(temperature=0.5), ["x"])
         ("stop none", "stop", []),
     ],
 )
-def test_a_setting_is_changed_and_nothing_else(line: str, name: str, value: object) -> None:
+def test_set_changes_one_setting(line: str, name: str, value: object) -> None:
     found, options = parse_setting(OPTIONS, line)
     assert found == name
     changed = options if name in ("max_new_tokens", "stop") else options.sampling
@@ -47,7 +47,7 @@ def test_a_setting_is_changed_and_nothing_else(line: str, name: str, value: obje
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "message"),
     [
         ("temprature 1", 'Unknown setting "temprature". Did you mean temperature?'),
         ("colour red", "The settings are max_new_tokens, temperature"),
@@ -59,13 +59,13 @@ def test_a_setting_is_changed_and_nothing_else(line: str, name: str, value: obje
         ("seed x", "is not a whole number or none"),
     ],
 )
-def test_a_bad_setting_says_what_to_do(line: str, says: str) -> None:
+def test_bad_setting_explains_the_remedy(line: str, message: str) -> None:
     with pytest.raises(RequestError) as refusal:
         parse_setting(OPTIONS, line)
-    assert says in str(refusal.value)
+    assert message in str(refusal.value)
 
 
-def test_where_the_history_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_history_file_follows_xdg_state_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert history_file() == tmp_path / "max-gpt2" / "history"
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -74,7 +74,7 @@ def test_where_the_history_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         assert history_file() == tmp_path / ".local" / "state" / "max-gpt2" / "history"
 
 
-def test_the_history_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
+def test_history_is_private_and_bounded(tmp_path: Path) -> None:
     file = tmp_path / "state" / "max-gpt2" / "history"
     first = History(file)
     for line in ("The dog", "  ", "/help", "Ünïcode"):
@@ -89,7 +89,7 @@ def test_the_history_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     assert file.read_text().splitlines() == [str(number) for number in range(50, MAX_HISTORY_LINES + 50)]
 
 
-def test_a_history_that_cannot_be_kept_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_history_is_not_fatal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "state").write_text("a file")
     history = History(tmp_path / "state" / "history")
     assert str(tmp_path / "state" / "history") in history.problem
@@ -110,7 +110,7 @@ def loaded(
 
 
 def run(loaded: Loaded, *lines: str | type[BaseException]) -> PromptLoop:
-    """Type the lines, and then Ctrl-D."""
+    """Run the loop on these lines and a final Ctrl-D."""
     typed: Iterator[str | type[BaseException]] = iter([*lines, EOFError])
 
     def read(_prompt: str) -> str:
@@ -124,7 +124,7 @@ def run(loaded: Loaded, *lines: str | type[BaseException]) -> PromptLoop:
     return loop
 
 
-def test_prompts_are_continued_with_the_settings(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompts_use_the_current_settings(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
     def written(prompt: str, length: int, sampling: SamplingParams) -> str:
         tokens = loaded.engine.tokenizer.encode(prompt)
         return f"{prompt}{loaded.engine.generate(Request(tokens, length, sampling)).text}\n"
@@ -143,7 +143,7 @@ def test_prompts_are_continued_with_the_settings(loaded: Loaded, capsys: pytest.
     assert "error" not in err
 
 
-def test_errors_are_said_and_the_loop_goes_on(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_do_not_end_the_loop(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
     loop = run(
         loaded,
         "/frobnicate",
@@ -157,21 +157,21 @@ def test_errors_are_said_and_the_loop_goes_on(loaded: Loaded, capsys: pytest.Cap
     out, err = capsys.readouterr()
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 4
-    for error, says in zip(
+    for error, message in zip(
         errors, ("Unknown command /frobnicate", "top_p 7.0", "max_new_tokens -500", "Shorten"), strict=True
     ):
-        assert says in error
+        assert message in error
     assert loop.options == Request((), 5, SamplingParams(seed=3))
     assert "/quit" in out
     assert "max_new_tokens 5\ntemperature 0.8\n" in out
 
 
-def test_quit_ends_and_what_was_typed_is_kept(loaded: Loaded, tmp_path: Path) -> None:
+def test_quit_ends_the_loop_and_input_is_in_the_history(loaded: Loaded, tmp_path: Path) -> None:
     run(loaded, "/help", "/quit", "never reached")
     assert (tmp_path / "max-gpt2" / "history").read_text() == "/help\n/quit\n"
 
 
-def test_ctrl_c_stops_the_answer_alone(
+def test_ctrl_c_stops_generation_but_not_the_loop(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_arguments: object) -> None:

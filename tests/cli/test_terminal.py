@@ -1,4 +1,4 @@
-"""`max-gpt2 generate` without a prompt: on a terminal, and after a pipe."""
+"""`max-gpt2 generate` without a prompt, on a pseudo-terminal."""
 
 import os
 import pty
@@ -15,16 +15,16 @@ import pytest
 SECONDS = 60
 
 
-#: A prompt that begins with "slow" is answered slowly enough to be stopped.
+#: Runs max-gpt2 and pauses 0.2 s per token after a prompt that begins with "slow", so that a test can interrupt it.
 SLOW = """
 import time
 from max_gpt2.generation import Engine
-steps = Engine.stream
+stream = Engine.stream
 
 def slowly(engine, request):
-    for step in steps(engine, request):
+    for output in stream(engine, request):
         time.sleep(0.2 if engine.tokenizer.decode(request.prompt_tokens).startswith("slow") else 0)
-        yield step
+        yield output
 
 Engine.stream = slowly
 from max_gpt2.cli import main
@@ -33,7 +33,7 @@ main()
 
 
 class Terminal:
-    """A command on a terminal of its own."""
+    """A command on a new pseudo-terminal."""
 
     def __init__(self, *arguments: object, **environment: str) -> None:
         self.ours, theirs = pty.openpty()
@@ -42,9 +42,11 @@ class Terminal:
         variables = os.environ | {"TERM": "xterm"} | environment
 
         def own_terminal() -> None:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are started without it
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # shells ignore SIGINT for background jobs
             os.setsid()
-            os.close(os.open(os.ttyname(0), os.O_RDWR))  # the first that is opened is where Ctrl-C comes from
+            os.close(
+                os.open(os.ttyname(0), os.O_RDWR)
+            )  # the first terminal opened after setsid becomes the controlling one
 
         self.process = subprocess.Popen(
             command, stdin=theirs, stdout=theirs, stderr=theirs, env=variables, preexec_fn=own_terminal
@@ -55,7 +57,7 @@ class Terminal:
         os.write(self.ours, text.encode())
 
     def wait_for(self, text: str, count: int = 1) -> str:
-        """Read until a text is there so often; return all since the last call."""
+        """Read until `text` has appeared `count` times; return all output since the last call."""
         end = time.monotonic() + SECONDS
         while self.shown.count(text) < count:
             assert time.monotonic() < end, self.shown
@@ -67,7 +69,7 @@ class Terminal:
     def read(self) -> str:
         try:
             return os.read(self.ours, 4096).decode(errors="replace")
-        except OSError:  # the other end is closed
+        except OSError:  # the process has closed its end
             return ""
 
     def close(self) -> None:
@@ -84,19 +86,19 @@ def terminal(tiny_original: Path, tmp_path: Path) -> Iterator[Terminal]:
     opened.close()
 
 
-def test_a_talk_on_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
+def test_prompt_loop_has_editing_history_and_settings(terminal: Terminal, tmp_path: Path) -> None:
     assert "Type /help for help" in terminal.wait_for("> ")
     terminal.type("The dog\n")
     first = terminal.wait_for("> ", 1)
-    assert first.count("The dog") == 2  # as it was typed, and as the start of the text
+    assert first.count("The dog") == 2  # the echo of the input, and the start of the output
     assert "20 tokens" in first
     terminal.type("/set seed 3\n")
     terminal.wait_for("> ")
-    terminal.type("\x1b[A\x1b[A\n")  # the arrow up, twice: the line before the last again
+    terminal.type("\x1b[A\x1b[A\n")  # arrow up twice: recall the line before the last
     assert first.split("\r\n", 1)[1].split("tokens/s")[0][:40] in terminal.wait_for("> ")
     terminal.type("half a line")
     terminal.wait_for("half a line")
-    time.sleep(0.2)  # Ctrl-C empties the terminal's queue, and readline would wait for what it has seen in there
+    time.sleep(0.2)  # Ctrl-C flushes the terminal's input queue; readline must have read it by then
     terminal.type("\x03")
     terminal.wait_for("> ")
     terminal.type("/set temperature hot\n")
@@ -107,10 +109,10 @@ def test_a_talk_on_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
     assert kept == "The dog\n/set seed 3\nThe dog\n/set temperature hot\n"
 
 
-def test_ctrl_c_stops_the_answer(terminal: Terminal) -> None:
+def test_ctrl_c_stops_generation_but_not_the_loop(terminal: Terminal) -> None:
     terminal.wait_for("> ")
     terminal.type("slow\n")
-    terminal.wait_for("slow", 2)  # what was typed, and the start of the answer
+    terminal.wait_for("slow", 2)  # the echo of the input, and the start of the output
     time.sleep(0.5)
     terminal.type("\x03")
     shown = terminal.wait_for("> ")

@@ -17,19 +17,17 @@ from max_gpt2.verify.models import MaxImplementation, TorchImplementation
 from tests.support.cli import Cli, refused
 
 
-def test_verify(cli: Cli, tiny_original: Path) -> None:
+def test_equal_implementations_exit_with_0(cli: Cli, tiny_original: Path) -> None:
     outcome = cli("verify", "--model", tiny_original, "--json")
     assert outcome.code == 0
-    facts = json.loads(outcome.out)
-    assert facts.keys() >= {"passed", "max_abs_diff", "max_rel_diff", "argmax_agreement", "greedy_match", "prompts"}
+    result = json.loads(outcome.out)
+    assert result.keys() >= {"passed", "max_abs_diff", "max_rel_diff", "argmax_agreement", "greedy_match", "prompts"}
     shown = cli("verify", "--model", tiny_original)
     assert "MAX and PyTorch are equal: their logits differ by at most" in shown.out
     assert "max_abs_diff < 1e-04" in shown.out
 
 
-def test_verify_exits_with_1_when_they_are_not_equal(
-    cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unequal_implementations_exit_with_1(cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from max_gpt2.verify import compare
 
     monkeypatch.setattr(sys.modules[compare.__module__], "ABSOLUTE", 0.0)
@@ -39,9 +37,7 @@ def test_verify_exits_with_1_when_they_are_not_equal(
     assert "MAX and PyTorch are NOT equal" in outcome.out
 
 
-def test_verify_against_another_checkpoint_shows_where_they_part(
-    cli: Cli, tiny: Path, tiny_original: Path, tmp_path: Path
-) -> None:
+def test_against_reports_the_first_divergence(cli: Cli, tiny: Path, tiny_original: Path, tmp_path: Path) -> None:
     bias, page = "transformer.h.2.attn.c_proj.bias", tmp_path / "out.html"
     edit_weights(tiny, lambda tensors: np.add.at(tensors[bias], 3, 0.5))
     outcome = cli("verify", "--model", tiny, "--against", tiny_original, "--report", page)
@@ -52,8 +48,8 @@ def test_verify_against_another_checkpoint_shows_where_they_part(
     assert '<strong class="bad">h.2.attn</strong>' in page.read_text()
 
 
-def test_a_difference_that_the_logits_do_not_show(cli: Cli, tiny: Path, tiny_original: Path) -> None:
-    """The LayerNorms take away what is the same in all channels."""
+def test_difference_only_in_hidden_states_fails(cli: Cli, tiny: Path, tiny_original: Path) -> None:
+    """LayerNorm removes an offset that all channels share."""
     bias = "transformer.h.2.attn.c_proj.bias"
     edit_weights(tiny, lambda tensors: tensors.update({bias: tensors[bias] + np.float32(0.5)}))
     outcome = cli("verify", "--model", tiny, "--against", tiny_original)
@@ -63,14 +59,12 @@ def test_a_difference_that_the_logits_do_not_show(cli: Cli, tiny: Path, tiny_ori
     assert "First divergence: h.2.attn" in outcome.out
 
 
-def test_where_a_report_cannot_be_written_nothing_is_computed(cli: Cli, tmp_path: Path) -> None:
+def test_unwritable_report_is_rejected_before_loading(cli: Cli, tmp_path: Path) -> None:
     refusal = refused(cli("verify", "--model", tmp_path / "nothing", "--report", tmp_path / "nowhere" / "out.html"))
     assert refusal == f"error: There is no folder {tmp_path / 'nowhere'} to write out.html into. Make it first.\n"
 
 
-def test_json_stays_json_when_a_number_is_not_finite(
-    cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nonfinite_numbers_are_null_in_json(cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         CompiledModel, "logits", lambda _self, ids, first=0: np.full((1, ids.shape[1] - first, 311), np.nan)
     )
@@ -80,21 +74,21 @@ def test_json_stays_json_when_a_number_is_not_finite(
 
 
 def verified(cli: Cli, monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint, *options: object) -> dict[str, object]:
-    """Verify with PyTorch on both sides: it computes with the weights that MAX would have been given."""
+    """Run verify with a PyTorch model of `checkpoint` instead of MAX; return the JSON report."""
     monkeypatch.setattr(MaxImplementation, "compile", lambda *_, **__: TorchImplementation(checkpoint))
     outcome = cli("verify", "--json", *options)
     assert outcome.code == 0, outcome.err
     return json.loads(outcome.out)
 
 
-def test_verify_hands_over_what_was_allowed(
+def test_loading_options_apply_to_both_implementations(
     cli: Cli, nanogpt: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = load_checkpoint(nanogpt, LoadOptions(tokenizer=tiny_original, allow_pickle=True))
     options = ["--model", nanogpt, "--tokenizer", tiny_original, "--allow-pickle"]
-    facts = verified(cli, monkeypatch, checkpoint, *options)
-    assert facts["passed"] is True
-    assert facts["reference"] == "transformers, with the weights loaded by max-gpt2"
+    result = verified(cli, monkeypatch, checkpoint, *options)
+    assert result["passed"] is True
+    assert result["reference"] == "transformers, with the weights loaded by max-gpt2"
     shown = cli("verify", *options).out
     assert "PyTorch: transformers, with the weights loaded by max-gpt2." in shown
     assert "MAX and PyTorch are equal" in shown
@@ -104,22 +98,22 @@ def test_verify_hands_over_what_was_allowed(
     assert "1 values that are NaN" in refused(cli("verify", *options))
 
 
-def test_transformers_reads_the_folders_of_hugging_face_itself(
+def test_transformers_loads_hugging_face_folders_itself(
     cli: Cli, tiny: Path, tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny)
-    assert facts["reference"] == "transformers, which loaded the checkpoint itself"
+    result = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny)
+    assert result["reference"] == "transformers, which loaded the checkpoint itself"
     torch.save(load_file(tiny / "model.safetensors"), tiny / "pytorch_model.bin")
-    # A file is not a folder, which transformers would look through for better weights.
-    facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny / "pytorch_model.bin", "--allow-pickle")
-    assert facts["reference"] == "transformers, with the weights loaded by max-gpt2"
-    (tiny / "pytorch_model.bin").rename(tiny / "other.bin")  # a name that says nothing to transformers
+    # transformers loads a folder only: in one, it would prefer the safetensors file.
+    result = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny / "pytorch_model.bin", "--allow-pickle")
+    assert result["reference"] == "transformers, with the weights loaded by max-gpt2"
+    (tiny / "pytorch_model.bin").rename(tiny / "other.bin")  # a name unknown to transformers
     (tiny / "model.safetensors").rename(tiny / "away")
-    facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny / "other.bin", "--allow-pickle")
-    assert facts["reference"] == "transformers, with the weights loaded by max-gpt2"
-    (tiny / "away").rename(tiny / "pytorch_model.bin")  # safetensors inside
-    facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny)
-    assert facts["reference"] == "transformers, with the weights loaded by max-gpt2"
+    result = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny / "other.bin", "--allow-pickle")
+    assert result["reference"] == "transformers, with the weights loaded by max-gpt2"
+    (tiny / "away").rename(tiny / "pytorch_model.bin")  # a safetensors file under a pickle's name
+    result = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny)
+    assert result["reference"] == "transformers, with the weights loaded by max-gpt2"
     (tiny / "other.bin").rename(tiny / "pytorch_model.bin")
-    facts = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny, "--allow-pickle")
-    assert facts["reference"] == "transformers, which loaded the checkpoint itself"
+    result = verified(cli, monkeypatch, tiny_checkpoint, "--model", tiny, "--allow-pickle")
+    assert result["reference"] == "transformers, which loaded the checkpoint itself"

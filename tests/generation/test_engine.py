@@ -30,7 +30,7 @@ def ending_with(engine: Engine, *ids: int) -> Engine:
     return dataclasses.replace(engine, model=dataclasses.replace(engine.model, config=config))
 
 
-def write(
+def generate(
     engine: Engine, count: int, sampling: SamplingParams, prompt: Sequence[int] = PROMPT, **rest: Any
 ) -> Generation:
     return engine.generate(Request(prompt, count, sampling, **rest))
@@ -45,8 +45,8 @@ def write(
         ({"bad_words": [[60], [7, 5]]}, {"bad_words_ids": [[60], [7, 5]]}),
     ],
 )
-def test_greedy_tokens_are_those_of_transformers(endless: Engine, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    written = write(endless, 30, SamplingParams(0, **ours))
+def test_greedy_tokens_match_transformers(endless: Engine, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    generation = generate(endless, 30, SamplingParams(0, **ours))
     settings = GenerationConfig(
         do_sample=False,
         max_new_tokens=30,
@@ -57,118 +57,120 @@ def test_greedy_tokens_are_those_of_transformers(endless: Engine, ours: dict[str
     )
     ids = torch.tensor([PROMPT])
     row = reference_model().generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)[0]
-    assert written.tokens == row[len(PROMPT) :].tolist()
-    assert written.prompt_tokens == PROMPT
-    assert written.finish_reason == "length"
-    assert written.text == endless.tokenizer.decode(written.tokens)
-    assert written.timing.decode_tokens_per_s is not None
-    assert written.timing.decode_tokens_per_s > 0
+    assert generation.tokens == row[len(PROMPT) :].tolist()
+    assert generation.prompt_tokens == PROMPT
+    assert generation.finish_reason == "length"
+    assert generation.text == endless.tokenizer.decode(generation.tokens)
+    assert generation.timing.decode_tokens_per_s is not None
+    assert generation.timing.decode_tokens_per_s > 0
 
 
-def test_an_end_of_text_token_ends_the_text(endless: Engine) -> None:
+def test_stop_token_ends_generation(endless: Engine) -> None:
     sampling = SamplingParams(1.0, seed=1)
-    tokens = write(endless, 20, sampling).tokens
+    tokens = generate(endless, 20, sampling).tokens
     ending = tokens[5]
     cut = tokens[: tokens.index(ending)]
-    for written in (
-        write(ending_with(endless, ending), 20, sampling),
-        write(endless, 20, sampling, stop_ids=[ending]),
+    for generation in (
+        generate(ending_with(endless, ending), 20, sampling),
+        generate(endless, 20, sampling, stop_ids=[ending]),
     ):
-        assert written.finish_reason == "stop"
-        assert written.tokens == cut
-        assert written.text == endless.tokenizer.decode(cut)
+        assert generation.finish_reason == "stop"
+        assert generation.tokens == cut
+        assert generation.text == endless.tokenizer.decode(cut)
 
 
-def test_min_new_tokens_writes_on(endless: Engine) -> None:
-    first = write(endless, 1, GREEDY).tokens[0]
+def test_min_new_tokens_suppresses_stop_tokens(endless: Engine) -> None:
+    first = generate(endless, 1, GREEDY).tokens[0]
     engine = ending_with(endless, first)
-    assert write(engine, 9, GREEDY).tokens == []
-    assert len(write(engine, 9, SamplingParams(0, min_new_tokens=4)).tokens) >= 4
+    assert generate(engine, 9, GREEDY).tokens == []
+    assert len(generate(engine, 9, SamplingParams(0, min_new_tokens=4)).tokens) >= 4
 
 
-def test_a_stop_string_is_cut_off(endless: Engine) -> None:
-    text = write(endless, 30, GREEDY).text
+def test_stop_string_is_cut_off(endless: Engine) -> None:
+    text = generate(endless, 30, GREEDY).text
     stop = text[10:14]
-    written = write(endless, 30, GREEDY, stop=["never", stop])
-    assert written.finish_reason == "stop"
-    assert written.text == text[: text.index(stop)]
-    assert endless.tokenizer.decode(written.tokens).startswith(written.text + stop[:1])
-    assert len(written.tokens) < 30
+    generation = generate(endless, 30, GREEDY, stop=["never", stop])
+    assert generation.finish_reason == "stop"
+    assert generation.text == text[: text.index(stop)]
+    assert endless.tokenizer.decode(generation.tokens).startswith(generation.text + stop[:1])
+    assert len(generation.tokens) < 30
 
 
 def test_streamed_outputs_equal_the_generation(endless: Engine) -> None:
     sampling = SamplingParams(1.0, seed=4)
     outputs = list(endless.stream(Request(PROMPT, 25, sampling)))
-    whole = write(endless, 25, sampling)
+    whole = generate(endless, 25, sampling)
     assert [output.token for output in outputs] == whole.tokens
     assert "".join(output.text_delta for output in outputs) == whole.text
     assert [output.finish_reason for output in outputs] == [None] * 24 + ["length"]
 
 
-def test_logprobs_are_those_of_the_model_whatever_the_sampling(endless: Engine) -> None:
-    written = write(endless, 5, SamplingParams(1.0, top_k=3, repetition_penalty=2.0, seed=2), logprobs=4)
-    row = np.array([PROMPT + written.tokens])
+def test_logprobs_precede_the_logits_processors(endless: Engine) -> None:
+    generation = generate(endless, 5, SamplingParams(1.0, top_k=3, repetition_penalty=2.0, seed=2), logprobs=4)
+    row = np.array([PROMPT + generation.tokens])
     logprobs = torch.from_numpy(reference_logits(reference_model(), row)).log_softmax(dim=-1)[0, len(PROMPT) - 1 :]
-    assert len(written.logprobs) == 5
-    for one, expected in zip(written.logprobs, logprobs, strict=False):
+    assert len(generation.logprobs) == 5
+    for one, expected in zip(generation.logprobs, logprobs, strict=False):
         assert one.logprob == pytest.approx(float(expected[one.token]), abs=1e-4)
         most_likely = expected.topk(4)
         assert list(one.top) == most_likely.indices.tolist()
         assert list(one.top.values()) == pytest.approx(most_likely.values.tolist(), abs=1e-4)
-    assert write(endless, 5, GREEDY).logprobs == []
+    assert generate(endless, 5, GREEDY).logprobs == []
 
 
-def test_the_seed_decides_and_is_reported(endless: Engine) -> None:
-    first = write(endless, 12, SamplingParams(1.5))
-    again = write(endless, 12, SamplingParams(1.5, seed=first.seed))
-    other = write(endless, 12, SamplingParams(1.5, seed=first.seed + 1))
+def test_reported_seed_reproduces_the_tokens(endless: Engine) -> None:
+    first = generate(endless, 12, SamplingParams(1.5))
+    again = generate(endless, 12, SamplingParams(1.5, seed=first.seed))
+    other = generate(endless, 12, SamplingParams(1.5, seed=first.seed + 1))
     assert again.tokens == first.tokens != other.tokens
 
 
-def test_an_id_that_the_tokenizer_does_not_have_is_never_written(endless: Engine) -> None:
-    seen = {id_ for seed in range(5) for id_ in write(endless, 50, SamplingParams(9, seed=seed), prompt=[310]).tokens}
+def test_ids_outside_the_tokenizer_are_never_generated(endless: Engine) -> None:
+    seen = {
+        id_ for seed in range(5) for id_ in generate(endless, 50, SamplingParams(9, seed=seed), prompt=[310]).tokens
+    }
     assert max(seen) < endless.tokenizer.size < endless.model.config.vocab_size
     assert len(seen) > 100
 
 
 @pytest.mark.parametrize("count", [1, 60, 66, 67])
-def test_a_text_ends_where_transformers_would_fail(endless: Engine, count: int) -> None:
+def test_generation_stops_at_the_end_of_the_context(endless: Engine, count: int) -> None:
     prompt = random_ids(1, count)[0].tolist()
-    written = write(endless, 100, SamplingParams(0, bad_words=[[299]]), prompt=prompt)
+    generation = generate(endless, 100, SamplingParams(0, bad_words=[[299]]), prompt=prompt)
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=68 - count, pad_token_id=0, suppress_tokens=list(range(299, 311))
     )
     ids = torch.tensor([prompt])
     row = reference_model().generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)[0]
-    assert written.tokens == row[count:].tolist()
-    assert len(written.tokens) == 68 - count
-    assert written.finish_reason == "length"
+    assert generation.tokens == row[count:].tolist()
+    assert len(generation.tokens) == 68 - count
+    assert generation.finish_reason == "length"
 
 
 @pytest.mark.parametrize("count", [1, 60, 67, 90])
-def test_a_context_shift_keeps_the_last_half(endless: Engine, count: int) -> None:
+def test_context_shift_keeps_the_last_half(endless: Engine, count: int) -> None:
     prompt = random_ids(1, count)[0].tolist()
-    text, seen = list(prompt), prompt[-67:] if count <= 67 else prompt[-33:]
-    while len(text) < count + 110:
-        logits = reference_logits(reference_model(), np.array([seen]))[0, -1, :299]
-        text.append(int(logits.argmax()))
-        seen = text[-33:] if len(seen) == 67 else [*seen, text[-1]]
+    sequence, context = list(prompt), prompt[-67:] if count <= 67 else prompt[-33:]
+    while len(sequence) < count + 110:
+        logits = reference_logits(reference_model(), np.array([context]))[0, -1, :299]
+        sequence.append(int(logits.argmax()))
+        context = sequence[-33:] if len(context) == 67 else [*context, sequence[-1]]
     options: dict[str, Any] = {"prompt": prompt, "context_overflow": "slide"}
-    written = write(endless, 110, SamplingParams(0, bad_words=[[299]]), **options)
-    assert written.tokens == text[count:]
-    assert written.finish_reason == "length"
-    together = endless.generate_all(
+    generation = generate(endless, 110, SamplingParams(0, bad_words=[[299]]), **options)
+    assert generation.tokens == sequence[count:]
+    assert generation.finish_reason == "length"
+    batch = endless.generate_all(
         [
-            Request(prompt, most, SamplingParams(0, bad_words=[[299]]), context_overflow="slide")
-            for most in (5, 110, 70)
+            Request(prompt, length, SamplingParams(0, bad_words=[[299]]), context_overflow="slide")
+            for length in (5, 110, 70)
         ],
         2,
     )
-    assert [one.tokens for one in together] == [text[count : count + most] for most in (5, 110, 70)]
+    assert [one.tokens for one in batch] == [sequence[count : count + length] for length in (5, 110, 70)]
 
 
 @pytest.mark.parametrize(
-    ("request_", "says"),
+    ("request_", "message"),
     [
         (Request([], 1), "has no tokens"),
         (Request([1, 311], 1), r"prompt id 311 is not in 0 \.\. 310"),
@@ -182,19 +184,19 @@ def test_a_context_shift_keeps_the_last_half(endless: Engine, count: int) -> Non
         (Request([1], 1, SamplingParams(bad_words=[[305]])), r"the id 305, which is not in 0 \.\. 299"),
     ],
 )
-def test_invalid_requests_raise_immediately(engine: Engine, request_: Request, says: str) -> None:
-    with pytest.raises(RequestError, match=says):
+def test_invalid_request_raises_before_generation(engine: Engine, request_: Request, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
         engine.stream(request_)
-    with pytest.raises(RequestError, match=says):
+    with pytest.raises(RequestError, match=message):
         engine.generate(request_)
 
 
-def test_an_empty_prompt_is_one_end_of_text(tiny_checkpoint: Checkpoint) -> None:
+def test_empty_prompt_is_one_end_of_text_token(tiny_checkpoint: Checkpoint) -> None:
     assert encode_prompt(tiny_checkpoint.tokenizer, "") == [299]
     assert encode_prompt(tiny_checkpoint.tokenizer, "a") == tiny_checkpoint.tokenizer.encode("a")
 
 
-def test_a_score_is_that_of_transformers(engine: Engine) -> None:
+def test_score_matches_the_loss_of_transformers(engine: Engine) -> None:
     ids = random_ids(1, 20)
     scored = score(engine, ids[0].tolist())
     with torch.no_grad():
@@ -206,14 +208,14 @@ def test_a_score_is_that_of_transformers(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "says"), [([], "only 0 tokens"), ([5], "only 1 tokens"), ([1] * 68, "context of 67")]
+    ("tokens", "message"), [([], "only 0 tokens"), ([5], "only 1 tokens"), ([1] * 68, "context of 67")]
 )
-def test_what_cannot_be_scored_is_refused(engine: Engine, tokens: list[int], says: str) -> None:
-    with pytest.raises(RequestError, match=says):
+def test_sequence_that_cannot_be_scored_is_rejected(engine: Engine, tokens: list[int], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
         score(engine, tokens)
 
 
-def test_a_model_source_is_usable_before_the_weights_are_loaded(tiny: Path) -> None:
+def test_config_and_tokenizer_are_readable_before_the_weights(tiny: Path) -> None:
     source = open_model(tiny)
     assert source.config.n_layer == 3
     assert source.tokenizer.encode("The dog")
@@ -222,15 +224,15 @@ def test_a_model_source_is_usable_before_the_weights_are_loaded(tiny: Path) -> N
         source.load()
 
 
-def test_gpt2_in_python(tiny_original: Path, endless: Engine) -> None:
+def test_public_class_accepts_text_and_ids(tiny_original: Path, endless: Engine) -> None:
     gpt2 = GPT2.from_pretrained(tiny_original)
     prompt = gpt2.tokenizer.encode("The dog")
-    written = gpt2.generate("The dog", max_new_tokens=8, temperature=0)
-    assert written.prompt_tokens == prompt
-    assert written.tokens == gpt2.generate(prompt, max_new_tokens=8, temperature=0).tokens
-    assert written.tokens == write(ending_with(endless, 299), 8, GREEDY, prompt=prompt).tokens
+    generation = gpt2.generate("The dog", max_new_tokens=8, temperature=0)
+    assert generation.prompt_tokens == prompt
+    assert generation.tokens == gpt2.generate(prompt, max_new_tokens=8, temperature=0).tokens
+    assert generation.tokens == generate(ending_with(endless, 299), 8, GREEDY, prompt=prompt).tokens
     deltas = list(gpt2.stream("The dog", max_new_tokens=8, temperature=0))
-    assert "".join(deltas) == written.text
+    assert "".join(deltas) == generation.text
     assert all(deltas)
     assert isinstance(gpt2.score("The dog"), Score)
     assert gpt2.config.n_positions == 67

@@ -27,12 +27,12 @@ from max_gpt2.generation import SamplingParams
         ("seed", -1),
     ],
 )
-def test_impossible_values_are_refused_by_name(name: str, value: Any) -> None:
+def test_invalid_value_is_rejected_by_name(name: str, value: Any) -> None:
     with pytest.raises(RequestError) as refusal:
         SamplingParams(**{name: value})
     assert str(refusal.value).startswith(f"Invalid sampling parameters: {name} {value} is not ")
 
 
-def test_all_impossible_values_are_listed() -> None:
+def test_all_invalid_values_are_listed() -> None:
     with pytest.raises(RequestError, match=r"2 problems:\n  - top_k -1 .*\n  - min_p 2 "):
         SamplingParams(top_k=-1, min_p=2)

@@ -6,7 +6,7 @@ from transformers.activations import ACT2FN
 from max_gpt2.config import ACTIVATIONS, Kernels
 from tests.model.kernels import CompiledLayers, LayerOutputs
 
-#: From far below to far above 0, so that the two forms of GELU differ (they differ by up to 5e-4 near 2).
+#: From far below to far above 0. The two forms of GELU differ by up to 5e-4 near 2.
 POINTS = np.concatenate([np.linspace(-8, 8, 1001), [-1e4, -100, -20, 20, 100, 1e4]]).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Files of compiled graphs are reused, rebuilt when damaged, and keyed by all that the graph depends on."""
+"""Compiled graphs are cached in files, reused, rebuilt when damaged, and keyed by everything they depend on."""
 
 import dataclasses
 from pathlib import Path
@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """One entry for each graph that was compiled."""
+    """Record one entry per compiled graph."""
     calls: list[str] = []
     compile_graph = compile_module.compile_graph
 
@@ -33,10 +33,10 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-def test_a_graph_is_compiled_once(
+def test_graph_is_compiled_once(
     tiny_checkpoint: Checkpoint, tiny_model: CompiledModel, folder: Path, compiled: list[str]
 ) -> None:
-    del tiny_model  # so that MAX has it
+    del tiny_model  # its graph is in MAX's own cache
     config, ids = tiny_checkpoint.config, random_ids(2, 9)
     first = load_or_compile(config, tiny_checkpoint.state_dict)
     (path,) = folder.iterdir()
@@ -51,7 +51,7 @@ def test_a_graph_is_compiled_once(
 
 
 @pytest.mark.parametrize("damage", ["cut off", "a byte", "empty"])
-def test_a_damaged_file_is_rebuilt(
+def test_damaged_file_is_rebuilt(
     tiny_checkpoint: Checkpoint, tiny_model: CompiledModel, folder: Path, compiled: list[str], damage: str
 ) -> None:
     del tiny_model
@@ -67,7 +67,7 @@ def test_a_damaged_file_is_rebuilt(
     assert path.stat().st_size == len(whole)
 
 
-def test_an_unwritable_folder_is_no_error(
+def test_unwritable_folder_is_not_an_error(
     tiny_checkpoint: Checkpoint, tiny_model: CompiledModel, folder: Path, compiled: list[str]
 ) -> None:
     del tiny_model
@@ -77,7 +77,7 @@ def test_an_unwritable_folder_is_no_error(
     assert len(compiled) == 2
 
 
-def test_the_key_depends_on_config_kernels_version_and_processor(
+def test_key_depends_on_config_kernels_version_and_processor(
     tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_checkpoint.config

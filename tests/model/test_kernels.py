@@ -1,4 +1,4 @@
-"""The kernels beside PyTorch at sizes that fit no vector, tile or block, and their bitwise guarantees."""
+"""Kernels compared with PyTorch at sizes that are no multiple of a vector or block, and their bitwise guarantees."""
 
 import os
 import re
@@ -16,9 +16,9 @@ from max_gpt2.config import GPT2Config
 from max_gpt2.model.ops_mojo import MojoOps
 from tests.model.kernels import CompiledAttention, CompiledBlock, CompiledLayers
 
-#: (in, out): one element, less than a vector, a bit more than some vectors, than some blocks.
+#: (in, out): one element, less than one vector, slightly more than a few vectors, and than a few blocks.
 SIZES = [(1, 1), (5, 3), (24, 37), (300, 70), (530, 1089)]
-#: Both ways to multiply, and the numbers of rows where one gives way to the other.
+#: Rows for GEMV and for GEMM, and the counts around the switch between them.
 TOKENS = [1, 2, 8, 13, 28, 29, 33, 48, 65, 128, 251, 277]
 
 
@@ -52,7 +52,7 @@ def test_layers_match_pytorch(layers: CompiledLayers, tokens: int, width: int, o
         "embed": (outputs.embed, weight[arrays[3]] + 3 * weight[arrays[4]]),
     }
     for name, (ours, theirs) in expected.items():
-        # Logits are sums of 530 products of magnitude one, in longer chains with AVX2 than with AVX-512.
+        # Logits sum 530 products of magnitude one; AVX2 has longer chains of additions than AVX-512.
         atol = 4e-5 if name == "logits" else 2e-5
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=2e-5, atol=atol, err_msg=name)
 
@@ -71,7 +71,7 @@ def test_row_is_bitwise_identical_alone_and_among_others(layers: CompiledLayers,
 @pytest.mark.parametrize("dim", [1, 8, 20, 64, 84])
 @pytest.mark.parametrize("steps", [[1], [5], [17, 1, 1], [200, 1], [100, 130]])
 def test_attention_matches_pytorch(attention: CompiledAttention, dim: int, steps: list[int]) -> None:
-    """Three sequences in slots out of order: the second grows by these steps, the others by parts of them."""
+    """Extend three sequences in unordered slots: the second by these steps, the others by fractions of them."""
     n_head, batch, slots, scale = 3, 3, np.array([4, 0, 2]), np.float32(0.3)
     rng = np.random.default_rng(dim)
     keys = rng.standard_normal((2, 5, n_head, dim, 320), np.float32)
@@ -103,7 +103,7 @@ def reference_attention(qkv: np.ndarray, scale: float) -> np.ndarray:
     return mixed.transpose(0, 1).reshape(len(qkv), -1).numpy()
 
 
-#: More columns than one block of KC, at whose end a vector of the last head is cut in two.
+#: More columns than one KC block; the block ends within a vector of the last head.
 CONFIG = GPT2Config(n_embd=273, n_head=3, n_layer=2, n_inner=530, activation_function="relu", layer_norm_epsilon=1e-2)
 #: New tokens of each sequence: GEMV, GEMM, and more rows than one block of MC.
 COUNTS = [[1], [1] * 8, [5, 1, 17], [33], [200, 1, 80]]
@@ -145,10 +145,10 @@ def block() -> CompiledBlock:
 
 @pytest.mark.parametrize("counts", COUNTS)
 def test_fused_block_is_bitwise_identical_to_its_parts(block: CompiledBlock, counts: list[int]) -> None:
-    """The tests of `verify` compare the parts with transformers."""
+    """The fused operation equals its parts; the tests of `verify` compare the parts with transformers."""
     x, rest = block_inputs(counts)
     for logits_indices in selections(counts):
-        for _ in range(3):  # threads meet in another order each time
+        for _ in range(3):  # the order of the threads differs between runs
             fused, parts, _ = block(x, logits_indices, *rest)
             np.testing.assert_array_equal(fused, parts[logits_indices])
             assert np.abs(fused - x[logits_indices]).min(axis=1).max() > 0
@@ -192,7 +192,7 @@ def retuned_kernels(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_other_block_sizes_give_bitwise_identical_logits(block: CompiledBlock, tmp_path: Path) -> None:
-    """A buffer whose size does not follow the constants is overrun here, which ends the process."""
+    """A buffer with a hard-coded size would overrun here and end the process."""
     retuned = CompiledBlock(CONFIG, block_weights(), (retuned_kernels(tmp_path),))
     for counts in COUNTS:
         for logits_indices in selections(counts):
@@ -216,7 +216,7 @@ attention(np.zeros((5, 12), np.float32), np.array(0), np.array(1, np.float32), n
 
 
 def test_sequence_longer_than_its_cache_stops_the_process(attention: CompiledAttention) -> None:
-    """The graph of `attention` is in the compile cache by now."""
+    """`attention` is requested so that its graph is in the compile cache."""
     environment = dict(os.environ)  # without the variables that MAX's libraries set in this process
     done = subprocess.run([sys.executable, "-c", OVERRUN], capture_output=True, text=True, env=environment)
     assert done.returncode < 0

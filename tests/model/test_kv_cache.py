@@ -1,4 +1,4 @@
-"""The buffer pool passes the memory of one cache on to the next."""
+"""The buffer pool reuses the memory of a released cache."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ def test_memory_is_reused_after_its_owner_is_collected() -> None:
     assert not np.shares_memory(memory, kv_cache.allocate_floats(other, 70))  # the pool hands it out once
 
 
-def test_a_buffer_that_is_too_small_is_discarded() -> None:
+def test_too_small_buffer_is_discarded() -> None:
     owner = Owner()
     memory = kv_cache.allocate_floats(owner, 100)
     del owner

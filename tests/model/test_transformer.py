@@ -10,37 +10,37 @@ SHAPES = [(1, 1), (2, 7), (3, 67)]
 
 
 @pytest.mark.parametrize(("batch", "seq"), SHAPES)
-def test_logits_are_those_of_pytorch(tiny_model: CompiledModel, batch: int, seq: int) -> None:
+def test_logits_match_pytorch(tiny_model: CompiledModel, batch: int, seq: int) -> None:
     ids = random_ids(batch, seq)
     expected = reference_logits(reference_model(), ids)
     np.testing.assert_allclose(tiny_model.logits(ids), expected, rtol=0, atol=1e-5)
-    assert np.abs(expected).max() > 1  # the bound above means something
+    assert np.abs(expected).max() > 1  # so that 1e-5 is a tight tolerance
 
 
 @pytest.mark.slow  # compiles a graph of MAX's own matmul kernels
 @pytest.mark.parametrize(("batch", "seq"), SHAPES)
-def test_maxs_own_operations_compute_the_same(builtin_model: CompiledModel, batch: int, seq: int) -> None:
+def test_builtin_kernels_match_pytorch(builtin_model: CompiledModel, batch: int, seq: int) -> None:
     ids = random_ids(batch, seq)
     np.testing.assert_allclose(builtin_model.logits(ids), reference_logits(reference_model(), ids), rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow  # compiles a graph of MAX's own matmul kernels
-@pytest.mark.parametrize("pieces", [[1] * 9, [20, 30, 1, 16]])
-def test_maxs_own_operations_have_a_cache_too(builtin_model: CompiledModel, pieces: list[int]) -> None:
-    session, ids = builtin_model.session(3, 67), random_ids(2, sum(pieces))
+@pytest.mark.parametrize("chunks", [[1] * 9, [20, 30, 1, 16]])
+def test_builtin_kernels_use_the_cache(builtin_model: CompiledModel, chunks: list[int]) -> None:
+    session, ids = builtin_model.session(3, 67), random_ids(2, sum(chunks))
     expected = reference_logits(reference_model(), ids)
-    for end, piece in zip(np.cumsum(pieces), pieces, strict=True):
-        found = session.extend({slot: row[end - piece : end].tolist() for slot, row in zip((2, 0), ids, strict=True)})
+    for end, chunk in zip(np.cumsum(chunks), chunks, strict=True):
+        found = session.extend({slot: row[end - chunk : end].tolist() for slot, row in zip((2, 0), ids, strict=True)})
         np.testing.assert_allclose(np.concatenate(found), expected[:, end - 1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("batch", "seq"), SHAPES)
-def test_the_tutorials_model_computes_the_same(tutorial_model: CompiledGPT2, batch: int, seq: int) -> None:
+def test_tutorial_model_matches_pytorch(tutorial_model: CompiledGPT2, batch: int, seq: int) -> None:
     ids = random_ids(batch, seq)
     np.testing.assert_allclose(tutorial_model(ids), reference_logits(reference_model(), ids), rtol=0, atol=1e-5)
 
 
-def test_only_the_positions_asked_for_are_scored(tiny_model: CompiledModel) -> None:
+def test_first_selects_the_rows_of_logits(tiny_model: CompiledModel) -> None:
     ids = random_ids(2, 9)
     np.testing.assert_allclose(tiny_model.logits(ids, first=6), tiny_model.logits(ids)[:, 6:], rtol=0, atol=1e-6)
 

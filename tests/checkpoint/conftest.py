@@ -1,5 +1,3 @@
-"""What transformers has to say of a folder."""
-
 import logging
 from collections.abc import Iterator
 
@@ -8,8 +6,8 @@ import transformers
 
 
 @pytest.fixture
-def warned() -> Iterator[list[str]]:
-    """What transformers logs meanwhile, at the level that people have, also what it says only once."""
+def transformers_warnings() -> Iterator[list[str]]:
+    """Collect the warnings that transformers logs at its default level, including those it logs only once."""
     messages: list[str] = []
 
     class Handler(logging.Handler):

@@ -1,4 +1,4 @@
-"""Every format through `convert`: what transformers makes of the folder, bit for bit."""
+"""Checkpoints of every format, converted and loaded with transformers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,9 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
     return source(tmp_path)
 
 
-def test_transformers_loads_it_and_computes_the_same(made: Made, tmp_path: Path, warned: list[str]) -> None:
+def test_transformers_computes_the_same_from_the_converted_folder(
+    made: Made, tmp_path: Path, transformers_warnings: list[str]
+) -> None:
     folder = convert(made.path, tmp_path / "new", made.options).folder
     load: Any = transformers.GPT2LMHeadModel.from_pretrained
     model, report = load(folder, dtype=torch.float32, output_loading_info=True)
@@ -37,7 +39,7 @@ def test_transformers_loads_it_and_computes_the_same(made: Made, tmp_path: Path,
         theirs = tokenizer_type.from_pretrained(folder)
         for text in TEXTS:
             assert theirs(text, split_special_tokens=True).input_ids == ours.encode(text), text
-    assert warned == []
+    assert transformers_warnings == []
     assert not any(report.values()), report
     ids = random_ids(2, made.config["n_positions"], made.config["vocab_size"])
     np.testing.assert_array_equal(reference_logits(model, ids), reference_logits(expected_model(made), ids))
@@ -47,15 +49,17 @@ def test_transformers_loads_it_and_computes_the_same(made: Made, tmp_path: Path,
     )
 
 
-def test_every_bit_is_there_and_nothing_else(made: Made, tmp_path: Path) -> None:
+def test_weights_are_bitwise_identical(made: Made, tmp_path: Path) -> None:
     folder = convert(made.path, tmp_path / "new", made.options).folder
     assert bits(load_file(folder / "model.safetensors")) == bits(made.state)
     content = (folder / "model.safetensors").read_bytes()
-    assert content == save(made.state, metadata={"format": "pt"})  # as safetensors itself orders and aligns it
+    assert content == save(
+        made.state, metadata={"format": "pt"}
+    )  # in the order and alignment of the safetensors library
     assert int.from_bytes(content[:8], "little") % 8 == 0
 
 
-def test_a_second_convert_is_the_same(made: Made, tmp_path: Path) -> None:
+def test_conversion_is_deterministic_and_idempotent(made: Made, tmp_path: Path) -> None:
     first = convert(made.path, tmp_path / "first", made.options)
     convert(made.path, tmp_path / "second", made.options)
     again = convert(tmp_path / "first", tmp_path / "again")
@@ -64,7 +68,7 @@ def test_a_second_convert_is_the_same(made: Made, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
-def test_max_gpt2_reads_the_same(made: Made, tmp_path: Path) -> None:
+def test_loading_before_and_after_conversion_is_bitwise_identical(made: Made, tmp_path: Path) -> None:
     before = load_checkpoint(made.path, made.options)
     after = load_checkpoint(convert(made.path, tmp_path / "new", made.options).folder)
     assert before.state_dict.keys() == after.state_dict.keys()
@@ -76,7 +80,7 @@ def test_max_gpt2_reads_the_same(made: Made, tmp_path: Path) -> None:
         assert after.tokenizer.encode(text) == before.tokenizer.encode(text)
 
 
-def test_it_is_the_model_that_nanogpt_computes(tmp_path: Path) -> None:
+def test_converted_nanogpt_matches_the_original_model(tmp_path: Path) -> None:
     made = without_biases(tmp_path)
     done = convert(made.path, tmp_path / "new", made.options)
     original = NanoGPT(bias=False)
@@ -92,9 +96,9 @@ def test_it_is_the_model_that_nanogpt_computes(tmp_path: Path) -> None:
     assert (done.tensors, done.dtypes) == (40, ["F32"])
 
 
-@pytest.mark.parametrize("bits_of_nan", [0x7F81, 0xFFC3])  # a signalling one, and one with a payload
+@pytest.mark.parametrize("bits_of_nan", [0x7F81, 0xFFC3])  # a signalling NaN, and a NaN with a payload
 @pytest.mark.parametrize("pickled", [True, False])
-def test_a_nan_keeps_its_bits(tiny: Path, tmp_path: Path, pickled: bool, bits_of_nan: int) -> None:
+def test_nan_payload_is_preserved(tiny: Path, tmp_path: Path, pickled: bool, bits_of_nan: int) -> None:
     path = tiny / "model.safetensors"
     state = {name: value.bfloat16() for name, value in load_file(path).items()}
     state[WTE].view(torch.uint16)[3, 4] = bits_of_nan
@@ -103,7 +107,7 @@ def test_a_nan_keeps_its_bits(tiny: Path, tmp_path: Path, pickled: bool, bits_of
         torch.save(state, tiny / "pytorch_model.bin")
     else:
         save_file(state, path)
-    loaded = load_checkpoint(tiny, LoadOptions(allow_pickle=True, allow_nonfinite=True))  # without a warning of numpy's
+    loaded = load_checkpoint(tiny, LoadOptions(allow_pickle=True, allow_nonfinite=True))  # numpy must not warn
     assert np.isnan(loaded.state_dict[WTE][3, 4])
     convert(tiny, tmp_path / "new", LoadOptions(allow_pickle=True, allow_nonfinite=True))
     assert bits(load_file(tmp_path / "new" / "model.safetensors")) == bits(state)

@@ -1,4 +1,4 @@
-"""`config.json` and `generation_config.json`: nothing is lost that is true, and nothing is kept that is not."""
+"""`config.json` and `generation_config.json` of a converted folder."""
 
 import json
 from pathlib import Path
@@ -14,8 +14,8 @@ from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.checkpoint.convert import convert
 from tests.support.sources import all_flags, bfloat16, gguf_quantised, half, hugging_face, llmc, mixed, nanogpt, untied
 
-#: What configs of transformers 2 to 5 have besides what changes the numbers of a GPT-2.
-KEPT: dict[str, Any] = {
+#: Settings in configs of transformers 2 to 5 that do not change the logits.
+PRESERVED: dict[str, Any] = {
     "_num_labels": 1,
     "attn_pdrop": 0.25,
     "decoder_start_token_id": [3, 4],
@@ -34,7 +34,8 @@ KEPT: dict[str, Any] = {
     "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
     "use_cache": True,
 }
-UNTRUE: dict[str, Any] = {
+#: Settings that no longer hold after the conversion.
+DROPPED: dict[str, Any] = {
     "_attn_implementation": "sdpa",
     "_name_or_path": "somewhere/else",
     "architectures": ["GPT2ForSequenceClassification"],
@@ -53,10 +54,10 @@ def read(path: Path) -> dict[str, Any]:
     return values
 
 
-def test_what_is_true_is_kept(tiny: Path, tmp_path: Path, warned: list[str]) -> None:
-    (tiny / "config.json").write_text(json.dumps({"model_type": "gpt2"} | UNEVEN | KEPT | UNTRUE))
+def test_valid_settings_are_preserved(tiny: Path, tmp_path: Path, transformers_warnings: list[str]) -> None:
+    (tiny / "config.json").write_text(json.dumps({"model_type": "gpt2"} | UNEVEN | PRESERVED | DROPPED))
     new = convert(tiny, tmp_path / "new").folder
-    assert read(new / "config.json") == KEPT | UNEVEN | {
+    assert read(new / "config.json") == PRESERVED | UNEVEN | {
         "activation_function": "gelu_new",
         "architectures": ["GPT2LMHeadModel"],
         "dtype": "float32",
@@ -68,11 +69,11 @@ def test_what_is_true_is_kept(tiny: Path, tmp_path: Path, warned: list[str]) -> 
         "tie_word_embeddings": True,
     }
     transformers.GPT2LMHeadModel.from_pretrained(new)
-    assert warned == []
+    assert transformers_warnings == []
 
 
 @pytest.mark.parametrize("source", [all_flags, untied, half, bfloat16, mixed, nanogpt, llmc, gguf_quantised])
-def test_each_flag_and_the_dtype(tmp_path: Path, source: Any) -> None:
+def test_flags_and_dtype_are_written(tmp_path: Path, source: Any) -> None:
     made = source(tmp_path)
     values = read(convert(made.path, tmp_path / "new", made.options).folder / "config.json")
     read_back = transformers.GPT2Config.from_pretrained(tmp_path / "new")
@@ -84,26 +85,26 @@ def test_each_flag_and_the_dtype(tmp_path: Path, source: Any) -> None:
     assert values["tie_word_embeddings"] == ("lm_head.weight" not in made.state)
 
 
-def test_the_generation_config_says_what_ends_a_text(tiny: Path, tmp_path: Path) -> None:
+def test_stop_tokens_of_the_generation_config_are_written(tiny: Path, tmp_path: Path) -> None:
     generation = {"eos_token_id": [299, 5], "repetition_penalty": 1.5, "transformers_version": "4.9.2", "top_k": 3}
     (tiny / "generation_config.json").write_text(json.dumps(generation))
     new = convert(tiny, tmp_path / "new").folder
-    kept = {"eos_token_id": [299, 5], "repetition_penalty": 1.5, "top_k": 3}
-    assert read(new / "generation_config.json") == kept
+    expected = {"eos_token_id": [299, 5], "repetition_penalty": 1.5, "top_k": 3}
+    assert read(new / "generation_config.json") == expected
     assert read(new / "config.json")["eos_token_id"] == [299, 5]
     assert load_checkpoint(new).config.eos_token_ids == (299, 5)
     assert transformers.GenerationConfig.from_pretrained(new).eos_token_id == [299, 5]
 
 
-def test_a_generation_config_that_does_not_say_what_ends_a_text(tiny: Path, tmp_path: Path) -> None:
-    """max-gpt2 takes the end from config.json then, and transformers none."""
+def test_stop_token_is_added_to_the_generation_config(tiny: Path, tmp_path: Path) -> None:
+    """Without it, max-gpt2 reads the stop token from config.json, but transformers uses none."""
     (tiny / "generation_config.json").write_text('{"top_k": 3}')
     new = convert(tiny, tmp_path / "new").folder
     assert read(new / "generation_config.json") == {"eos_token_id": 299, "top_k": 3}
 
 
-def test_without_a_generation_config_none_is_made_up(tiny: Path, tmp_path: Path) -> None:
-    """transformers would not look into config.json any more, where old models have their settings."""
+def test_missing_generation_config_is_not_created(tiny: Path, tmp_path: Path) -> None:
+    """If the file exists, transformers ignores the generation settings that old models have in config.json."""
     (tiny / "generation_config.json").unlink()
     edit_config(tiny, do_sample=True, top_k=3)
     new = convert(tiny, tmp_path / "new").folder
@@ -111,24 +112,26 @@ def test_without_a_generation_config_none_is_made_up(tiny: Path, tmp_path: Path)
     assert transformers.GPT2LMHeadModel.from_pretrained(new).generation_config.top_k == 3
 
 
-@pytest.mark.parametrize(("ids", "kept"), [(None, None), (50256, None), ([299, 50256], 299), (-1, None), ([], None)])
-def test_ids_that_the_model_does_not_have_are_null(
-    tiny: Path, tmp_path: Path, warned: list[str], ids: object, kept: object
+@pytest.mark.parametrize(
+    ("ids", "expected"), [(None, None), (50256, None), ([299, 50256], 299), (-1, None), ([], None)]
+)
+def test_ids_outside_the_vocabulary_are_null(
+    tiny: Path, tmp_path: Path, transformers_warnings: list[str], ids: object, expected: object
 ) -> None:
     (tiny / "generation_config.json").unlink()
     edit_config(tiny, bos_token_id=50256, pad_token_id=-1, eos_token_id=299 if ids == -1 else ids)
     values = read(convert(tiny, tmp_path / "new").folder / "config.json")
     assert (values["bos_token_id"], values["pad_token_id"]) == (None, None)
-    assert values["eos_token_id"] == (299 if ids == -1 else kept)
+    assert values["eos_token_id"] == (299 if ids == -1 else expected)
     assert read(tmp_path / "new" / "tokenizer_config.json")["eos_token"] == "<|endoftext|>"
     transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "new")
-    assert warned == []
+    assert transformers_warnings == []
     again = convert(tmp_path / "new", tmp_path / "again").folder
     assert read(again / "config.json") == values
 
 
 @pytest.mark.parametrize("source", [nanogpt, llmc])
-def test_a_format_without_a_config_learns_the_end_of_a_text_from_its_tokenizer(tmp_path: Path, source: Any) -> None:
+def test_stop_token_is_read_from_the_tokenizer_without_a_config(tmp_path: Path, source: Any) -> None:
     made = source(tmp_path)
     values = read(convert(made.path, tmp_path / "new", made.options).folder / "config.json")
     assert (values["bos_token_id"], values["eos_token_id"]) == (299, 299)
@@ -140,9 +143,9 @@ def test_a_format_without_a_config_learns_the_end_of_a_text_from_its_tokenizer(t
     assert (values["bos_token_id"], values["eos_token_id"]) == (None, None)
 
 
-def test_a_gguf_file_knows_the_end_of_a_text(tmp_path: Path) -> None:
+def test_stop_token_is_read_from_gguf_metadata(tmp_path: Path) -> None:
     class Writer(gguf.GGUFWriter):
-        def add_eos_token_id(self, id: int) -> None:  # noqa: A002  (the base class calls it so)
+        def add_eos_token_id(self, id: int) -> None:  # noqa: A002  (the name in the base class)
             super().add_eos_token_id(id - 250)
 
     file = write_gguf(tmp_path / "gpt2.gguf", linear_state(), make_writer=Writer)
@@ -152,7 +155,7 @@ def test_a_gguf_file_knows_the_end_of_a_text(tmp_path: Path) -> None:
     assert vocab[read(tmp_path / "new" / "tokenizer_config.json")["eos_token"]] == 49
 
 
-def test_a_config_beside_another_format_is_not_its_config(tmp_path: Path) -> None:
+def test_config_beside_another_format_is_ignored(tmp_path: Path) -> None:
     made = gguf_quantised(tmp_path)
     hugging_face(tmp_path)
     (tmp_path / "config.json").write_bytes((tmp_path / "source" / "config.json").read_bytes())

@@ -1,4 +1,4 @@
-"""The weights' file is written tensor by tensor."""
+"""Weights are written one tensor at a time."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from fixtures.formats import linear_state, write_gguf
 from max_gpt2.checkpoint import inspect_checkpoint
 from max_gpt2.checkpoint.convert import size, stored_layout, write_weights
 
-#: Many layers, none of them large.
+#: Many small layers.
 DEEP = {"n_layer": 16, "n_embd": 96}
 
 
@@ -26,9 +26,9 @@ def deep_gguf(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("source", [deep_safetensors, deep_gguf])
-def test_it_takes_no_more_memory_than_a_few_tensors(tmp_path: Path, source: Callable[[Path], Path]) -> None:
+def test_peak_memory_is_a_few_tensors(tmp_path: Path, source: Callable[[Path], Path]) -> None:
     _, _, plan = inspect_checkpoint(source(tmp_path))
-    write_weights(plan, tmp_path / "first", lambda _done, _total: None)  # what Python keeps, it has now
+    write_weights(plan, tmp_path / "first", lambda _done, _total: None)  # warm up caches of Python
     tracemalloc.start()
     write_weights(plan, tmp_path / "weights", lambda _done, _total: None)
     _, peak = tracemalloc.get_traced_memory()

@@ -1,4 +1,4 @@
-"""The tokenizer's files: what there is is carried over, what there is not is made."""
+"""Tokenizer files of a converted folder: existing files are copied, missing ones are made."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def without(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_what_is_there_is_carried_over_as_it_is(tiny: Path, tmp_path: Path) -> None:
+def test_existing_files_are_copied_unchanged(tiny: Path, tmp_path: Path) -> None:
     (tiny / "chat_template.jinja").write_text("{{ messages }}")
     (tiny / "special_tokens_map.json").write_text('{"bos_token":   "<|endoftext|>"}')
     (tiny / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer", "model_max_length":   67}')
@@ -41,9 +41,13 @@ def test_what_is_there_is_carried_over_as_it_is(tiny: Path, tmp_path: Path) -> N
     assert {name: after[name] for name in after.keys() - made} == {name: before[name] for name in after.keys() - made}
 
 
-@pytest.mark.filterwarnings("ignore:Deprecated in 0.9.0. BPE:DeprecationWarning")  # transformers 5 reads vocab.json so
+@pytest.mark.filterwarnings(
+    "ignore:Deprecated in 0.9.0. BPE:DeprecationWarning"
+)  # raised when transformers 5 reads vocab.json
 @pytest.mark.parametrize("start", [False, True])
-def test_an_old_folder_with_added_tokens(tiny: Path, tmp_path: Path, warned: list[str], start: bool) -> None:
+def test_tokenizer_json_is_made_from_vocab_merges_and_added_tokens(
+    tiny: Path, tmp_path: Path, transformers_warnings: list[str], start: bool
+) -> None:
     without(tiny, "tokenizer.json")
     (tiny / "added_tokens.json").write_text(json.dumps(ADDED))
     (tiny / "special_tokens_map.json").write_text(json.dumps(SPECIAL))
@@ -55,14 +59,16 @@ def test_an_old_folder_with_added_tokens(tiny: Path, tmp_path: Path, warned: lis
         assert ours.encode(text) == load_checkpoint(tiny).tokenizer.encode(text)
     assert ids(new, "<speaker1>a<pad>")[-3:] == [300, *ours.encode("a"), 301]
     assert (ids(new, "a")[0] == 299) == start
-    assert warned == []
+    assert transformers_warnings == []
 
 
-def test_a_folder_with_the_new_file_alone(tiny: Path, tmp_path: Path, warned: list[str]) -> None:
-    """Older programs read the vocab, the merges and the added tokens; they get what they need."""
+def test_vocab_merges_and_added_tokens_are_made_from_tokenizer_json(
+    tiny: Path, tmp_path: Path, transformers_warnings: list[str]
+) -> None:
+    """Programs that do not read tokenizer.json need the other files."""
     content = json.loads((tiny / "tokenizer.json").read_text())
     content["added_tokens"].append(content["added_tokens"][0] | {"id": 300, "content": "<speaker1>", "special": False})
-    del content["model"]["type"]  # as in the first of these files
+    del content["model"]["type"]  # as in early versions of the file
     content["model"]["vocab"] = dict(sorted(content["model"]["vocab"].items()))
     content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]
     (without(tiny, "vocab.json", "merges.txt") / "tokenizer.json").write_text(json.dumps(content))
@@ -77,10 +83,10 @@ def test_a_folder_with_the_new_file_alone(tiny: Path, tmp_path: Path, warned: li
     for text in TEXTS:
         assert theirs.encode(text) == ours.encode(text)
     assert theirs.vocab == ours.vocab
-    assert warned == []
+    assert transformers_warnings == []
 
 
-def test_another_folder_s_tokenizer(tmp_path: Path) -> None:
+def test_tokenizer_option_supplies_all_tokenizer_files(tmp_path: Path) -> None:
     source = llmc(tmp_path).path
     (tmp_path / "tokenizer_config.json").write_text('{"not": "this"}')
     other = tmp_path / "other"
@@ -93,7 +99,7 @@ def test_another_folder_s_tokenizer(tmp_path: Path) -> None:
     assert json.loads(after["config.json"])["eos_token_id"] == 289
 
 
-def test_a_tokenizer_within_the_weights(tmp_path: Path) -> None:
+def test_tokenizer_embedded_in_gguf_is_written(tmp_path: Path) -> None:
     source = gguf_float32(tmp_path).path
     (tmp_path / "tokenizer_config.json").write_text('{"not": "this"}')
     shutil.copy(tmp_path / "tokenizer-scratch" / "vocab.json", tmp_path / "special_tokens_map.json")
@@ -113,10 +119,10 @@ def test_a_tokenizer_within_the_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Deprecated in 0.9.0. BPE:DeprecationWarning")
-def test_a_vocab_with_gaps_and_without_an_end(
-    tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], warned: list[str]
+def test_vocab_with_gaps_and_without_end_of_text_is_converted(
+    tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], transformers_warnings: list[str]
 ) -> None:
-    """The library prints when it writes one with gaps; transformers adds an end of its own when it is not told."""
+    """The tokenizers library prints a warning about gaps, and transformers adds a default end-of-text token."""
     (without(tiny, "tokenizer.json") / "vocab.json").write_text('{"a": 0, "b": 1, "ab": 200}')
     (tiny / "merges.txt").write_text("#version: 0.2\na b\n")
     edit_config(tiny, eos_token_id=None, bos_token_id=None)
@@ -125,7 +131,7 @@ def test_a_vocab_with_gaps_and_without_an_end(
     assert capfd.readouterr().out == ""
     assert ids(new, "abba") == [200, 1, 0] == load_checkpoint(new).tokenizer.encode("abba")
     assert len(transformers.AutoTokenizer.from_pretrained(new)) == 3
-    assert warned == []
+    assert transformers_warnings == []
 
 
 def words() -> Tokenizer:
@@ -153,7 +159,9 @@ def unsplit() -> Tokenizer:
 
 
 @pytest.mark.parametrize("make", [words, lowercase, unsplit])
-def test_a_tokenizer_that_is_not_gpt_2_s(tiny: Path, tmp_path: Path, warned: list[str], make: Any) -> None:
+def test_other_tokenizer_models_are_copied(
+    tiny: Path, tmp_path: Path, transformers_warnings: list[str], make: Any
+) -> None:
     make().save(str(without(tiny, "vocab.json", "merges.txt") / "tokenizer.json"))
     without(tiny, "generation_config.json")
     edit_config(tiny, eos_token_id=3)
@@ -162,13 +170,13 @@ def test_a_tokenizer_that_is_not_gpt_2_s(tiny: Path, tmp_path: Path, warned: lis
     assert expected == ids(new, "the THE the") == load_checkpoint(new).tokenizer.encode("the THE the")
     assert transformers.AutoTokenizer.from_pretrained(new).eos_token == "<end>"
     assert not (new / "vocab.json").exists()
-    assert warned == []
+    assert transformers_warnings == []
 
 
-def test_a_space_before_the_text(tiny: Path, tmp_path: Path) -> None:
+def test_add_prefix_space_is_preserved(tiny: Path, tmp_path: Path) -> None:
     (without(tiny, "tokenizer.json") / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
     first = convert(tiny, tmp_path / "first").folder
-    without(first, "tokenizer_config.json")  # transformers takes it from there
+    without(first, "tokenizer_config.json")  # transformers reads the setting from this file
     new = convert(first, tmp_path / "new").folder
     expected = GPT2Tokenizer.from_folder(tiny, 311).encode("quick")
     assert expected == ids(new, "quick") == ids(new, " quick") == load_checkpoint(new).tokenizer.encode("quick")

@@ -1,4 +1,4 @@
-"""The folder is there whole or not at all, and nothing else is touched."""
+"""A converted folder appears complete or not at all, and no other file changes."""
 
 import errno
 import os
@@ -33,8 +33,8 @@ FILES = {
 }
 
 
-def refusal(source: Path, target: Path | str, force: bool = False) -> str:
-    """Return why nothing was written; what was in the folder above is in it still, and nothing new."""
+def error_message(source: Path, target: Path | str, force: bool = False) -> str:
+    """Return the error of a rejected conversion; assert that the parent folder is unchanged."""
     above = Path(os.path.realpath(target)).parent
     before = sorted(path.name for path in above.iterdir()) if above.is_dir() else []
     with pytest.raises(DestinationError) as caught:
@@ -45,7 +45,7 @@ def refusal(source: Path, target: Path | str, force: bool = False) -> str:
 
 
 def fail_at(error: BaseException, share: float) -> Callable[[int, int], None]:
-    """Return a callback that raises once a share of the bytes is written."""
+    """Return a progress callback that raises when this share of the bytes is written."""
 
     def progress(done: int, total: int) -> None:
         if done >= share * total:
@@ -54,7 +54,7 @@ def fail_at(error: BaseException, share: float) -> Callable[[int, int], None]:
     return progress
 
 
-def test_it_is_an_ordinary_folder(tiny: Path, tmp_path: Path) -> None:
+def test_converted_folder_has_default_permissions(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "file").touch()
     new = convert(tiny, tmp_path / "new").folder
@@ -63,16 +63,16 @@ def test_it_is_an_ordinary_folder(tiny: Path, tmp_path: Path) -> None:
     assert {path.stat().st_mode for path in new.iterdir()} == {(tmp_path / "made" / "file").stat().st_mode}
 
 
-@pytest.mark.parametrize("folders_can", [True, False])
-def test_it_takes_its_name_when_all_of_it_is_on_the_disk(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders_can: bool
+@pytest.mark.parametrize("folders_sync", [True, False])
+def test_folder_is_renamed_after_all_files_are_synced(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders_sync: bool
 ) -> None:
     synced: list[tuple[str, bool]] = []
 
     def fsync(descriptor: int) -> None:
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
         synced.append((path.name, (tmp_path / "new").exists()))
-        if path.is_dir() and not folders_can:  # as on some file systems
+        if path.is_dir() and not folders_sync:  # as on file systems that cannot sync folders
             raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -85,24 +85,26 @@ def test_it_takes_its_name_when_all_of_it_is_on_the_disk(
     assert above == (tmp_path.name, True)
 
 
-def test_progress_is_told_in_bytes(tiny: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    done = convert(tiny, tmp_path / "new", progress=lambda done, total: told.append((done, total)))
-    assert len(told) == done.tensors == 40
-    assert told == sorted(told)
-    assert {total for _, total in told} == {4 * 30792} == {told[-1][0]}
+def test_progress_is_reported_in_bytes(tiny: Path, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    done = convert(tiny, tmp_path / "new", progress=lambda done, total: calls.append((done, total)))
+    assert len(calls) == done.tensors == 40
+    assert calls == sorted(calls)
+    assert {total for _, total in calls} == {4 * 30792} == {calls[-1][0]}
 
 
 class TestInterrupted:
     @pytest.mark.parametrize("share", [0, 0.5, 1])
     @pytest.mark.parametrize("error", [ZeroDivisionError("oh"), KeyboardInterrupt(), MemoryError()])
-    def test_an_exception_leaves_nothing(self, tiny: Path, tmp_path: Path, error: BaseException, share: float) -> None:
+    def test_exception_leaves_nothing_behind(
+        self, tiny: Path, tmp_path: Path, error: BaseException, share: float
+    ) -> None:
         with pytest.raises(type(error)):
             convert(tiny, tmp_path / "new", progress=fail_at(error, share))
         assert list(tmp_path.iterdir()) == [tiny]
 
     @pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])
-    def test_an_exception_after_the_weights(
+    def test_exception_after_the_weights_leaves_nothing_behind(
         self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         write = run.write_synced
@@ -117,7 +119,7 @@ class TestInterrupted:
             convert(tiny, tmp_path / "new")
         assert list(tmp_path.iterdir()) == [tiny]
 
-    def test_damaged_weights_leave_nothing(self, tiny: Path, tmp_path: Path) -> None:
+    def test_damaged_weights_leave_nothing_behind(self, tiny: Path, tmp_path: Path) -> None:
         def spoil(tensors: Tensors) -> None:
             tensors["transformer.h.1.mlp.c_fc.bias"][5] = np.nan
 
@@ -146,7 +148,7 @@ run.convert(source, target, force=True, progress=lambda done, total: when.isdigi
 """
 
     def kill(self, source: Path, target: Path, when: object) -> Path:
-        """Convert in a process that is killed; return the folder that it leaves behind."""
+        """Convert in a process that kills itself; return the partial folder."""
         command = [sys.executable, "-c", self.KILLED, str(source), str(target), str(when)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
         assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, "", "")
@@ -154,7 +156,7 @@ run.convert(source, target, force=True, progress=lambda done, total: when.isdigi
         return left
 
     @pytest.mark.parametrize("when", [1, 70_000, 4 * 30792, "tokenizer.json", "config.json"])
-    def test_a_kill_leaves_nothing_that_looks_finished(self, tiny: Path, tmp_path: Path, when: object) -> None:
+    def test_kill_leaves_no_loadable_folder(self, tiny: Path, tmp_path: Path, when: object) -> None:
         left = self.kill(tiny, tmp_path / "new", when)
         assert left.name.startswith(".new.partial-")
         assert not (tmp_path / "new").exists()
@@ -166,7 +168,7 @@ run.convert(source, target, force=True, progress=lambda done, total: when.isdigi
         convert(tiny, tmp_path / "new")
         load_checkpoint(tmp_path / "new")
 
-    def test_a_kill_leaves_the_old_folder_as_it_was(self, tiny: Path, tmp_path: Path) -> None:
+    def test_kill_leaves_the_old_folder_unchanged(self, tiny: Path, tmp_path: Path) -> None:
         old = shutil.copytree(tiny, tmp_path / "new")
         before = contents(old)
         self.kill(tiny, old, "config.json")
@@ -174,16 +176,16 @@ run.convert(source, target, force=True, progress=lambda done, total: when.isdigi
 
 
 class TestForce:
-    def test_without_it_whatever_is_there_is_kept(self, tiny: Path, tmp_path: Path) -> None:
+    def test_existing_paths_are_preserved_without_force(self, tiny: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         (tmp_path / "file").write_text("precious")
         (tmp_path / "nowhere").symlink_to(tmp_path / "nowhere")
         shutil.copytree(tiny, tmp_path / "other")
         for name in ("empty", "file", "other", "nowhere"):
-            assert f"{name} exists" in refusal(tiny, tmp_path / name)
+            assert f"{name} exists" in error_message(tiny, tmp_path / name)
         assert (tmp_path / "file").read_text() == "precious"
 
-    def test_an_empty_folder_and_a_checkpoint_are_replaced(self, tiny: Path, tmp_path: Path) -> None:
+    def test_empty_folder_and_checkpoint_are_replaced(self, tiny: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         other = shutil.copytree(tiny, tmp_path / "other")
         (other / "extra.bin").touch()
@@ -202,21 +204,23 @@ class TestForce:
             lambda folder: (folder / "logs").symlink_to(folder.parent),
         ],
     )
-    def test_anything_else_is_kept(self, tiny: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
+    def test_other_folders_are_preserved(self, tiny: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
         other = shutil.copytree(tiny, tmp_path / "other")
         change(other)
         before = sorted(path.name for path in other.iterdir())
-        assert "neither empty nor a GPT-2 checkpoint" in refusal(tiny, other, force=True)
+        assert "neither empty nor a GPT-2 checkpoint" in error_message(tiny, other, force=True)
         assert sorted(path.name for path in other.iterdir()) == before
 
-    def test_a_file_and_a_home_are_kept(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_files_and_home_folders_are_preserved(
+        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         (tmp_path / "home" / "work").mkdir(parents=True)
         (tmp_path / "file").write_text("precious")
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         for target in ("~", tmp_path / "file", "/"):
-            assert "neither empty nor" in refusal(tiny, target, force=True)
+            assert "neither empty nor" in error_message(tiny, target, force=True)
 
-    def test_a_failure_keeps_what_was_there(self, tiny: Path, tmp_path: Path) -> None:
+    def test_failure_preserves_the_old_folder(self, tiny: Path, tmp_path: Path) -> None:
         old = shutil.copytree(tiny, tmp_path / "new")
         (old / "extra.bin").touch()
         before = contents(old)
@@ -226,7 +230,7 @@ class TestForce:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "tiny"]
 
     @pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "Permission denied"), KeyboardInterrupt()])
-    def test_the_old_folder_comes_back(
+    def test_old_folder_is_restored_if_the_rename_fails(
         self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
     ) -> None:
         old = shutil.copytree(tiny, tmp_path / "new")
@@ -236,7 +240,7 @@ class TestForce:
 
         def fail(path: Path, target: Path) -> Path:
             if ".new.partial-" in path.name:
-                assert not old.exists()  # it has stepped aside
+                assert not old.exists()  # it has been moved aside
                 raise error
             return rename(path, target)
 
@@ -246,7 +250,7 @@ class TestForce:
         assert contents(old) == before
         assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "tiny"]
 
-    def test_what_cannot_be_deleted_is_named(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_undeletable_old_folder_is_named(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         shutil.copytree(tiny, tmp_path / "new")
         remove = shutil.rmtree
 
@@ -263,7 +267,7 @@ class TestForce:
         load_checkpoint(tmp_path / "new")
 
     @pytest.mark.parametrize("force", [True, False])
-    def test_what_comes_up_meanwhile_is_kept(self, tiny: Path, tmp_path: Path, force: bool) -> None:
+    def test_folder_created_meanwhile_is_preserved(self, tiny: Path, tmp_path: Path, force: bool) -> None:
         def meddle(_done: int, _total: int) -> None:
             (tmp_path / "new").mkdir(exist_ok=True)
             (tmp_path / "new" / "theirs").touch()
@@ -275,37 +279,37 @@ class TestForce:
 
 
 class TestOverlap:
-    def test_the_source_itself(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_source_is_not_overwritten(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tiny)
         (tmp_path / "link").symlink_to(tiny)
         before = contents(tiny)
         for target in (tiny, ".", "../tiny", tmp_path / "link", tiny / "." / ".." / "tiny"):
-            assert "contains tiny, which the conversion reads" in refusal(tiny, target, force=True)
-        assert "contains tiny, which the conversion reads" in refusal(tmp_path / "link", tiny, force=True)
-        assert "contains model.safetensors, which the conversion reads" in refusal(
+            assert "contains tiny, which the conversion reads" in error_message(tiny, target, force=True)
+        assert "contains tiny, which the conversion reads" in error_message(tmp_path / "link", tiny, force=True)
+        assert "contains model.safetensors, which the conversion reads" in error_message(
             tiny / "model.safetensors", tiny, force=True
         )
         assert contents(tiny) == before
 
-    def test_within_the_source(self, tiny: Path, tmp_path: Path) -> None:
+    def test_destination_inside_the_source_is_rejected(self, tiny: Path, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(tiny)
         for target in (tiny / "new", tmp_path / "link" / "new"):
             for source in (tiny, tmp_path / "link"):
-                assert "lies inside" in refusal(source, target)
+                assert "lies inside" in error_message(source, target)
 
-    def test_beside_a_file_that_is_read(self, tiny: Path) -> None:
+    def test_destination_beside_the_source_file_is_allowed(self, tiny: Path) -> None:
         new = convert(tiny / "model.safetensors", tiny / "new").folder
         assert {path.name for path in new.iterdir()} == FILES
 
-    def test_what_a_link_in_the_source_leads_to(self, tiny: Path, tmp_path: Path) -> None:
-        """As in the cache of the hub, whose snapshots are links."""
+    def test_target_of_a_link_in_the_source_is_not_overwritten(self, tiny: Path, tmp_path: Path) -> None:
+        """Snapshots in the hub's cache consist of such links."""
         other = shutil.copytree(tiny, tmp_path / "other")
         (tiny / "model.safetensors").unlink()
         (tiny / "model.safetensors").symlink_to(other / "model.safetensors")
-        assert "contains model.safetensors, which the conversion reads" in refusal(tiny, other, force=True)
+        assert "contains model.safetensors, which the conversion reads" in error_message(tiny, other, force=True)
         assert "model.safetensors" in contents(other)
 
-    def test_the_folder_of_the_tokenizer(self, tiny: Path, tmp_path: Path) -> None:
+    def test_folder_of_the_tokenizer_is_not_overwritten(self, tiny: Path, tmp_path: Path) -> None:
         source = llmc(tmp_path).path
         for name in ("tokenizer.json", "vocab.json", "merges.txt"):
             (tmp_path / name).unlink()
@@ -316,13 +320,13 @@ class TestOverlap:
         }
 
 
-class TestPlace:
-    def test_a_folder_above_that_is_missing(self, tiny: Path, tmp_path: Path) -> None:
-        assert f"There is no folder {tmp_path}/a to write b into" in refusal(tiny, tmp_path / "a" / "b")
-        assert "There is no folder" in refusal(tiny, tiny / "config.json" / "b")
-        assert "There is no folder" in refusal(tiny, "~nobody-here/b")
+class TestPath:
+    def test_missing_parent_folder_is_rejected(self, tiny: Path, tmp_path: Path) -> None:
+        assert f"There is no folder {tmp_path}/a to write b into" in error_message(tiny, tmp_path / "a" / "b")
+        assert "There is no folder" in error_message(tiny, tiny / "config.json" / "b")
+        assert "There is no folder" in error_message(tiny, "~nobody-here/b")
 
-    def test_a_link_is_followed(self, tiny: Path, tmp_path: Path) -> None:
+    def test_link_is_followed(self, tiny: Path, tmp_path: Path) -> None:
         (tmp_path / "elsewhere").mkdir()
         (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "new")
         assert convert(tiny, tmp_path / "link").folder == tmp_path / "elsewhere" / "new"
@@ -330,54 +334,54 @@ class TestPlace:
         assert (tmp_path / "link").is_symlink()
         assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["new"]
 
-    def test_a_relative_path(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_relative_path_is_resolved(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         assert convert("tiny", "new").folder == tmp_path / "new"
 
-    def test_no_room(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_too_little_disk_space_is_rejected_before_writing(
+        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         needed = sum(convert(tiny, tmp_path / "whole").files.values())
         usage = namedtuple("usage", "free")
         monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(needed - 1))
-        monkeypatch.setattr(run, "written_whole", None)  # nothing is begun
-        assert "needs 0.1 MB, and its disk has 0.1 MB free" in refusal(tiny, tmp_path / "new")
+        monkeypatch.setattr(run, "written_whole", None)  # no write is attempted
+        assert "needs 0.1 MB, and its disk has 0.1 MB free" in error_message(tiny, tmp_path / "new")
         monkeypatch.undo()
         monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(needed))
         convert(tiny, tmp_path / "new")
 
-    def test_a_disk_that_runs_full(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_disk_that_fills_up_is_reported(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(_descriptor: int) -> NoReturn:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", full)
-        message = refusal(tiny, tmp_path / "new")
+        message = error_message(tiny, tmp_path / "new")
         assert message == (
             f"{tmp_path / 'new'} was not written (No space left on device). "
             "Free some space, or give a folder elsewhere."
         )
 
-    def test_a_file_that_may_not_grow(self, tiny: Path, tmp_path: Path) -> None:
-        """The system itself stops the writing in the middle."""
+    def test_file_size_limit_is_reported(self, tiny: Path, tmp_path: Path) -> None:
+        """The operating system fails a write in the middle of the weights."""
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
         try:
-            assert "was not written (File too large)" in refusal(tiny, tmp_path / "new")
+            assert "was not written (File too large)" in error_message(tiny, tmp_path / "new")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    def test_a_folder_that_may_not_be_written(
-        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def denied(_path: Path) -> NoReturn:  # root may write everywhere
+    def test_unwritable_folder_is_reported(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def denied(_path: Path) -> NoReturn:  # permissions do not stop root, who may run the tests
             raise PermissionError(errno.EACCES, "Permission denied")
 
         monkeypatch.setattr(Path, "mkdir", denied)
-        assert "was not written (Permission denied). Check its permissions" in refusal(tiny, tmp_path / "new")
+        assert "was not written (Permission denied). Check its permissions" in error_message(tiny, tmp_path / "new")
 
-    def test_a_name_that_is_too_long(self, tiny: Path, tmp_path: Path) -> None:
-        assert "was not written (File name too long)" in refusal(tiny, tmp_path / ("a" * 250))
+    def test_too_long_name_is_reported(self, tiny: Path, tmp_path: Path) -> None:
+        assert "was not written (File name too long)" in error_message(tiny, tmp_path / ("a" * 250))
 
 
-def test_nothing_is_written_for_a_source_that_is_refused(tiny: Path, tmp_path: Path) -> None:
+def test_rejected_source_writes_nothing(tiny: Path, tmp_path: Path) -> None:
     (tiny / "tokenizer.json").unlink()
     (tiny / "vocab.json").unlink()
     with pytest.raises(MaxGPT2Error, match="has no tokenizer"):

@@ -19,7 +19,7 @@ from max_gpt2.config import GPT2Config
         ("score.weight", "score.weight"),
     ],
 )
-def test_prefixes_are_taken_off(stored: str, canonical: str) -> None:
+def test_known_prefixes_are_removed(stored: str, canonical: str) -> None:
     assert canonical_name(stored) == canonical
 
 
@@ -39,21 +39,21 @@ def test_prefixes_are_taken_off(stored: str, canonical: str) -> None:
         ("scored.weight", None),
     ],
 )
-def test_only_what_is_known_is_skipped(stored: str, reason: str | None) -> None:
+def test_only_masks_and_other_heads_are_skipped(stored: str, reason: str | None) -> None:
     assert why_skipped(canonical_name(stored)) == reason
 
 
-def test_names_and_shapes_are_those_of_transformers() -> None:
+def test_names_and_shapes_match_transformers() -> None:
     fields = {name: UNEVEN[name] for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")}
     ours = canonical_shapes(GPT2Config(**fields, n_inner=56))
     theirs = {name: tuple(value.shape) for name, value in reference_model(n_inner=56).state_dict().items()}
     assert ours == theirs
 
 
-def test_conv1d_is_what_transformers_makes_a_conv1d() -> None:
+def test_conv1d_weights_match_transformers() -> None:
     from transformers.pytorch_utils import Conv1D
 
     model = reference_model()
     theirs = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Conv1D)}
     assert {name for name in model.state_dict() if is_conv1d(name)} == theirs
-    assert np.prod(model.transformer.h[0].attn.c_proj.weight.shape) == 24 * 24  # the square one is among them
+    assert np.prod(model.transformer.h[0].attn.c_proj.weight.shape) == 24 * 24  # including the square one

@@ -26,7 +26,7 @@ SQUARE = "transformer.h.1.attn.c_proj.weight"
 WTE = "transformer.wte.weight"
 
 
-def test_the_state_dict_is_canonical(tiny_checkpoint: Checkpoint) -> None:
+def test_state_dict_has_canonical_names_and_layout(tiny_checkpoint: Checkpoint) -> None:
     assert_same(tiny_checkpoint.state_dict, conv1d_weights(reference_model()))
     for value in tiny_checkpoint.state_dict.values():
         assert value.dtype == np.float32
@@ -36,7 +36,7 @@ def test_the_state_dict_is_canonical(tiny_checkpoint: Checkpoint) -> None:
     assert tiny_checkpoint.plan.tied
 
 
-def test_the_square_c_proj_is_taken_as_it_is(tiny_checkpoint: Checkpoint, tiny_original: Path) -> None:
+def test_square_c_proj_is_not_transposed(tiny_checkpoint: Checkpoint, tiny_original: Path) -> None:
     stored = load_file(tiny_original / "model.safetensors")[SQUARE]
     assert not np.allclose(stored, stored.T)
     np.testing.assert_array_equal(tiny_checkpoint.state_dict[SQUARE], stored)
@@ -44,7 +44,7 @@ def test_the_square_c_proj_is_taken_as_it_is(tiny_checkpoint: Checkpoint, tiny_o
 
 
 @pytest.mark.parametrize("prefix", ["", "module.transformer.", "_orig_mod.transformer."])
-def test_prefixes(tiny: Path, tiny_checkpoint: Checkpoint, prefix: str) -> None:
+def test_known_prefixes_are_removed(tiny: Path, tiny_checkpoint: Checkpoint, prefix: str) -> None:
     def rename(tensors: Tensors) -> None:
         for name in list(tensors):
             tensors[prefix + name.removeprefix("transformer.")] = tensors.pop(name)
@@ -53,7 +53,7 @@ def test_prefixes(tiny: Path, tiny_checkpoint: Checkpoint, prefix: str) -> None:
     assert_same(load_checkpoint(tiny).state_dict, tiny_checkpoint.state_dict, atol=0)
 
 
-def test_mixed_prefixes(tiny: Path, tiny_checkpoint: Checkpoint) -> None:
+def test_names_with_and_without_prefix_may_be_mixed(tiny: Path, tiny_checkpoint: Checkpoint) -> None:
     def rename(tensors: Tensors) -> None:
         for name in list(tensors)[::2]:
             tensors[name.removeprefix("transformer.")] = tensors.pop(name)
@@ -62,7 +62,7 @@ def test_mixed_prefixes(tiny: Path, tiny_checkpoint: Checkpoint) -> None:
     assert_same(load_checkpoint(tiny).state_dict, tiny_checkpoint.state_dict, atol=0)
 
 
-def test_mask_buffers_and_other_heads_are_skipped_by_name(tiny: Path, tiny_checkpoint: Checkpoint) -> None:
+def test_mask_buffers_and_other_heads_are_skipped(tiny: Path, tiny_checkpoint: Checkpoint) -> None:
     extras: Tensors = {
         "transformer.h.0.attn.bias": np.tril(np.ones((1, 1, 67, 67), np.uint8)),
         "transformer.h.0.attn.masked_bias": np.array(-1e4, np.float32),
@@ -76,7 +76,7 @@ def test_mask_buffers_and_other_heads_are_skipped_by_name(tiny: Path, tiny_check
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_made_float32_exactly(tiny: Path, dtype: torch.dtype) -> None:
+def test_half_precision_is_upcast_exactly(tiny: Path, dtype: torch.dtype) -> None:
     path = tiny / "model.safetensors"
     stored = {name: value.to(dtype) for name, value in load_torch(path).items()}
     save_torch(stored, path, metadata={"format": "pt"})
@@ -86,23 +86,23 @@ def test_half_precision_is_made_float32_exactly(tiny: Path, dtype: torch.dtype) 
     assert set(checkpoint.plan.upcast) == set(stored)
 
 
-def test_a_signalling_nan_is_refused_like_any_other(tiny: Path) -> None:
+def test_signalling_nan_is_rejected(tiny: Path) -> None:
     def spoil(tensors: Tensors) -> None:
         tensors[WTE] = tensors[WTE].astype(ml_dtypes.bfloat16)
         tensors[WTE].view(np.uint16)[0, 0] = 0x7F81
 
     edit_weights(tiny, spoil)
-    assert f"{WTE} has 1 values that are NaN or infinite" in refusal(tiny)
+    assert f"{WTE} has 1 values that are NaN or infinite" in error_message(tiny)
 
 
-def test_shards(tiny: Path, tiny_checkpoint: Checkpoint) -> None:
+def test_shards_are_combined(tiny: Path, tiny_checkpoint: Checkpoint) -> None:
     (tiny / "model.safetensors").unlink()
     reference_model().save_pretrained(tiny, max_shard_size="40KB")
     assert len(list(tiny.glob("model-*.safetensors"))) > 1
     assert_same(load_checkpoint(tiny).state_dict, tiny_checkpoint.state_dict, atol=0)
 
 
-def test_the_layout_of_make_checkpoint_is_unaligned_and_loads(tmp_path: Path) -> None:
+def test_unaligned_tensors_of_the_published_layout_are_read(tmp_path: Path) -> None:
     from max_gpt2.config import GPT2Config
     from tools.make_checkpoint import stored_layout, values, write_checkpoint
 
@@ -119,7 +119,7 @@ def test_the_layout_of_make_checkpoint_is_unaligned_and_loads(tmp_path: Path) ->
     assert checkpoint.plan.skipped.keys() == {"h.0.attn.bias", "h.1.attn.bias"}
 
 
-def test_a_stored_head_that_is_equal_is_tied(tiny: Path) -> None:
+def test_stored_head_equal_to_wte_is_tied(tiny: Path) -> None:
     edit_weights(tiny, lambda tensors: tensors.update({"lm_head.weight": tensors[WTE]}))
     checkpoint = load_checkpoint(tiny)
     assert checkpoint.plan.tied
@@ -127,7 +127,7 @@ def test_a_stored_head_that_is_equal_is_tied(tiny: Path) -> None:
     assert checkpoint.state_dict["lm_head.weight"] is checkpoint.state_dict[WTE]
 
 
-def test_a_stored_head_that_is_not_equal_is_kept(tiny: Path) -> None:
+def test_stored_head_different_from_wte_is_untied(tiny: Path) -> None:
     head = np.random.default_rng(0).standard_normal((311, 24), dtype=np.float32)
     edit_weights(tiny, lambda tensors: tensors.update({"lm_head.weight": head}))
     checkpoint = load_checkpoint(tiny)
@@ -135,24 +135,24 @@ def test_a_stored_head_that_is_not_equal_is_kept(tiny: Path) -> None:
     np.testing.assert_array_equal(checkpoint.state_dict["lm_head.weight"], head)
 
 
-def test_an_untied_head(tmp_path: Path) -> None:
+def test_untied_config_has_its_own_head(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(write_checkpoint(tmp_path, tie_word_embeddings=False))
     assert_same(checkpoint.state_dict, conv1d_weights(reference_model(tie_word_embeddings=False)))
     assert not np.array_equal(checkpoint.state_dict["lm_head.weight"], checkpoint.state_dict[WTE])
 
 
-def test_the_parameters_are_counted_as_pytorch_counts_them(tiny_original: Path, tmp_path: Path) -> None:
+def test_parameter_count_matches_pytorch(tiny_original: Path, tmp_path: Path) -> None:
     _, _, plan = inspect_checkpoint(tiny_original)
     assert plan.parameters == sum(value.numel() for value in reference_model().parameters())
 
 
-def refusal(folder: Path, load: Callable[[Path], object] = load_checkpoint) -> str:
+def error_message(folder: Path, load: Callable[[Path], object] = load_checkpoint) -> str:
     with pytest.raises(MaxGPT2Error) as caught:
         load(folder)
     return str(caught.value)
 
 
-def test_every_problem_is_listed_at_once(tiny: Path) -> None:
+def test_all_problems_are_listed(tiny: Path) -> None:
     def spoil(tensors: Tensors) -> None:
         del tensors["transformer.h.0.ln_1.bias"]
         del tensors["transformer.wpe.weight"]
@@ -162,7 +162,7 @@ def test_every_problem_is_listed_at_once(tiny: Path) -> None:
         tensors["transformer.ln_f.bias"] = np.zeros(24, np.int8)
 
     edit_weights(tiny, spoil)
-    message = refusal(tiny)
+    message = error_message(tiny)
     assert "6 problems" in message
     assert "transformer.h.0.ln_1.bias [24] is missing" in message
     assert "transformer.wpe.weight [67, 24] is missing" in message
@@ -170,27 +170,27 @@ def test_every_problem_is_listed_at_once(tiny: Path) -> None:
     assert "transformer.h.2.mlp.c_fc.weight is [24, 95], expected [24, 96]" in message
     assert "transformer.h.1.attn.c_attn.weight is [72, 24], expected [24, 72] (it looks transposed already)" in message
     assert "transformer.ln_f.bias is I8" in message
-    assert refusal(tiny, inspect_checkpoint) == message
+    assert error_message(tiny, inspect_checkpoint) == message
 
 
-def test_a_tensor_that_is_there_twice_is_refused(tiny: Path) -> None:
+def test_tensor_under_two_names_is_rejected(tiny: Path) -> None:
     edit_weights(tiny, lambda tensors: tensors.update({"wte.weight": tensors[WTE]}))
-    assert "both map to transformer.wte.weight" in refusal(tiny)
+    assert "both map to transformer.wte.weight" in error_message(tiny)
 
 
-def test_an_untied_config_needs_its_head(tiny: Path) -> None:
+def test_untied_config_without_head_is_rejected(tiny: Path) -> None:
     edit_config(tiny, tie_word_embeddings=False)
-    assert "lm_head.weight [311, 24] is missing" in refusal(tiny)
+    assert "lm_head.weight [311, 24] is missing" in error_message(tiny)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_refused(tiny: Path, value: float) -> None:
+def test_nonfinite_values_require_allow_nonfinite(tiny: Path, value: float) -> None:
     def spoil(tensors: Tensors) -> None:
         tensors["transformer.h.1.mlp.c_fc.bias"][5] = value
         tensors["transformer.h.2.ln_2.weight"][:3] = value
 
     edit_weights(tiny, spoil)
-    message = refusal(tiny)
+    message = error_message(tiny)
     assert "transformer.h.1.mlp.c_fc.bias has 1 value" in message
     assert "transformer.h.2.ln_2.weight has 3 values" in message
     assert "--allow-nonfinite" in message
@@ -199,7 +199,7 @@ def test_values_that_are_not_finite_are_refused(tiny: Path, value: float) -> Non
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "expected"),
     [
         (b"", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 548105171\n", "Git LFS pointer"),
@@ -208,28 +208,28 @@ def test_values_that_are_not_finite_are_refused(tiny: Path, value: float) -> Non
         (b"PK\x03\x04 something else altogether", "truncated or damaged"),
     ],
 )
-def test_what_is_no_safetensors_file_is_named(tiny: Path, content: bytes, says: str) -> None:
+def test_other_content_is_named(tiny: Path, content: bytes, expected: str) -> None:
     (tiny / "model.safetensors").write_bytes(content)
-    message = refusal(tiny)
-    assert says in message
+    message = error_message(tiny)
+    assert expected in message
     assert "model.safetensors" in message
 
 
-@pytest.mark.parametrize("kept", [7, 8, 200, 0.5, 0.999999])
-def test_a_truncated_file_is_refused(tiny: Path, kept: float) -> None:
+@pytest.mark.parametrize("length", [7, 8, 200, 0.5, 0.999999])
+def test_truncated_file_is_rejected(tiny: Path, length: float) -> None:
     path = tiny / "model.safetensors"
     content = path.read_bytes()
-    path.write_bytes(content[: int(kept if kept > 1 else kept * len(content))])
-    assert "truncated or damaged" in refusal(tiny)
+    path.write_bytes(content[: int(length if length > 1 else length * len(content))])
+    assert "truncated or damaged" in error_message(tiny)
 
 
-def test_no_weights_at_all(tiny: Path) -> None:
+def test_folder_without_weights_is_rejected(tiny: Path) -> None:
     (tiny / "model.safetensors").unlink()
-    assert "has no model.safetensors" in refusal(tiny)
+    assert "has no model.safetensors" in error_message(tiny)
 
 
 class TestIndex:
-    """A sharded checkpoint's index, which transformers believes whatever it says."""
+    """The index of a sharded checkpoint, which transformers does not validate."""
 
     @pytest.fixture
     def sharded(self, tiny: Path) -> Path:
@@ -242,33 +242,33 @@ class TestIndex:
         index = json.loads(path.read_text())
         edit(index["weight_map"])
         path.write_text(json.dumps(index))
-        return refusal(folder)
+        return error_message(folder)
 
     @pytest.mark.parametrize("shard", ["../secret.safetensors", "/etc/passwd", "a/b.safetensors", "..", ""])
-    def test_a_shard_outside_the_folder_is_refused(self, sharded: Path, shard: str) -> None:
+    def test_shard_outside_the_folder_is_rejected(self, sharded: Path, shard: str) -> None:
         assert "is not a plain file name" in self.spoil(sharded, lambda map_: map_.update({WTE: shard}))
 
-    def test_a_missing_shard(self, sharded: Path) -> None:
+    def test_missing_shard_is_rejected(self, sharded: Path) -> None:
         next(sharded.glob("model-00002*")).unlink()
-        assert "is missing" in refusal(sharded)
+        assert "is missing" in error_message(sharded)
 
-    def test_a_name_that_no_file_can_have(self, sharded: Path) -> None:
+    def test_impossible_file_name_is_reported_as_missing(self, sharded: Path) -> None:
         assert "is missing" in self.spoil(sharded, lambda map_: map_.update({WTE: "x" * 300}))
 
-    def test_an_index_that_promises_too_much(self, sharded: Path) -> None:
+    def test_tensor_absent_from_its_shard_is_named(self, sharded: Path) -> None:
         message = self.spoil(sharded, lambda map_: map_.update({"x": map_[WTE]}))
         assert "x should be in model-0000" in message
 
-    def test_an_index_that_leaves_something_out(self, sharded: Path) -> None:
+    def test_tensor_absent_from_the_index_is_rejected(self, sharded: Path) -> None:
         assert "but not in the index" in self.spoil(sharded, lambda map_: map_.pop(SQUARE))
 
     @pytest.mark.parametrize("content", ["{}", '{"weight_map": 3}', '{"weight_map": {"a": 1}}', "nonsense"])
-    def test_an_index_that_is_none(self, sharded: Path, content: str) -> None:
+    def test_malformed_index_is_rejected(self, sharded: Path, content: str) -> None:
         (sharded / "model.safetensors.index.json").write_text(content)
-        assert "index.json" in refusal(sharded)
+        assert "index.json" in error_message(sharded)
 
 
-def test_errors_are_of_the_kind_that_names_the_weights(tiny: Path) -> None:
+def test_unreadable_weights_raise_checkpoint_error(tiny: Path) -> None:
     (tiny / "model.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError):
         load_checkpoint(tiny)

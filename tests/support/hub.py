@@ -1,4 +1,4 @@
-"""A Hugging Face cache as the hub's client fills it, and a hub of our own on this machine to download from."""
+"""A Hugging Face cache as the hub's client fills it, and a fake hub on this machine."""
 
 import hashlib
 import json
@@ -17,9 +17,9 @@ def digest(path: Path) -> str:
 
 
 def fill_cache(cache: Path, repo: str, folder: Path) -> Path:
-    """Put the files of `folder` into the cache as the newest snapshot of `repo`; return the snapshot's folder.
+    """Add the files of `folder` to the cache as the latest snapshot of `repo`; return the snapshot's folder.
 
-    Blobs are named by their hash, a snapshot is symlinks to them, a ref names the snapshot.
+    A snapshot consists of symlinks to blobs, which are named by their hash; a ref names the snapshot.
     """
     home = cache / f"models--{repo.replace('/', '--')}"
     snapshot = home / "snapshots" / COMMIT
@@ -35,11 +35,11 @@ def fill_cache(cache: Path, repo: str, folder: Path) -> Path:
 
 
 class Hub(ThreadingHTTPServer):
-    """A hub with one repository, served from a folder; `asked` lists the files that were downloaded."""
+    """A hub with one repository, served from a folder; `downloads` lists the files requested with GET."""
 
     def __init__(self, repo: str, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
-        self.repo, self.folder, self.asked = repo, folder, list[str]()
+        self.repo, self.folder, self.downloads = repo, folder, list[str]()
 
     @property
     def endpoint(self) -> str:
@@ -70,12 +70,12 @@ class Answers(BaseHTTPRequestHandler):
             return self.send(json.dumps(files).encode(), {"Content-Type": "application/json"})
         if path.startswith(f"/api/models/{repo}"):
             siblings = [{"rfilename": file.name} for file in folder.iterdir()]
-            facts = {"id": repo, "sha": COMMIT, "siblings": siblings, "private": False}
-            return self.send(json.dumps(facts).encode(), {"Content-Type": "application/json"})
+            info = {"id": repo, "sha": COMMIT, "siblings": siblings, "private": False}
+            return self.send(json.dumps(info).encode(), {"Content-Type": "application/json"})
         file = folder / Path(path).name
         if path.startswith(f"/{repo}/resolve/") and file.is_file():
             if self.command == "GET":
-                self.server.asked.append(file.name)
+                self.server.downloads.append(file.name)
             return self.send(file.read_bytes(), {"ETag": f'"{digest(file)}"', "X-Repo-Commit": COMMIT})
         self.send_response(404)
         self.send_header("X-Error-Code", "EntryNotFound" if path.startswith(f"/{repo}/") else "RepoNotFound")
@@ -94,5 +94,5 @@ class Answers(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(content)
 
-    def log_message(self, format: str, *_args: object) -> None:  # noqa: A002  (the base class calls it so)
-        """Keep quiet."""
+    def log_message(self, format: str, *_args: object) -> None:  # noqa: A002  (the name in the base class)
+        """Print nothing."""

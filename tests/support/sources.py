@@ -1,4 +1,4 @@
-"""The same tiny model in every format that is read, and what transformers has to find in the converted folder."""
+"""The same tiny model in every supported format, and the weights expected after a conversion."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ HEAD = "lm_head.weight"
 
 @dataclass(frozen=True)
 class Made:
-    """A source, the config and the weights that transformers' model has to have, and how it is converted."""
+    """A source checkpoint, the config and weights expected after its conversion, and the loading options."""
 
     path: Path
     config: dict[str, Any]
@@ -43,7 +43,7 @@ class Made:
 
 
 def bits(state: State) -> dict[str, tuple[str, bytes]]:
-    """Return what can be compared: -0 is not 0 here, and NaN is itself."""
+    """Return the dtype and bytes of each tensor, to compare bitwise."""
     return {
         name: (str(value.dtype), value.contiguous().view(torch.uint8).numpy().tobytes())
         for name, value in state.items()
@@ -63,9 +63,9 @@ def tied(state: State) -> State:
 
 
 def from_linear(weights: Tensors, dtype: torch.dtype = torch.float32) -> State:
-    """Return weights in PyTorch's layout as transformers stores them."""
-    turned = conv1d_names(reference_model())
-    layers = {name: torch.tensor(value.T.copy() if name in turned else value) for name, value in weights.items()}
+    """Return weights in the layout of PyTorch's Linear as transformers stores them, with Conv1D weights."""
+    transposed = conv1d_names(reference_model())
+    layers = {name: torch.tensor(value.T.copy() if name in transposed else value) for name, value in weights.items()}
     return {name: value.to(dtype) for name, value in tied(layers).items()}
 
 
@@ -84,7 +84,7 @@ def untied(folder: Path) -> Made:
     return hugging_face(folder, tie_word_embeddings=False)
 
 
-def without_saying_so_untied(folder: Path) -> Made:
+def untied_despite_the_config(folder: Path) -> Made:
     made = untied(folder)
     (made.path / "config.json").write_text(
         (made.path / "config.json").read_text().replace('word_embeddings": false', 'word_embeddings": true')
@@ -100,7 +100,7 @@ def sharded(folder: Path) -> Made:
 
 
 def edited(folder: Path, edit: Callable[[State], State]) -> Made:
-    """Return a checkpoint that holds the weights as `edit` changes them."""
+    """Return a checkpoint with edited weights."""
     made = hugging_face(folder)
     state = edit(made.state)
     save_file(state, made.path / "model.safetensors", metadata={"format": "pt"})
@@ -120,8 +120,8 @@ def mixed(folder: Path) -> Made:
     return edited(folder, lambda state: {name: one.to(kinds[i % 3]) for i, (name, one) in enumerate(state.items())})
 
 
-def with_what_others_store(folder: Path) -> Made:
-    """Prefixes of other programs, masks, another task's head, and the tied head stored once more."""
+def with_tensors_of_other_programs(folder: Path) -> Made:
+    """Add prefixes of other programs, masks, the head of another task and a copy of the tied head."""
     made = hugging_face(folder)
     stored = {f"module.{name.removeprefix('transformer.')}": value for name, value in made.state.items()}
     extras = {
@@ -135,7 +135,7 @@ def with_what_others_store(folder: Path) -> Made:
 
 
 def published(folder: Path) -> Made:
-    """The layout of OpenAI's weights on the hub: no prefix, masks, and data that starts anywhere."""
+    """Write the layout of OpenAI's weights on the hub: no prefix, with masks and unaligned data."""
     sizes = GPT2Config(vocab_size=4096, n_positions=47, n_embd=24, n_layer=2, n_head=3, eos_token_ids=(4095,))
     make_checkpoint.write_checkpoint(sizes, folder / "source")
     stored = zip(make_checkpoint.stored_layout(sizes), make_checkpoint.values(sizes, 0), strict=True)
@@ -156,7 +156,7 @@ def pickled_bfloat16(folder: Path) -> Made:
     return pickled(folder, torch.bfloat16)
 
 
-def pickled_half_before_zip(folder: Path) -> Made:
+def pickled_half_legacy(folder: Path) -> Made:
     return pickled(folder, torch.float16, _use_new_zipfile_serialization=False)
 
 
@@ -181,8 +181,8 @@ def nanogpt_without_biases(folder: Path) -> Made:
     return nanogpt(folder, bias=False)
 
 
-def nanogpt_half_but_for_the_norms(folder: Path) -> Made:
-    """A bias that is not there is of its weight's dtype."""
+def nanogpt_half_except_layer_norms(folder: Path) -> Made:
+    """A zero-filled bias gets the dtype of its weight."""
     made = nanogpt(folder, bias=False)
 
     def halved(name: str, value: torch.Tensor) -> torch.Tensor:
@@ -210,7 +210,7 @@ def llmc_bfloat16(folder: Path) -> Made:
 
 
 def from_gguf(folder: Path, kind: GGMLQuantizationType, dtype: torch.dtype, **changes: Any) -> Made:
-    """Matrices are of the kind, and of the dtype when they are read; what has one dimension is float32."""
+    """Store matrices as `kind`, expected as `dtype` after conversion; vectors are float32."""
     weights = linear_state(**changes)
     stored = {
         name: gguf.quants.dequantize(gguf.quants.quantize(value, kind), kind) if value.ndim == 2 else value
@@ -241,20 +241,20 @@ SOURCES: list[Callable[[Path], Made]] = [
     hugging_face,
     all_flags,
     untied,
-    without_saying_so_untied,
+    untied_despite_the_config,
     sharded,
     half,
     bfloat16,
     mixed,
-    with_what_others_store,
+    with_tensors_of_other_programs,
     published,
     pickled,
     pickled_bfloat16,
-    pickled_half_before_zip,
+    pickled_half_legacy,
     pickled_shards,
     nanogpt,
     nanogpt_without_biases,
-    nanogpt_half_but_for_the_norms,
+    nanogpt_half_except_layer_norms,
     nanogpt_compiled,
     llmc,
     llmc_bfloat16,

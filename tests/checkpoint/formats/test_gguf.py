@@ -25,7 +25,7 @@ from max_gpt2.verify.models import TorchImplementation
 
 WTE = "transformer.wte.weight"
 SQUARE = "transformer.h.1.attn.c_proj.weight"
-#: Quantised rows are multiples of 32, or of 256.
+#: Rows of a multiple of 32 values, as Q8_0 and the other simple types need.
 WIDE = {"n_embd": 96, "n_layer": 2}
 
 
@@ -44,13 +44,13 @@ def file(tmp_path: Path, weights: Tensors) -> Path:
     return write_gguf(tmp_path / "gpt2.gguf", weights)
 
 
-def refusal(path: Path, load: Callable[[Path], object] = load_checkpoint) -> str:
+def error_message(path: Path, load: Callable[[Path], object] = load_checkpoint) -> str:
     with pytest.raises(MaxGPT2Error) as caught:
         load(path)
     return str(caught.value)
 
 
-def test_it_is_what_transformers_computes(file: Path, weights: Tensors) -> None:
+def test_logits_match_transformers(file: Path, weights: Tensors) -> None:
     checkpoint = load_checkpoint(file)
     model = reference_model(layer_norm_epsilon=EPSILON)
     assert_same(as_linear(checkpoint.state_dict), weights, atol=0)
@@ -67,18 +67,18 @@ def test_it_is_what_transformers_computes(file: Path, weights: Tensors) -> None:
     assert (config.n_inner, config.activation_function) == (96, "gelu_new")
 
 
-def test_the_square_c_proj_is_transposed(file: Path, weights: Tensors) -> None:
+def test_square_c_proj_is_transposed(file: Path, weights: Tensors) -> None:
     assert not np.allclose(weights[SQUARE], weights[SQUARE].T)
     np.testing.assert_array_equal(load_checkpoint(file).state_dict[SQUARE], weights[SQUARE].T)
 
 
-def test_a_folder_and_another_name_are_as_good(file: Path) -> None:
+def test_gguf_is_detected_in_a_folder_under_any_name(file: Path) -> None:
     other = file.rename(file.parent / "model.safetensors")
     assert inspect_checkpoint(other.parent)[2].format == "GGUF"
 
 
 @pytest.mark.parametrize("kind", [GGMLQuantizationType.F16, GGMLQuantizationType.BF16])
-def test_half_precision_is_made_float32_exactly(tmp_path: Path, weights: Tensors, kind: GGMLQuantizationType) -> None:
+def test_half_precision_is_upcast_exactly(tmp_path: Path, weights: Tensors, kind: GGMLQuantizationType) -> None:
     plan = load_checkpoint(write_gguf(tmp_path / "gpt2.gguf", weights, quantised=kind)).plan
     state_dict = load_checkpoint(tmp_path / "gpt2.gguf").state_dict
     if kind == GGMLQuantizationType.F16:
@@ -92,7 +92,7 @@ def test_half_precision_is_made_float32_exactly(tmp_path: Path, weights: Tensors
     np.testing.assert_array_equal(state_dict["transformer.ln_f.bias"], weights["transformer.ln_f.bias"])
 
 
-def test_q8_0_is_a_scale_for_each_32_numbers(tmp_path: Path, wide: Tensors) -> None:
+def test_q8_0_is_dequantised_with_one_scale_per_32_values(tmp_path: Path, wide: Tensors) -> None:
     file = write_gguf(tmp_path / "gpt2.gguf", wide, quantised=GGMLQuantizationType.Q8_0)
     checkpoint = load_checkpoint(file)
     state_dict = as_linear(checkpoint.state_dict)
@@ -109,7 +109,7 @@ def test_q8_0_is_a_scale_for_each_32_numbers(tmp_path: Path, wide: Tensors) -> N
 
 
 @pytest.mark.parametrize("name", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4"])
-def test_what_the_gguf_package_quantises(tmp_path: Path, wide: Tensors, name: str) -> None:
+def test_quantised_type_matches_the_gguf_package(tmp_path: Path, wide: Tensors, name: str) -> None:
     kind = GGMLQuantizationType[name]
     checkpoint = load_checkpoint(write_gguf(tmp_path / "gpt2.gguf", wide, quantised=kind))
     expected = gguf.quants.dequantize(gguf.quants.quantize(wide[SQUARE], kind), kind)
@@ -119,7 +119,7 @@ def test_what_the_gguf_package_quantises(tmp_path: Path, wide: Tensors, name: st
 
 
 @pytest.mark.parametrize("name", ["Q6_K", "Q4_K", "IQ4_XS"])
-def test_types_with_rows_of_256(tmp_path: Path, name: str) -> None:
+def test_types_with_blocks_of_256_values_are_dequantised(tmp_path: Path, name: str) -> None:
     weights = linear_state(n_embd=256, n_layer=1, n_head=4)
     kind = GGMLQuantizationType[name]
     file = tmp_path / "gpt2.gguf"
@@ -149,7 +149,7 @@ def test_types_with_rows_of_256(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(checkpoint.state_dict[square], gguf.quants.dequantize(rows, kind).T)
 
 
-def test_a_head_of_its_own(tmp_path: Path, weights: Tensors) -> None:
+def test_stored_head_is_untied_unless_equal_to_wte(tmp_path: Path, weights: Tensors) -> None:
     head = np.random.default_rng(0).standard_normal((311, 24), dtype=np.float32)
     for value, tied in ((head, False), (weights[WTE], True)):
         file = tmp_path / f"{tied}.gguf"
@@ -159,9 +159,9 @@ def test_a_head_of_its_own(tmp_path: Path, weights: Tensors) -> None:
 
 
 class TestTokenizer:
-    """The tokenizer that is in the file."""
+    """The tokenizer stored in the file."""
 
-    def test_it_is_the_one_that_was_put_in(self, file: Path) -> None:
+    def test_embedded_tokenizer_matches_the_original(self, file: Path) -> None:
         ours = load_checkpoint(file).tokenizer
         theirs = GPT2Tokenizer.from_folder(file.parent / "tokenizer-scratch", 311)
         for text in (TEXT, "Ça va? 🌍", "a<|endoftext|>b", ""):
@@ -169,14 +169,14 @@ class TestTokenizer:
             assert ours.decode(ours.encode(text)) == text
         assert ours.end_of_text == 299
         assert ours.decode([299]) == ""
-        assert ours.size == 300  # the padding is no token
+        assert ours.size == 300  # padding of the vocabulary is not a token
 
-    def test_another_one_can_be_named(self, file: Path) -> None:
+    def test_tokenizer_option_overrides_the_file(self, file: Path) -> None:
         (file.parent / "tokenizer-scratch" / "tokenizer.json").write_text("{}")
         with pytest.raises(TokenizerError, match="is not a tokenizer"):
             load_checkpoint(file, LoadOptions(tokenizer=file.parent / "tokenizer-scratch"))
 
-    def test_a_file_without_one_takes_the_one_beside_it(
+    def test_tokenizer_beside_the_file_is_used_if_there_is_none_inside(
         self, tmp_path: Path, weights: Tensors, tiny_original: Path
     ) -> None:
         file = write_gguf(tmp_path / "gpt2.gguf", weights, tokenizer=False)
@@ -187,23 +187,23 @@ class TestTokenizer:
         assert load_checkpoint(file).tokenizer.size == 300
 
     @pytest.mark.parametrize(
-        ("old", "new", "says"),
+        ("old", "new", "expected"),
         [
             (b"gpt-2", b"llama", "with the splitting 'llama', not GPT-2's"),
             (struct.pack("<Q", 4) + b"gpt2\x12", struct.pack("<Q", 4) + b"bert\x12", "is 'bert'"),
             (b"tokenizer.ggml.merges", b"tokenizer.ggml.nerges", ""),
         ],
     )
-    def test_another_kind_is_refused(self, file: Path, old: bytes, new: bytes, says: str) -> None:
+    def test_other_tokenizer_models_are_rejected(self, file: Path, old: bytes, new: bytes, expected: str) -> None:
         content = file.read_bytes()
         assert content.count(old) == 1
         file.write_bytes(content.replace(old, new))
-        if says:
-            assert says in refusal(file)
-        else:  # without merges each byte is a token
+        if expected:
+            assert expected in error_message(file)
+        else:  # without merges, every byte is a token
             assert len(load_checkpoint(file).tokenizer.encode("the dog")) == 7
 
-    def test_tokens_of_other_types(self, tmp_path: Path, weights: Tensors) -> None:
+    def test_user_defined_and_control_tokens_are_added(self, tmp_path: Path, weights: Tensors) -> None:
         class Typed(gguf.GGUFWriter):
             def add_token_types(self, types: Sequence[int]) -> None:
                 changed = list(types)
@@ -217,33 +217,33 @@ class TestTokenizer:
         assert ours.decode([298]) == ""
 
     @pytest.mark.parametrize("name", ["tokens", "merges"])
-    def test_numbers_are_no_tokens(self, tmp_path: Path, weights: Tensors, name: str) -> None:
+    def test_numbers_instead_of_tokens_are_rejected(self, tmp_path: Path, weights: Tensors, name: str) -> None:
         class Numbers(gguf.GGUFWriter):
             def add_array(self, key: str, val: Sequence[object]) -> None:
                 super().add_array(key, list(range(len(val))) if key.endswith(name) else val)
 
         file = tmp_path / "gpt2.gguf"
         write_gguf(file, weights, make_writer=Numbers)
-        assert "is damaged" in refusal(file)
+        assert "is damaged" in error_message(file)
 
 
 class TestDamage:
-    def test_every_truncation_is_refused(self, file: Path) -> None:
+    def test_truncated_file_is_rejected(self, file: Path) -> None:
         content = file.read_bytes()
         steps = [*range(1, 400, 7), *range(400, len(content), 1999), len(content) - 64]
-        for kept in steps:
-            file.write_bytes(content[:kept])
-            message = refusal(file, inspect_checkpoint)
-            assert "truncated" in message, kept
-            if 4 <= kept < 400:  # within what stands before the weights
-                assert f"it ends at byte {kept}." in message
+        for length in steps:
+            file.write_bytes(content[:length])
+            message = error_message(file, inspect_checkpoint)
+            assert "truncated" in message, length
+            if 4 <= length < 400:  # within the header
+                assert f"it ends at byte {length}." in message
 
-    def test_another_architecture(self, tmp_path: Path, weights: Tensors) -> None:
+    def test_other_architecture_is_rejected(self, tmp_path: Path, weights: Tensors) -> None:
         write_gguf(tmp_path / "llama.gguf", weights, tokenizer=False, make_writer=llama_writer)
-        assert "general.architecture is 'llama', not \"gpt2\"" in refusal(tmp_path / "llama.gguf")
+        assert "general.architecture is 'llama', not \"gpt2\"" in error_message(tmp_path / "llama.gguf")
 
     @pytest.mark.parametrize(
-        ("old", "new", "says"),
+        ("old", "new", "expected"),
         [
             (b"GGUF", b"FUGG", "does not start as a file of"),
             (b"GGUF\3", b"GGUF\1", "has GGUF version 1"),
@@ -257,14 +257,14 @@ class TestDamage:
             (b"output_norm.bias", b"output_nurm.bias", "output_nurm.bias [24] does not belong to a GPT-2"),
         ],
     )
-    def test_a_wrong_name_is_refused(self, file: Path, old: bytes, new: bytes, says: str) -> None:
+    def test_renamed_key_or_tensor_is_rejected(self, file: Path, old: bytes, new: bytes, expected: str) -> None:
         content = file.read_bytes()
         assert content.count(old) == 1
         file.write_bytes(content.replace(old, new))
-        assert says in refusal(file)
+        assert expected in error_message(file)
 
     @pytest.mark.parametrize(
-        ("key", "value", "says"),
+        ("key", "value", "expected"),
         [
             (b"gpt2.block_count", 2, "does not belong to a GPT-2 with 2 layers"),
             (b"gpt2.block_count", 2**31, "n_layer is 2147483648, not a whole number"),
@@ -273,21 +273,21 @@ class TestDamage:
             (b"gpt2.embedding_length", 0, "n_embd is 0"),
         ],
     )
-    def test_a_wrong_number_is_refused(self, file: Path, key: bytes, value: int, says: str) -> None:
+    def test_wrong_metadata_is_rejected(self, file: Path, key: bytes, value: int, expected: str) -> None:
         content = bytearray(file.read_bytes())
         at = content.index(key) + len(key) + 4
         content[at : at + 4] = value.to_bytes(4, "little")
         file.write_bytes(content)
-        assert says in refusal(file)
+        assert expected in error_message(file)
 
-    def tensor_line(self, content: bytearray, name: bytes, dimensions: int) -> int:
-        """Where the shape of a tensor starts; its type and its offset follow."""
+    def tensor_info_offset(self, content: bytearray, name: bytes, dimensions: int) -> int:
+        """Return the offset of a tensor's shape in the file; its type and data offset follow."""
         at = content.index(struct.pack("<Q", len(name)) + name) + 8 + len(name)
         assert content[at : at + 4] == dimensions.to_bytes(4, "little")
         return at + 4
 
     @pytest.mark.parametrize(
-        ("at", "format_", "value", "says"),
+        ("at", "format_", "value", "expected"),
         [
             (0, "<Q", 25, "truncated"),
             (0, "<Q", 2**63, "truncated"),
@@ -300,27 +300,27 @@ class TestDamage:
             (12, "<Q", 2**60, "truncated"),
         ],
     )
-    def test_a_wrong_tensor_line_is_refused(self, file: Path, at: int, format_: str, value: int, says: str) -> None:
+    def test_wrong_tensor_info_is_rejected(self, file: Path, at: int, format_: str, value: int, expected: str) -> None:
         content = bytearray(file.read_bytes())
-        start = self.tensor_line(content, b"output_norm.bias", 1) + at
+        start = self.tensor_info_offset(content, b"output_norm.bias", 1) + at
         content[start : start + struct.calcsize(format_)] = struct.pack(format_, value)
         file.write_bytes(content)
-        assert says in refusal(file)
+        assert expected in error_message(file)
 
     @pytest.mark.parametrize("at", [8, 16])
     @pytest.mark.parametrize("value", [2**20, 2**63])
-    def test_counts_that_are_not_true_take_no_time(self, file: Path, at: int, value: int) -> None:
+    def test_huge_counts_are_rejected_quickly(self, file: Path, at: int, value: int) -> None:
         content = bytearray(file.read_bytes())
         content[at : at + 8] = struct.pack("<Q", value)
         file.write_bytes(content)
-        assert "damaged" in refusal(file)
+        assert "damaged" in error_message(file)
 
     @pytest.mark.parametrize("count", [2**20, 2**40, 2**63])
-    def test_an_array_that_is_longer_than_the_file_takes_no_time(self, file: Path, count: int) -> None:
+    def test_huge_array_length_is_rejected_quickly(self, file: Path, count: int) -> None:
         original = file.read_bytes()
         for key in (b"tokenizer.ggml.tokens", b"tokenizer.ggml.token_type"):
             content = bytearray(original)
             at = content.index(struct.pack("<Q", len(key)) + key) + 8 + len(key) + 8
             content[at : at + 8] = struct.pack("<Q", count)
             file.write_bytes(content)
-            assert "truncated or damaged" in refusal(file)
+            assert "truncated or damaged" in error_message(file)

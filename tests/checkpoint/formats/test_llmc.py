@@ -35,13 +35,13 @@ def file(tmp_path: Path, weights: Tensors) -> Path:
     return write_llmc(tmp_path / "gpt2.bin", weights)
 
 
-def refusal(path: Path, load: Callable[[Path], object] = inspect_checkpoint) -> str:
+def error_message(path: Path, load: Callable[[Path], object] = inspect_checkpoint) -> str:
     with pytest.raises(MaxGPT2Error) as caught:
         load(path)
     return str(caught.value)
 
 
-def test_it_is_what_transformers_computes(file: Path, weights: Tensors) -> None:
+def test_logits_match_transformers(file: Path, weights: Tensors) -> None:
     checkpoint = load_checkpoint(file)
     model = reference_model(layer_norm_epsilon=EPSILON)
     assert_same(as_linear(checkpoint.state_dict), weights, atol=0)
@@ -58,18 +58,18 @@ def test_it_is_what_transformers_computes(file: Path, weights: Tensors) -> None:
     assert checkpoint.config.activation_function == "gelu_new"
 
 
-def test_the_square_c_proj_is_transposed(file: Path, weights: Tensors) -> None:
+def test_square_c_proj_is_transposed(file: Path, weights: Tensors) -> None:
     assert not np.allclose(weights[SQUARE], weights[SQUARE].T)
     np.testing.assert_array_equal(load_checkpoint(file).state_dict[SQUARE], weights[SQUARE].T)
 
 
-def test_a_folder_and_another_name_are_as_good(file: Path, weights: Tensors) -> None:
+def test_llmc_is_detected_in_a_folder_under_any_name(file: Path, weights: Tensors) -> None:
     other = file.rename(file.parent / "pytorch_model.bin")
     for path in (other, other.parent):
         np.testing.assert_array_equal(load_checkpoint(path).state_dict[WTE], weights[WTE])
 
 
-def test_bfloat16_is_made_float32_exactly(file: Path, weights: Tensors) -> None:
+def test_bfloat16_is_upcast_exactly(file: Path, weights: Tensors) -> None:
     write_llmc(file, weights, version=5)
     checkpoint = load_checkpoint(file)
     state_dict = as_linear(checkpoint.state_dict)
@@ -80,14 +80,14 @@ def test_bfloat16_is_made_float32_exactly(file: Path, weights: Tensors) -> None:
     assert "qkvw[2]" in checkpoint.plan.upcast
 
 
-def test_a_vocabulary_that_needs_no_padding(file: Path, weights: Tensors) -> None:
+def test_unpadded_vocabulary_is_read(file: Path, weights: Tensors) -> None:
     write_llmc(file, weights, padded=311)
     checkpoint = load_checkpoint(file)
     assert checkpoint.plan.skipped == {}
     assert_same(as_linear(checkpoint.state_dict), weights, atol=0)
 
 
-def test_the_file_can_be_replaced(file: Path, weights: Tensors) -> None:
+def test_weights_survive_replacement_of_the_file(file: Path, weights: Tensors) -> None:
     checkpoint = load_checkpoint(file)
     size = file.stat().st_size
     file.unlink()
@@ -95,27 +95,27 @@ def test_the_file_can_be_replaced(file: Path, weights: Tensors) -> None:
     np.testing.assert_array_equal(checkpoint.state_dict[WTE], weights[WTE])
 
 
-def test_it_has_no_tokenizer(tmp_path: Path, weights: Tensors) -> None:
+def test_missing_tokenizer_is_an_error(tmp_path: Path, weights: Tensors) -> None:
     file = write_llmc(tmp_path / "gpt2.bin", weights)
     with pytest.raises(TokenizerError, match=r"has no tokenizer.*--tokenizer FOLDER"):
         load_checkpoint(file)
 
 
-@pytest.mark.parametrize("kept", [4, 1023, 1024, 0.5, -2, -1])
-def test_a_truncated_file_is_refused(file: Path, kept: float) -> None:
+@pytest.mark.parametrize("length", [4, 1023, 1024, 0.5, -2, -1])
+def test_truncated_file_is_rejected(file: Path, length: float) -> None:
     content = file.read_bytes()
-    file.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    message = refusal(file)
+    file.write_bytes(content[: length if isinstance(length, int) else int(length * len(content))])
+    message = error_message(file)
     assert "gpt2.bin is truncated" in message
 
 
-def test_a_longer_file_is_refused(file: Path) -> None:
+def test_trailing_bytes_are_rejected(file: Path) -> None:
     file.write_bytes(file.read_bytes() + b"\0\0\0\0")
-    assert "bytes, its header says" in refusal(file)
+    assert "bytes, its header says" in error_message(file)
 
 
 @pytest.mark.parametrize(
-    ("position", "value", "says"),
+    ("position", "value", "expected"),
     [
         (0, 20240327, "does not start as a file of"),
         (1, 1, "version 1; supported are 3 (float32) and 5 (bfloat16)"),
@@ -131,16 +131,16 @@ def test_a_longer_file_is_refused(file: Path) -> None:
         (7, 385, "its header says"),
     ],
 )
-def test_a_wrong_header_is_refused(file: Path, position: int, value: int, says: str) -> None:
+def test_wrong_header_is_rejected(file: Path, position: int, value: int, expected: str) -> None:
     content = bytearray(file.read_bytes())
     content[4 * position : 4 * position + 4] = value.to_bytes(4, "little", signed=True)
     file.write_bytes(content)
-    assert says in refusal(file)
+    assert expected in error_message(file)
 
 
-def test_not_finite_values_are_named_as_llmc_names_them(file: Path, weights: Tensors) -> None:
-    spoiled = weights | {"transformer.h.2.ln_2.bias": np.full(24, np.inf, np.float32)}
-    write_llmc(file, spoiled)
+def test_nonfinite_values_are_reported_with_llmc_names(file: Path, weights: Tensors) -> None:
+    infinite = weights | {"transformer.h.2.ln_2.bias": np.full(24, np.inf, np.float32)}
+    write_llmc(file, infinite)
     with pytest.raises(CheckpointError, match=r"ln2b\[2\] has 24 values that are NaN or infinite"):
         load_checkpoint(file)
     assert np.isinf(

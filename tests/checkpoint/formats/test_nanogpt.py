@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def save(folder: Path, bias: bool = True, prefix: str = "", changes: dict[str, Any] | None = None) -> NanoGPT:
-    """Save a checkpoint; `changes` are those of its model_args."""
+    """Save a checkpoint with `changes` to its model_args; return its model."""
     model = NanoGPT(bias)
     content = nanogpt_content(model, bias, prefix)
     content["model_args"] |= changes or {}
@@ -31,7 +31,7 @@ def save(folder: Path, bias: bool = True, prefix: str = "", changes: dict[str, A
 
 @pytest.mark.parametrize("prefix", ["", "_orig_mod."])
 @pytest.mark.parametrize("bias", [True, False])
-def test_it_is_the_model_that_nanogpt_computes(folder: Path, bias: bool, prefix: str) -> None:
+def test_logits_match_nanogpt(folder: Path, bias: bool, prefix: str) -> None:
     model = save(folder, bias, prefix)
     checkpoint = load_checkpoint(folder, LoadOptions(allow_pickle=True))
     state_dict = as_linear(checkpoint.state_dict)
@@ -48,13 +48,13 @@ def test_it_is_the_model_that_nanogpt_computes(folder: Path, bias: bool, prefix:
     assert checkpoint.config.activation_function == "gelu"
 
 
-def test_the_square_c_proj_is_transposed(folder: Path) -> None:
+def test_square_c_proj_is_transposed(folder: Path) -> None:
     stored = save(folder).state_dict()[SQUARE].numpy()
     assert not np.allclose(stored, stored.T)
     np.testing.assert_array_equal(load_checkpoint(folder, LoadOptions(allow_pickle=True)).state_dict[SQUARE], stored.T)
 
 
-def test_biases_that_are_not_there_are_zeros_and_reported(folder: Path) -> None:
+def test_absent_biases_are_zero_filled_and_reported(folder: Path) -> None:
     save(folder, bias=False)
     checkpoint = load_checkpoint(folder, LoadOptions(allow_pickle=True))
     zeros = checkpoint.plan.zero_filled
@@ -65,7 +65,7 @@ def test_biases_that_are_not_there_are_zeros_and_reported(folder: Path) -> None:
     assert checkpoint.state_dict["transformer.h.0.mlp.c_fc.bias"].shape == (96,)
 
 
-def test_a_checkpoint_of_before_there_was_a_bias_option(folder: Path) -> None:
+def test_checkpoint_without_the_bias_option_is_read(folder: Path) -> None:
     save(folder)
     content = torch.load(folder / "ckpt.pt")
     del content["model_args"]["bias"]
@@ -73,14 +73,14 @@ def test_a_checkpoint_of_before_there_was_a_bias_option(folder: Path) -> None:
     assert load_checkpoint(folder, LoadOptions(allow_pickle=True)).plan.zero_filled == {}
 
 
-def test_the_file_itself_can_be_given_and_its_name_says_nothing(folder: Path) -> None:
+def test_nanogpt_is_detected_under_any_name(folder: Path) -> None:
     save(folder)
     file = (folder / "ckpt.pt").rename(folder / "model.gguf")
     assert load_checkpoint(file, LoadOptions(allow_pickle=True)).plan.format == "nanoGPT"
     assert load_checkpoint(folder, LoadOptions(allow_pickle=True)).plan.format == "nanoGPT"
 
 
-def test_two_checkpoints_in_a_folder_are_one_too_many(folder: Path) -> None:
+def test_two_checkpoints_in_a_folder_are_ambiguous(folder: Path) -> None:
     save(folder)
     (folder / "older.pt").write_bytes((folder / "ckpt.pt").read_bytes())
     with pytest.raises(CheckpointError, match=r"several files that could be the weights: ckpt\.pt, older\.pt\. Give"):
@@ -88,13 +88,13 @@ def test_two_checkpoints_in_a_folder_are_one_too_many(folder: Path) -> None:
     inspect_checkpoint(folder / "older.pt", LoadOptions(allow_pickle=True))
 
 
-def test_it_is_a_pickle(folder: Path) -> None:
+def test_pickle_requires_allow_pickle(folder: Path) -> None:
     save(folder)
     with pytest.raises(CheckpointError, match=r"ckpt\.pt is a pickle.*--allow-pickle"):
         inspect_checkpoint(folder)
 
 
-def test_a_tokenizer_from_elsewhere(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_tokenizer_option_supplies_the_tokenizer(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     alone = tmp_path_factory.mktemp("alone")
     save(alone)
     with pytest.raises(TokenizerError, match=r"has no tokenizer.*--tokenizer FOLDER"):
@@ -105,7 +105,7 @@ def test_a_tokenizer_from_elsewhere(folder: Path, tmp_path_factory: pytest.TempP
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "expected"),
     [
         ({"bias": False}, "transformer.h.0.ln_1.bias is present, but model_args has bias=False"),
         ({"bias": 1}, "bias is 1, not True or False"),
@@ -117,14 +117,14 @@ def test_a_tokenizer_from_elsewhere(folder: Path, tmp_path_factory: pytest.TempP
         ({"block_size": 66}, "transformer.wpe.weight is [67, 24], expected [66, 24]"),
     ],
 )
-def test_what_does_not_fit_is_named(folder: Path, changes: dict[str, Any], says: str) -> None:
+def test_inconsistent_model_args_are_rejected(folder: Path, changes: dict[str, Any], expected: str) -> None:
     save(folder, changes=changes)
     with pytest.raises(MaxGPT2Error) as caught:
         load_checkpoint(folder, LoadOptions(allow_pickle=True))
-    assert says in str(caught.value)
+    assert expected in str(caught.value)
 
 
-def test_missing_biases_are_no_zeros_unless_the_model_has_none(folder: Path) -> None:
+def test_missing_biases_are_errors_if_the_model_has_biases(folder: Path) -> None:
     save(folder, bias=False)
     content = torch.load(folder / "ckpt.pt")
     content["model_args"]["bias"] = True
@@ -134,15 +134,15 @@ def test_missing_biases_are_no_zeros_unless_the_model_has_none(folder: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "expected"),
     [
         ({"model": {}, "model_args": 3}, "is of type int, not a dict"),
         ({"model": {}, "model_args": {"n_layer": 3}}, "block_size is missing"),
         ({"model": [1], "model_args": {}}, "vocab_size is missing"),
     ],
 )
-def test_what_is_only_half_a_checkpoint(folder: Path, content: dict[str, Any], says: str) -> None:
+def test_incomplete_checkpoint_is_rejected(folder: Path, content: dict[str, Any], expected: str) -> None:
     torch.save(content, folder / "ckpt.pt")
     with pytest.raises(MaxGPT2Error) as caught:
         inspect_checkpoint(folder, LoadOptions(allow_pickle=True))
-    assert says in str(caught.value)
+    assert expected in str(caught.value)

@@ -26,13 +26,13 @@ WTE = "transformer.wte.weight"
 
 @pytest.fixture
 def state(tiny: Path) -> State:
-    """The tiny checkpoint's weights; its folder has none any more."""
+    """Return the weights of `tiny` and delete their file."""
     weights = load_file(tiny / "model.safetensors")
     (tiny / "model.safetensors").unlink()
     return weights
 
 
-def refusal(path: Path, **options: Any) -> str:
+def error_message(path: Path, **options: Any) -> str:
     with pytest.raises(MaxGPT2Error) as caught:
         load_checkpoint(path, LoadOptions(**({"allow_pickle": True} | options)))
     return str(caught.value)
@@ -54,7 +54,7 @@ def save_new(folder: Path, state: State) -> None:
         (save_sharded_pickle, "Hugging Face pickle, 2 shards"),
     ],
 )
-def test_it_is_what_transformers_computes(
+def test_state_dict_matches_transformers(
     tiny: Path, state: State, tiny_checkpoint: Checkpoint, save: Callable[[Path, State], None], name: str
 ) -> None:
     save(tiny, state)
@@ -63,7 +63,7 @@ def test_it_is_what_transformers_computes(
     assert_same(checkpoint.state_dict, conv1d_weights(reference_model()))
     assert checkpoint.plan.format == name
     assert checkpoint.plan.transposed == []
-    message = refusal(tiny, allow_pickle=False)
+    message = error_message(tiny, allow_pickle=False)
     assert "is a pickle" in message
     assert "--allow-pickle" in message
     assert "pytorch_model" in message
@@ -71,7 +71,7 @@ def test_it_is_what_transformers_computes(
 
 @pytest.mark.parametrize("save", [save_new, save_legacy])
 @pytest.mark.parametrize("name", ["model.safetensors", "weights.gguf"])
-def test_its_name_says_nothing(
+def test_pickle_is_detected_under_any_name(
     tiny: Path, state: State, tiny_checkpoint: Checkpoint, save: Callable[[Path, State], None], name: str
 ) -> None:
     save(tiny, state)
@@ -79,10 +79,10 @@ def test_its_name_says_nothing(
     checkpoint = load_checkpoint(tiny, LoadOptions(allow_pickle=True))
     assert checkpoint.plan.format == "Hugging Face pickle"
     assert_same(checkpoint.state_dict, tiny_checkpoint.state_dict, atol=0)
-    assert "is a pickle" in refusal(tiny, allow_pickle=False)
+    assert "is a pickle" in error_message(tiny, allow_pickle=False)
 
 
-def test_the_file_can_be_replaced(tiny: Path, state: State) -> None:
+def test_weights_survive_replacement_of_the_file(tiny: Path, state: State) -> None:
     save_new(tiny, state)
     checkpoint = load_checkpoint(tiny, LoadOptions(allow_pickle=True))
     file = tiny / "pytorch_model.bin"
@@ -94,7 +94,7 @@ def test_the_file_can_be_replaced(tiny: Path, state: State) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_and_buffers(tiny: Path, state: State, dtype: torch.dtype) -> None:
+def test_half_precision_is_upcast_and_masks_are_skipped(tiny: Path, state: State, dtype: torch.dtype) -> None:
     halves = {name: value.to(dtype) for name, value in state.items()}
     save_new(tiny, halves | {"transformer.h.0.attn.bias": torch.ones(1, 1, 67, 67, dtype=torch.uint8)})
     checkpoint = load_checkpoint(tiny, LoadOptions(allow_pickle=True))
@@ -103,7 +103,7 @@ def test_half_precision_and_buffers(tiny: Path, state: State, dtype: torch.dtype
     assert checkpoint.plan.skipped == {"transformer.h.0.attn.bias": "mask buffer"}
 
 
-def test_a_tied_head_and_a_transposed_view(tiny: Path, state: State, tiny_checkpoint: Checkpoint) -> None:
+def test_tied_head_and_transposed_views_are_read(tiny: Path, state: State, tiny_checkpoint: Checkpoint) -> None:
     name = "transformer.h.0.mlp.c_fc.weight"
     view = state[name].T.contiguous().T
     assert not view.is_contiguous()
@@ -113,13 +113,13 @@ def test_a_tied_head_and_a_transposed_view(tiny: Path, state: State, tiny_checkp
     assert_same(checkpoint.state_dict, tiny_checkpoint.state_dict, atol=0)
 
 
-def test_parameters_are_tensors(tiny: Path, state: State, tiny_checkpoint: Checkpoint) -> None:
+def test_parameters_are_read_as_tensors(tiny: Path, state: State, tiny_checkpoint: Checkpoint) -> None:
     torch.save({name: torch.nn.Parameter(value) for name, value in state.items()}, tiny / "pytorch_model.bin")
     assert_same(load_checkpoint(tiny, LoadOptions(allow_pickle=True)).state_dict, tiny_checkpoint.state_dict, atol=0)
 
 
 class Hostile:
-    """Makes a folder when it is unpickled by whoever does not take care."""
+    """An object that creates a folder when it is unpickled without protection."""
 
     def __init__(self, mark: Path) -> None:
         self._mark = mark
@@ -133,62 +133,62 @@ def dump(content: object, path: Path) -> None:
 
 
 @pytest.mark.parametrize("save", [torch.save, dump])
-def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(
+def test_pickle_with_code_is_rejected_without_running_it(
     tiny: Path, state: State, tmp_path: Path, save: Callable[[object, Path], None]
 ) -> None:
     mark = tmp_path / "mark"
     save({"transformer.extra": Hostile(mark)}, tiny / "pytorch_model.bin")
     for allowed in (False, True):
-        message = refusal(tiny, allow_pickle=allowed)
+        message = error_message(tiny, allow_pickle=allowed)
         assert "pytorch_model.bin" in message
         assert not mark.exists()
     assert "nothing in it was run" in message
     assert "\n" not in message
     pickle.loads(pickle.dumps(Hostile(mark)))
-    assert mark.exists()  # it would have worked
+    assert mark.exists()  # the attack works without protection
 
 
-@pytest.mark.parametrize("kept", [3, 100, 0.5, 0.99, 0.9999])
+@pytest.mark.parametrize("length", [3, 100, 0.5, 0.99, 0.9999])
 @pytest.mark.parametrize("save", [save_new, save_legacy])
-def test_a_truncated_file_is_refused(
-    tiny: Path, state: State, save: Callable[[Path, State], None], kept: float
+def test_truncated_file_is_rejected(
+    tiny: Path, state: State, save: Callable[[Path, State], None], length: float
 ) -> None:
     save(tiny, state)
     path = tiny / "pytorch_model.bin"
     content = path.read_bytes()
-    path.write_bytes(content[: int(kept if kept >= 1 else kept * len(content))])
-    message = refusal(tiny)
+    path.write_bytes(content[: int(length if length >= 1 else length * len(content))])
+    message = error_message(tiny)
     assert "pytorch_model.bin" in message
     assert "damaged" in message
 
 
-def test_a_huge_text_takes_no_memory(tiny: Path, state: State) -> None:
+def test_huge_string_length_allocates_no_memory(tiny: Path, state: State) -> None:
     save_legacy(tiny, state)
     path = tiny / "pytorch_model.bin"
     content = bytearray(path.read_bytes())
     name = content.index(b"transformer.h.0")
-    content[name - 4 : name] = b"\xff\xff\xff\x7f"  # its length
+    content[name - 4 : name] = b"\xff\xff\xff\x7f"  # the length of the string
     path.write_bytes(content)
     tracemalloc.start()
     try:
-        assert "pytorch_model.bin is truncated or damaged" in refusal(tiny)
+        assert "pytorch_model.bin is truncated or damaged" in error_message(tiny)
         assert tracemalloc.get_traced_memory()[1] < 2**28
     finally:
         tracemalloc.stop()
 
 
 @pytest.mark.parametrize("count", [2**31 - 1, 20_000])
-def test_more_numbers_than_there_are(tiny: Path, state: State, count: int) -> None:
+def test_declared_size_beyond_the_data_is_rejected(tiny: Path, state: State, count: int) -> None:
     save_legacy(tiny, state)
     path = tiny / "pytorch_model.bin"
-    there = pickle.dumps(state[WTE].numel(), protocol=2)[2:-1]
-    assert there.startswith(b"M")
-    path.write_bytes(path.read_bytes().replace(there, b"J" + count.to_bytes(4, "little"), 1))
-    assert "pytorch_model.bin is truncated or damaged (it declares more values than it contains)" in refusal(tiny)
+    stored = pickle.dumps(state[WTE].numel(), protocol=2)[2:-1]
+    assert stored.startswith(b"M")
+    path.write_bytes(path.read_bytes().replace(stored, b"J" + count.to_bytes(4, "little"), 1))
+    assert "pytorch_model.bin is truncated or damaged (it declares more values than it contains)" in error_message(tiny)
 
 
-def test_numbers_that_are_not_there_are_not_made_up(tiny: Path, state: State) -> None:
-    """PyTorch leaves them as they happen to be in the memory."""
+def test_missing_storage_is_not_left_uninitialised(tiny: Path, state: State) -> None:
+    """PyTorch returns uninitialised memory for a storage that the file lacks."""
     save_legacy(tiny, state)
     path = tiny / "pytorch_model.bin"
     with path.open("rb") as file:
@@ -198,13 +198,13 @@ def test_numbers_that_are_not_there_are_not_made_up(tiny: Path, state: State) ->
         keys = pickle.load(file)
         rest = file.read()
     path.write_bytes(path.read_bytes()[:start] + pickle.dumps(keys[:-1], protocol=2) + rest)
-    assert "values that are NaN or infinite" in refusal(tiny)
+    assert "values that are NaN or infinite" in error_message(tiny)
 
 
-def test_pytorch_warns_of_nothing(tiny: Path, state: State) -> None:
+def test_warnings_of_pytorch_are_silenced(tiny: Path, state: State) -> None:
     save_legacy(tiny, state)
     content = bytearray((tiny / "pytorch_model.bin").read_bytes())
-    content[1] = 3  # the pickle's protocol, of which PyTorch says that it may not support it
+    content[1] = 3  # the pickle protocol; PyTorch warns that it may not support protocol 3
     (tiny / "pytorch_model.bin").write_bytes(content)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -213,7 +213,7 @@ def test_pytorch_warns_of_nothing(tiny: Path, state: State) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "expected"),
     [
         ({"transformer.ln_f.bias": torch.zeros(23)}, "transformer.ln_f.bias is [23], expected [24]"),
         ({"transformer.ln_f.bias": torch.zeros(24, dtype=torch.int8)}, "transformer.ln_f.bias is int8, which is not"),
@@ -226,31 +226,31 @@ def test_pytorch_warns_of_nothing(tiny: Path, state: State) -> None:
         ({7: torch.zeros(2)}, "7 is of type Tensor, not a tensor"),
     ],
 )
-def test_what_does_not_fit_is_named(tiny: Path, state: State, change: dict[Any, Any], says: str) -> None:
+def test_unsuitable_tensor_is_named(tiny: Path, state: State, change: dict[Any, Any], expected: str) -> None:
     torch.save(state | change, tiny / "pytorch_model.bin")
-    assert says in refusal(tiny)
+    assert expected in error_message(tiny)
 
 
-def test_a_missing_tensor_is_named(tiny: Path, state: State) -> None:
+def test_missing_tensor_is_named(tiny: Path, state: State) -> None:
     del state["transformer.h.1.ln_2.bias"]
     save_new(tiny, state)
-    assert "transformer.h.1.ln_2.bias [24] is missing" in refusal(tiny)
+    assert "transformer.h.1.ln_2.bias [24] is missing" in error_message(tiny)
 
 
 @pytest.mark.parametrize("content", [[1, 2], "text", None])
-def test_what_is_no_state_dict(tiny: Path, state: State, content: object) -> None:
+def test_other_objects_are_rejected(tiny: Path, state: State, content: object) -> None:
     torch.save(content, tiny / "pytorch_model.bin")
-    assert f"holds a {type(content).__name__}, not a state dict" in refusal(tiny)
+    assert f"holds a {type(content).__name__}, not a state dict" in error_message(tiny)
 
 
-def test_without_pytorch_it_says_what_to_install(tiny: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pytorch_suggests_the_extra(tiny: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     save_new(tiny, state)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'max-gpt2\[compare\]'"):
         inspect_checkpoint(tiny, LoadOptions(allow_pickle=True))
 
 
-def test_a_pytorch_that_is_not_safe_is_not_used(tiny: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsafe_pytorch_version_is_rejected(tiny: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     save_new(tiny, state)
     monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
     with pytest.raises(MissingExtraError, match=r"2\.9\.1\+cpu is too old"):
@@ -263,26 +263,26 @@ class TestShards:
         save_sharded_pickle(tiny, state)
         return tiny
 
-    def test_a_missing_shard(self, sharded: Path) -> None:
+    def test_missing_shard_is_named(self, sharded: Path) -> None:
         (sharded / "pytorch_model-00002-of-00002.bin").unlink()
-        assert "the shard pytorch_model-00002-of-00002.bin is missing" in refusal(sharded)
+        assert "the shard pytorch_model-00002-of-00002.bin is missing" in error_message(sharded)
 
-    def test_a_shard_outside_the_folder(self, sharded: Path) -> None:
+    def test_shard_outside_the_folder_is_rejected(self, sharded: Path) -> None:
         path = sharded / "pytorch_model.bin.index.json"
         path.write_text(path.read_text().replace("pytorch_model-00001", "../pytorch_model-00001"))
-        assert "is not a plain file name" in refusal(sharded)
+        assert "is not a plain file name" in error_message(sharded)
 
-    def test_a_shard_of_another_format(self, sharded: Path) -> None:
+    def test_shard_of_another_format_is_rejected(self, sharded: Path) -> None:
         (sharded / "pytorch_model-00002-of-00002.bin").write_bytes(b"GGUF and so on")
         with pytest.raises(CheckpointError, match=r"The shard .* is a file of GGUF"):
             load_checkpoint(sharded, LoadOptions(allow_pickle=True))
 
-    def test_a_shard_that_is_safetensors_is_one_whatever_its_name(
+    def test_safetensors_shard_is_detected_under_any_name(
         self, sharded: Path, tiny_original: Path, tiny_checkpoint: Checkpoint
     ) -> None:
         shutil.copy(tiny_original / "model.safetensors", sharded / "all.bin")
         names = list(load_file(sharded / "all.bin"))
         index = {"weight_map": dict.fromkeys(names, "all.bin")}
         (sharded / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-        checkpoint = load_checkpoint(sharded)  # without a permission: it is no pickle
+        checkpoint = load_checkpoint(sharded)  # needs no allow_pickle: the shard is not a pickle
         assert_same(checkpoint.state_dict, tiny_checkpoint.state_dict, atol=0)

@@ -11,21 +11,21 @@ from fixtures.checkpoints import assert_same
 from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from max_gpt2.errors import CheckpointError
 
-WHOLE = "pytorch_model.bin"
+FILE = "pytorch_model.bin"
 
 
 @pytest.fixture
 def pickled(tiny: Path) -> Path:
     state = load_file(tiny / "model.safetensors")
     (tiny / "model.safetensors").unlink()
-    torch.save(state, tiny / WHOLE)
+    torch.save(state, tiny / FILE)
     return tiny
 
 
-def refusal(folder: Path) -> str:
+def error_message(folder: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(folder, LoadOptions(allow_pickle=True))
-    assert WHOLE in str(caught.value)
+    assert FILE in str(caught.value)
     return str(caught.value)
 
 
@@ -34,15 +34,15 @@ def entry_of(path: Path, name: str) -> zipfile.ZipInfo:
         return next(entry for entry in archive.infolist() if entry.filename.endswith(name))
 
 
-def write_number(path: Path, place: int, code: str, change: int) -> None:
+def write_number(path: Path, offset: int, code: str, change: int) -> None:
     content = bytearray(path.read_bytes())
-    number = struct.unpack_from(f"<{code}", content, place)[0]
-    struct.pack_into(f"<{code}", content, place, number + change)
+    number = struct.unpack_from(f"<{code}", content, offset)[0]
+    struct.pack_into(f"<{code}", content, offset, number + change)
     path.write_bytes(content)
 
 
 def rewrite(path: Path, method: int) -> None:
-    """What another program makes of the file: no descriptors, nothing aligned."""
+    """Rewrite the archive as another program would: without data descriptors and without alignment."""
     original = shutil.copy(path, path.with_suffix(".original"))
     with zipfile.ZipFile(original) as old, zipfile.ZipFile(path, "w", method) as new:
         for entry in old.infolist():
@@ -50,34 +50,34 @@ def rewrite(path: Path, method: int) -> None:
 
 
 @pytest.mark.parametrize("change", [-64, -4, 4, 8, 16])
-def test_values_that_would_be_shifted_are_refused(pickled: Path, change: int) -> None:
-    """PyTorch finds a tensor's bytes by the length of what its header says is before them."""
-    entry = entry_of(pickled / WHOLE, "data/3")
+def test_shifted_values_are_rejected(pickled: Path, change: int) -> None:
+    """PyTorch computes the start of the data from the length of the extra field in the local header."""
+    entry = entry_of(pickled / FILE, "data/3")
     start = entry.header_offset + 28
-    extra = struct.unpack_from("<H", (pickled / WHOLE).read_bytes(), start)[0]
-    write_number(pickled / WHOLE, start, "H", max(change, -extra))
-    assert "data/3 is not at the offset that the archive's directory gives" in refusal(pickled)
+    extra = struct.unpack_from("<H", (pickled / FILE).read_bytes(), start)[0]
+    write_number(pickled / FILE, start, "H", max(change, -extra))
+    assert "data/3 is not at the offset that the archive's directory gives" in error_message(pickled)
 
 
-def test_compressed_entries_are_refused_before_they_fill_the_memory(pickled: Path) -> None:
-    rewrite(pickled / WHOLE, zipfile.ZIP_DEFLATED)
-    assert "data.pkl is compressed" in refusal(pickled)
+def test_compressed_entries_are_rejected(pickled: Path) -> None:
+    rewrite(pickled / FILE, zipfile.ZIP_DEFLATED)
+    assert "data.pkl is compressed" in error_message(pickled)
 
 
-def test_a_file_that_another_program_wrote_is_read(pickled: Path, tiny_checkpoint: Checkpoint) -> None:
-    rewrite(pickled / WHOLE, zipfile.ZIP_STORED)
+def test_archive_of_another_program_is_read(pickled: Path, tiny_checkpoint: Checkpoint) -> None:
+    rewrite(pickled / FILE, zipfile.ZIP_STORED)
     (pickled / "pytorch_model.original").unlink()
     assert_same(load_checkpoint(pickled, LoadOptions(allow_pickle=True)).state_dict, tiny_checkpoint.state_dict, atol=0)
 
 
 @pytest.mark.parametrize(
-    ("place", "says"),
+    ("offset", "expected"),
     [(24, "is compressed, or a folder"), (38, "is compressed, or a folder"), (42, "damaged")],
-    ids=["size", "attributes, with which PyTorch reads zeros", "place"],
+    ids=["size", "attributes (PyTorch reads zeros)", "offset"],
 )
-def test_a_wrong_directory_is_refused(pickled: Path, place: int, says: str) -> None:
-    path = pickled / WHOLE
+def test_damaged_directory_is_rejected(pickled: Path, offset: int, expected: str) -> None:
+    path = pickled / FILE
     name = entry_of(path, "data/3").filename.encode()
     entry = path.read_bytes().rindex(name) - 46
-    write_number(path, entry + place, "I", 0x10)
-    assert says in refusal(pickled)
+    write_number(path, entry + offset, "I", 0x10)
+    assert expected in error_message(pickled)

@@ -1,4 +1,4 @@
-"""Turn the outputs of a learner's code, or the exception it raised, into a verdict that says what is wrong."""
+"""Turn the outputs of a learner's code, or the exception it raised, into a verdict with an explanation."""
 
 import ast
 import re
@@ -18,7 +18,7 @@ MAX_MESSAGE_LENGTH = 600
 
 
 def judge(exercise: Exercise, observed: Arrays) -> Verdict:
-    """Compare the outputs with PyTorch's; where they differ, look for a known mistake that explains them."""
+    """Compare the outputs with PyTorch's; if they differ, look for a known mistake that explains the difference."""
     expected = exercise.expected()
     wrong = [name for name in exercise.outputs if not exercise.equal(observed[name], expected[name])]
     if not wrong:
@@ -111,7 +111,7 @@ def _cause(error: BaseException, number: int) -> str:
 
 
 def _shorten(message: str) -> str:
-    """Return the relevant part of a message; MAX puts the reason after a list of inputs, and follows it with advice."""
+    """Return the relevant part of a message; MAX puts the reason between a list of inputs and general advice."""
     operation = re.match(r"Failed to create op '(\w+?)(?:Op)?':", message)
     if operation and "Diagnostics:" in message:
         reason = message.split("Diagnostics:")[1].strip().splitlines()[0].split(" Insert an explicit rebind")[0]
@@ -138,7 +138,7 @@ def _source_line(frame: FrameType, line: int) -> str:
 
 
 def _shapes(frame: FrameType, source: str) -> list[str]:
-    """Return a sentence with the shape of each tensor that the line names."""
+    """Return a sentence with the shape of each tensor that occurs in the line."""
     found = {}
     for expression in _names_in(source):
         value = _look_up(expression, frame.f_locals)
@@ -151,7 +151,7 @@ def _shapes(frame: FrameType, source: str) -> list[str]:
 
 
 def _names_in(source: str) -> list[str]:
-    """Return the names and attributes in a line, in its order: "return self.c_fc(x)" -> ["self.c_fc", "x", "self"]."""
+    """Return the names and attributes in a line by position: "return self.c_fc(x)" -> ["self.c_fc", "self", "x"]."""
     text = source.removesuffix(":")
     try:
         tree = ast.parse(text)
@@ -170,7 +170,7 @@ def _look_up(expression: str, names: dict[str, Any]) -> Any:
 
 
 def _is_tensor(value: Any) -> bool:
-    from max.experimental.tensor import Tensor  # only needed once a step has run, and then MAX is loaded
+    from max.experimental.tensor import Tensor  # imported late: MAX is loaded by the time a step has run
 
     return isinstance(value, Tensor)
 

@@ -9,7 +9,7 @@ from tutorial.progress import Progress, read_progress
 from tutorial.step_files import STEPS, step_name
 from tutorial.worker import Worker
 
-#: The status line of each phase that may take a while.
+#: The status line of each phase that may take more than a moment.
 PHASES = {
     "start": "Starting MAX and PyTorch",
     "operations": "Compiling MAX's operations for all steps (about a minute, once)",

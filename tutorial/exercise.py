@@ -1,4 +1,4 @@
-"""The interface of an exercise: what to run, what PyTorch computes, and which mistakes are known."""
+"""The interface of an exercise: the code to run, the expected outputs, and the known mistakes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ NO_MISTAKES: Mistakes = frozenset()
 
 
 class WrongAnswerError(Exception):
-    """Tell the learner what is wrong and what to do, where the outputs cannot be compared at all."""
+    """A mistake that prevents a comparison of the outputs; the message says what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Exercise(ABC):
 
 
 class GraphExercise(Exercise):
-    """A step that becomes a MAX graph: built with symbolic dimensions first, then run once on real inputs."""
+    """An exercise that runs as a MAX graph: built with symbolic dimensions first, then run once on concrete inputs."""
 
     inputs: ClassVar[Mapping[str, Dims]]
 
@@ -85,7 +85,7 @@ class GraphExercise(Exercise):
         return {}
 
     def build(self, step: ModuleType) -> Any:
-        """Return the learner's module, or None where the step is a function."""
+        """Return the learner's module, or None if the step is a function."""
         return None
 
     @abstractmethod

@@ -31,7 +31,7 @@ Family = gc_compile.GCOpFamily
 Build = Callable[[Module], None]
 
 _CPU, _F32 = CPU(), DType.float32
-_BITS = gc_compile.uint_view_dtype(_F32)  # operations that only move data take it as bits
+_BITS = gc_compile.uint_view_dtype(_F32)  # operations that only move data treat floats as unsigned integers
 
 #: Requests for every operation that the solutions run, and for likely alternatives to them.
 _REQUESTS: tuple[Callable[[], object], ...] = (

@@ -16,7 +16,7 @@ from tutorial.progress import read_progress
 from tutorial.step_files import STEPS
 from tutorial.step_loader import use_steps
 
-#: The values that these fields have in OpenAI's GPT-2, which is what the tutorial builds.
+#: The supported values of these fields: those of OpenAI's GPT-2, which the tutorial builds.
 SUPPORTED: dict[str, tuple[object, ...]] = {
     "activation_function": ("gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"),
     "scale_attn_weights": (True,),
@@ -25,7 +25,7 @@ SUPPORTED: dict[str, tuple[object, ...]] = {
 
 
 class ModelParts(NamedTuple):
-    """The classes and functions of a GPT-2, from steps 1, 13 and 14; `origin` says which steps are the learner's."""
+    """The classes and functions of a GPT-2, from steps 1, 13 and 14; `origin` lists the steps that are the learner's."""
 
     config: Callable[..., Any]
     model: Callable[..., Any]
@@ -44,7 +44,7 @@ def check_supported(model: str, config: GPT2Config) -> None:
 
 
 def learner_parts() -> ModelParts:
-    """Import the learner's parts; every step below them is the learner's too if it passed its check."""
+    """Import steps 1, 13 and 14; these and the steps they import are the learner's if they passed their checks."""
     done = read_progress().done()
     use_steps(done)
     first, thirteenth, last = (importlib.import_module(f"steps.step_{number:02}") for number in (1, 13, 14))
@@ -52,7 +52,7 @@ def learner_parts() -> ModelParts:
 
 
 def describe_origin(done: list[int]) -> str:
-    """Return a sentence that says which steps are the learner's, given the steps that passed."""
+    """Return a sentence that lists the learner's own steps, given the steps that passed."""
     others = [number for number in range(1, STEPS + 1) if number not in done]
     if not others:
         return f"All {STEPS} steps are yours."

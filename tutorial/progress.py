@@ -40,7 +40,7 @@ def file_hash(number: int) -> str | None:
 
 
 def read_progress() -> Progress:
-    """Return the stored progress; a missing or damaged file counts as no progress."""
+    """Return the stored progress, or no progress if the file is missing or damaged."""
     try:
         stored = json.loads(progress_path().read_text(encoding="utf-8"))
         passed = {int(number): str(hashed) for number, hashed in stored["passed"].items()}
@@ -57,8 +57,8 @@ def write_progress(progress: Progress) -> None:
 
 
 def saved_steps(wait: Callable[[], None] = lambda: time.sleep(POLL_INTERVAL)) -> Iterator[int]:
-    """Yield the number of each step that changes from this call on, forever; call `wait` between two polls."""
-    return _changes_since(_hashes(), wait)  # the first hashes are taken now, not at the first `next`
+    """Yield the number of each step that changes after this call, without end; call `wait` before each poll."""
+    return _changes_since(_hashes(), wait)  # hash the files now, not at the first `next`
 
 
 def _changes_since(seen: dict[int, str | None], wait: Callable[[], None]) -> Iterator[int]:

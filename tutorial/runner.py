@@ -33,18 +33,18 @@ class MaxRunner:
         self.report = report
 
     def run_graph(self, exercise: GraphExercise, step: ModuleType, names: Sequence[str]) -> Arrays:
-        """Build the learner's module, run it on the exercise's inputs, and return what `call` returned.
+        """Build the learner's module, run it on the exercise's inputs, and return the results of `call` by name.
 
-        The step becomes a graph twice. The first has symbolic dimensions for batch and seq, as the finished model has;
-        it is only built, so that errors in the shapes show up under these names. The second has concrete dimensions
-        and is run by MAX's interpreter, which compiles only the operations.
+        Two graphs are built. The first has symbolic dimensions for batch and seq, like the finished model; it is not
+        run, but shape errors name these dimensions. The second has concrete dimensions and is run by MAX's interpreter,
+        which compiles only the operations.
         """
         self.report("forward")
         with default_device(CPU()), default_dtype(DType.float32):
             with F.lazy():
                 built = build_module(exercise, step)
             _graph(exercise, step, built, names, SYMBOLIC)
-            with contextlib.redirect_stdout(io.StringIO()):  # the first graph has shown what the step prints
+            with contextlib.redirect_stdout(io.StringIO()):  # the output of the step was shown with the first graph
                 graph = _graph(exercise, step, built, names, ())
             self.report("operations")
             compile_operations()

@@ -1,4 +1,4 @@
-"""The files of the tutorial: where they are, and how skeletons are made from solutions without losing any work."""
+"""The files of the tutorial: their paths, and the generation of skeletons from solutions without losing any work."""
 
 import ast
 import re
@@ -29,7 +29,7 @@ def step_path(number: int) -> Path:
 
 
 def step_name(number: int) -> str:
-    """Return the learner's file as messages name it: `steps/step_04.py`."""
+    """Return the name of the learner's file for messages: `steps/step_04.py`."""
     return f"steps/step_{number:02}.py"
 
 
@@ -44,7 +44,7 @@ def backup_folder() -> Path:
 
 
 def step_number(path: str | Path) -> int | None:
-    """Return the number of the step that a file holds, as the learner's file or as the solution; None for others."""
+    """Return the number of the step if a path is a learner's file or a solution, else None."""
     found = re.fullmatch(r"(?:step|solution)_(\d\d)\.py", Path(path).name)
     return int(found[1]) if found else None
 
@@ -110,7 +110,7 @@ def import_from_steps(source: str) -> str:
 
 
 def is_untouched(source: str) -> bool:
-    """Return True for a skeleton that nobody has edited, including one made from an older solution."""
+    """Return True for an unedited skeleton, including one made from an older solution."""
     try:
         return "raise NotImplementedError" in source and skeleton(source) == source
     except SyntaxError:

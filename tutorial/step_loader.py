@@ -1,4 +1,4 @@
-"""Read a learner's file, validate it before it runs, and import steps from the right place."""
+"""Read a learner's file, validate it before it runs, and import each step from steps/ or from solutions/."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ MODULES = {f"steps.step_{number:02}": number for number in range(1, STEPS + 1)}
 
 
 class StepLoader(SourceLoader):
-    """Load a file as a step, from source each time: cached bytecode could belong to a version saved just before."""
+    """Load a file as a step, always from source: cached bytecode may be older than a file that was just saved."""
 
     def __init__(self, path: Path) -> None:
         """Take the path of a learner's file or of a solution."""

@@ -42,7 +42,7 @@ Event = str | Verdict
 
 
 class Worker:
-    """A context manager that checks steps in a worker process, which it starts on demand and reuses."""
+    """A worker process that checks steps; it starts with the first check and is killed at the end of the `with`."""
 
     def __init__(self, limits: Mapping[str, float] = LIMITS) -> None:
         """Take the time limits in seconds."""
@@ -119,8 +119,8 @@ def _timed_out(task: Task, phase: str, limit: float) -> str:
 
 def serve(pipe: Connection) -> None:
     """Check tasks in the worker process until the parent closes the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the parent, which then kills this process
-    os.dup2(2, 1)  # a step's own prints go to stderr, apart from the report of the check
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and kills this process
+    os.dup2(2, 1)  # the learner's own prints go to stderr, separate from the report of the check
     pipe.send("start")
     # Imported before any step, so that a step's time limit does not include them.
     importlib.import_module("tutorial.runner")
@@ -140,7 +140,7 @@ def serve(pipe: Connection) -> None:
 def check_task(task: Task, on_phase: OnPhase) -> Verdict:
     """Import the step, run it and compare; any exception of the learner's code becomes a verdict."""
     from tutorial.diagnosis import explain_error, judge
-    from tutorial.runner import MaxRunner  # imports MAX, which the parent process does without
+    from tutorial.runner import MaxRunner  # imports MAX, which the parent process does not need
 
     checked = exercise(task.number)
     try:

@@ -17,7 +17,7 @@ class Mask(GraphExercise):
     inputs = {"x": ("batch", "seq", "n_embd")}
     outputs = {"mask": ("seq", "seq")}
     hints = (
-        "Think of a matrix with a row for each query and a column for each key. Which half of it must a reader who goes from left to right not see?",
+        "Think of a matrix with a row for each query and a column for each key. Which half of it would let a token see the tokens after it?",
         "Start from a matrix filled with -inf (F.broadcast_to of a single number), then set the visible part to 0.",
         "F.band_part keeps a band around the diagonal; with exclude=True it keeps everything except the band. num_lower=None extends the band down to the corner, num_upper=0 ends it at the diagonal.",
     )
@@ -29,7 +29,7 @@ class Mask(GraphExercise):
         "inverse": "This mask is inverted: it hides what should be visible and shows what should be hidden. In band_part, exclude=True keeps the part outside the band.",
         "all hidden": "The whole mask is -inf. Set the diagonal and everything below it to 0.",
         "nothing hidden": "The whole mask is 0, which hides nothing. Above the diagonal it has to be -inf.",
-        "zeros and ones": "This mask is meant to be multiplied: it contains 1 and 0. Ours is added to the scores: 0 and -inf.",
+        "zeros and ones": "This mask contains 1 and 0. The mask is added to the scores, so it has to contain 0 and -inf.",
         "small": "The hidden entries are -1, which only lowers their weights a little. They have to be -inf.",
     }
 

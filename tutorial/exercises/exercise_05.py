@@ -18,7 +18,7 @@ class Embeddings(GraphExercise):
     inputs = {"input_ids": ("batch", "seq")}
     outputs = {"y": ("batch", "seq", "n_embd")}
     hints = (
-        "An embedding involves no arithmetic: it is a row of a table, selected by its number.",
+        "Looking up an embedding involves no arithmetic: it selects a row of a table by its number.",
         "The table has one row per token of the vocabulary and is n_embd wide. Name it `weight`, as checkpoints do.",
         "F.gather selects rows of a table; axis=0 means that the ids are row numbers.",
     )
@@ -26,7 +26,7 @@ class Embeddings(GraphExercise):
         "next row": "Each id selects the row after its own. Both ids and rows start at 0: add nothing.",
         "row before": "Each id selects the row before its own. Both ids and rows start at 0: subtract nothing.",
         "scaled": "You multiply the vectors by sqrt(n_embd), as the Transformer of 2017 does. GPT-2 uses them unscaled.",
-        "positions": "You return rows 0, 1, 2, ... of the table for any ids. Look up input_ids.",
+        "positions": "You return rows 0, 1, 2, ... of the table, whatever the ids are. Look up input_ids.",
         "first row": "Every token gets the vector of the first token in its row.",
     }
 

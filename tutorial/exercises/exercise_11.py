@@ -32,7 +32,7 @@ class Block(GraphExercise):
         "no residual attention": "The residual connection around the attention is missing. Use a ResidualBlock for it.",
         "post-norm": "This is post-norm: you normalize the sums. GPT-2 normalizes the input of each layer.",
         "no norms": "Both LayerNorms are missing.",
-        "epsilon": f"The LayerNorms use eps = 1e-5; the config of this check says {EPSILON}. Pass on config.layer_norm_epsilon.",
+        "epsilon": f"The LayerNorms use eps = 1e-5; the config of this check has {EPSILON}. Pass config.layer_norm_epsilon to both.",
     }
 
     def arguments(self) -> Arrays:

@@ -32,7 +32,7 @@ class Stack(GraphExercise):
         "reversed": "You apply the blocks in reverse order. h.0 comes first.",
         "no ln_f": "The final LayerNorm, ln_f, is missing.",
         "ln_f in the loop": "You apply ln_f after every block. Apply it once, after the last one.",
-        "epsilon": f"ln_f uses eps = 1e-5; the config of this check says {EPSILON}. Pass on config.layer_norm_epsilon.",
+        "epsilon": f"ln_f uses eps = 1e-5; the config of this check has {EPSILON}. Pass config.layer_norm_epsilon to it.",
     }
 
     def arguments(self) -> Arrays:

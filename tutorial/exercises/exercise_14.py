@@ -76,7 +76,7 @@ class Generation(Exercise):
         "seed again": "Every step draws the same random number, because the generator is created again for each token. Create it once, before the loop.",
         "one draw": "All rows share one random number. Draw one for each row.",
         "context": "You accept a sequence longer than the model's context. Raise ValueError before running the model.",
-        "zero": "You accept a temperature of 0, by which logits cannot be divided. Raise ValueError before running the model.",
+        "zero": "You accept a temperature of 0, which leads to a division by zero. Raise ValueError before running the model.",
     }
 
     def observe(self, step: ModuleType, runner: Runner) -> Arrays:
@@ -126,7 +126,7 @@ class Generation(Exercise):
         return dict(zip(self.outputs, values, strict=True))
 
     def expected(self, wrong: Mistakes = NO_MISTAKES) -> Arrays:
-        """Return the outputs; those that depend on chance with a given mistake are left out."""
+        """Return the outputs, without those that are random for an implementation with the given mistake."""
         from tutorial import reference
 
         yes, no = np.array(True), np.array(False)
@@ -154,8 +154,8 @@ class Generation(Exercise):
         if "stale" in wrong:
             del found["all steps sample the same token"]
         if "first row" in wrong:
-            for chance in ("sampling frequencies", "all rows sample the same token"):
-                del found[chance]
+            for random_output in ("sampling frequencies", "all rows sample the same token"):
+                del found[random_output]
         return found
 
     def equal(self, ours: np.ndarray, expected: np.ndarray) -> bool:

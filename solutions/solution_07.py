@@ -8,7 +8,7 @@ from solutions.solution_01 import GPT2Config
 
 
 class GPT2SingleHeadQKV(TransparentModule[[Tensor], tuple[Tensor, Tensor, Tensor]]):
-    """Compute what each token looks for (query), what it is found by (key), and what it provides (value).
+    """Project each token's vector to a query (looks for something), a key (can be found) and a value (is passed on).
 
     One layer computes all three; each is as wide as the model, as if there were a single head. The module is
     transparent: within the attention, its weight is called `c_attn.weight`, as in checkpoints.

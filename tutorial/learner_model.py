@@ -25,7 +25,7 @@ SUPPORTED: dict[str, tuple[object, ...]] = {
 
 
 class ModelParts(NamedTuple):
-    """The classes and functions of a GPT-2, from steps 1, 13 and 14; `origin` lists the steps that are the learner's."""
+    """The classes and functions of a GPT-2, from steps 1, 13 and 14; `origin` lists the learner's own steps."""
 
     config: Callable[..., Any]
     model: Callable[..., Any]

@@ -12,7 +12,7 @@ from tests.support.hub import fill_cache
 
 
 def build(config: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Build a book into a folder, as `make docs-build` does."""
+    """Build the site of a mkdocs.yml into a folder, as `make docs-build` does."""
     command: list[str | Path] = [sys.executable, "-m", "mkdocs", "build", "--strict"]
     command += ["--config-file", config, "--site-dir", folder]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}

@@ -1,4 +1,4 @@
-"""The book in headless Chromium, at the width of a phone and of a desktop, in light and dark mode."""
+"""The site in headless Chromium, at the widths of a phone and of a desktop, in light and dark mode."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 WIDTHS = (390, 1440)
 THEMES: tuple[tuple[Literal["light", "dark"], str], ...] = (("light", "default"), ("dark", "slate"))
-#: An element that goes beyond the screen is cut off there, unless it lies in something that scrolls by itself.
+#: Find elements that extend beyond the screen, except inside an element with its own scroll bar, and missing images.
 SCREEN = """() => {
     const scrolls = (one) => one && (getComputedStyle(one).overflowX === "auto" || scrolls(one.parentElement));
     const shown = (one) => one.checkVisibility() && one.getBoundingClientRect().width > 0;
@@ -35,13 +35,13 @@ SCREEN = """() => {
 class QuietHandler(SimpleHTTPRequestHandler):
     """A file server without a log."""
 
-    def log_message(self, format: str, *_args: object) -> None:  # noqa: A002  (the base class calls it so)
+    def log_message(self, format: str, *_args: object) -> None:  # noqa: A002  (the name in the base class)
         """Print nothing."""
 
 
 @pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
-    """The address of the book, served locally."""
+    """The address of the site, served locally."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(site)))
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -69,7 +69,7 @@ def tab(browser: BrowserContext) -> Iterator[Page]:
 
 @pytest.fixture
 def problems(tab: Page, address: str) -> list[str]:
-    """Console warnings, errors, failed requests and requests to other hosts, from now on."""
+    """The console messages, failed requests and requests to other hosts of the tab; filled while a test runs."""
     found: list[str] = []
     tab.on("console", lambda one: found.append(one.text) if one.type in ("error", "warning") else None)
     tab.on("pageerror", lambda one: found.append(str(one)))

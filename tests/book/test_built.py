@@ -42,7 +42,7 @@ def broken(site: Path, built: dict[Path, Page]) -> list[str]:
     """Return every broken link, script, style and image, with its page."""
     found = []
     for path, page in built.items():
-        if path.name == "404.html":  # served for any path, so its links are absolute
+        if path.name == "404.html":  # its links are absolute, since it is served for any path
             continue
         for address in page.links + page.loaded:
             parts = urlsplit(address)

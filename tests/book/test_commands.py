@@ -1,4 +1,4 @@
-"""Every command in the book runs, and inline mentions of commands are correct."""
+"""Every command on the pages of the site runs, and inline mentions of commands are correct."""
 
 import re
 import socket
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.book.pages import DOCS, ROOT, commands, site_names
-from tests.book.typed import ENDLESS, Reader, UnknownCommandError
+from tests.book.reader import ENDLESS, Reader, UnknownCommandError
 from tests.support.cli import Cli
 from tests.support.until import until_said
 
@@ -25,7 +25,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory, hub: Path) -> Reader:
 
 @pytest.fixture(scope="module")
 def run_before() -> set[str]:
-    """The commands that earlier pages have run."""
+    """The kinds of the commands that earlier pages have run."""
     return set()
 
 

@@ -29,7 +29,7 @@ def parts(svg: str) -> tuple[str, np.ndarray, list[np.ndarray]]:
 
 
 def same(left: str, right: str) -> bool:
-    """Return True if two drawings agree within 0.05 points and 2 of 255 colour levels."""
+    """Return True if two drawings agree within 0.05 points and 2 of 255 color levels."""
     (text, numbers, images), (other_text, other_numbers, other_images) = parts(left), parts(right)
     if text != other_text or not np.allclose(numbers, other_numbers, rtol=0, atol=0.05):
         return False
@@ -54,13 +54,13 @@ def test_different_drawings_are_detected() -> None:
     assert not same(light, moved)
 
 
-def test_no_figure_is_missing_or_left_over() -> None:
+def test_stored_figures_are_those_of_the_script() -> None:
     stored = {path.name for path in (PAGES / "figures").iterdir()}
     assert stored == {f"{name}-{theme.name}.svg" for name in FIGURES for theme in THEMES}
 
 
 def test_multiplications_match_the_shapes() -> None:
-    """12 n_embd^2 per token in each of 6 layers, two products in attention, and the head once."""
+    """Count 12 n_embd^2 per token in each of 6 layers, two products in attention, and the head once."""
     width, layers, vocab, length = 256, 6, 4096, 256
     without, cached = multiplications()
     one = layers * (12 * width**2 + 2 * width * length) + vocab * width

@@ -18,7 +18,7 @@ MLP = "solutions/solution_04.py"
 KERNEL = "src/max_gpt2/model/kernels/kv_cache.mojo"
 
 
-def test_excerpt_of_a_whole_file() -> None:
+def test_excerpt_without_a_name_is_the_whole_file() -> None:
     assert excerpt(MLP) == (ROOT / MLP).read_text().strip("\n")
 
 
@@ -127,7 +127,7 @@ def test_missing_content_is_reported(call: object, expected: str) -> None:
 
 
 def small_book(folder: Path, page: str) -> Path:
-    """Write a site with one page and the settings of ours; return the path of its mkdocs.yml."""
+    """Write a site with one page and the project's settings; return the path of its mkdocs.yml."""
     book = folder / "book"
     pages = folder / "docs"
     book.mkdir(parents=True)
@@ -143,7 +143,7 @@ def small_book(folder: Path, page: str) -> Path:
     return folder / "mkdocs.yml"
 
 
-def test_macro_inside_a_collapsed_block(tmp_path: Path) -> None:
+def test_macros_work_inside_a_collapsed_block(tmp_path: Path) -> None:
     inner = '{{ code("solutions/solution_04.py", "GPT2MLP.forward") }}\n\n    {{ mistake(4, "erf") }}'
     page = f'??? tip "More"\n    Words with $x^2$.\n\n    {inner}\n\n    {{{{ figure("gelu", "a", "$y$.") }}}}\n'
     done = build(small_book(tmp_path, page), tmp_path / "site")

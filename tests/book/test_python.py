@@ -1,4 +1,4 @@
-"""The Python blocks of the book run and print the output shown below them."""
+"""The Python blocks of all pages run and print the output shown below them."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_book_has_python_with_output() -> None:
     assert sum(block.output is not None for block in found) > 10
 
 
-def test_blocks_of_a_page() -> None:
+def test_blocks_have_their_line_and_output() -> None:
     first = "```python\na\n```\n\n```text\n  b\n```\n\nWords.\n\n"
     page = f"{first}```text\nc\n```\n\n!!! note\n\n    ```sh\n    d # e\n    ```\n"
     assert blocks(page) == [

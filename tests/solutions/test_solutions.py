@@ -1,4 +1,4 @@
-"""Each solution compared with PyTorch, all in one graph, and the tokens that the whole model generates."""
+"""Each solution is compared with PyTorch, all in one graph, and so are the tokens that the whole model generates."""
 
 import re
 from pathlib import Path
@@ -142,11 +142,11 @@ def test_greedy_tokens_match_transformers(tutorial_model: CompiledGPT2) -> None:
 
 def test_same_seed_samples_the_same_tokens(tutorial_model: CompiledGPT2) -> None:
     rows = random_ids(2, 4)
-    texts = [generate_tokens(tutorial_model, rows, 15, temperature=1.2, seed=seed) for seed in (1, 1, 2)]
-    np.testing.assert_array_equal(texts[0], texts[1])
-    assert not np.array_equal(texts[0], texts[2])
-    np.testing.assert_array_equal(texts[0][:, :4], rows)
-    assert texts[0].shape == (2, 19)
+    sequences = [generate_tokens(tutorial_model, rows, 15, temperature=1.2, seed=seed) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(sequences[0], sequences[1])
+    assert not np.array_equal(sequences[0], sequences[2])
+    np.testing.assert_array_equal(sequences[0][:, :4], rows)
+    assert sequences[0].shape == (2, 19)
 
 
 def test_sampling_follows_the_temperature() -> None:

@@ -1,4 +1,4 @@
-"""Mistakes as a learner would write them: an edit of a solution, and the key of the expected diagnosis."""
+"""Typical mistakes of learners, each as an edit of a solution with the key of the expected diagnosis."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ class Planted:
 
 BAND = "F.band_part(nothing_seen, num_lower=None, num_upper=0, exclude=True)"
 NORM = "F.layer_norm(x, gamma=self.weight, beta=self.bias, epsilon=self.eps)"
-CENTRED = "(x - F.mean(x, axis=-1))"
-VARIANCE = f"F.mean({CENTRED} * {CENTRED}, axis=-1)"
+CENTERED = "(x - F.mean(x, axis=-1))"
+VARIANCE = f"F.mean({CENTERED} * {CENTERED}, axis=-1)"
 ORDER = "return query, key, value"
 SPLIT = "x.reshape([batch, seq, self.n_head, self.head_dim]).transpose(1, 2)"
 MERGE = "x.transpose(1, 2).reshape([batch, seq, self.n_head * self.head_dim])"
@@ -44,9 +44,9 @@ PLANTED = [
     Planted(2, "nothing hidden", 'float("-inf")', "0.0"),
     Planted(2, "small", 'float("-inf")', "-1.0"),
     Planted(3, "mean", NORM, "x / F.sqrt(F.mean(x * x, axis=-1) + self.eps) * self.weight + self.bias"),
-    Planted(3, "unbiased", NORM, f"{CENTRED} / F.sqrt({VARIANCE} * 20 / 19 + self.eps) * self.weight + self.bias"),
-    Planted(3, "square root", NORM, f"{CENTRED} / ({VARIANCE} + self.eps) * self.weight + self.bias"),
-    Planted(3, "epsilon outside", NORM, f"{CENTRED} / (F.sqrt({VARIANCE}) + self.eps) * self.weight + self.bias"),
+    Planted(3, "unbiased", NORM, f"{CENTERED} / F.sqrt({VARIANCE} * 20 / 19 + self.eps) * self.weight + self.bias"),
+    Planted(3, "square root", NORM, f"{CENTERED} / ({VARIANCE} + self.eps) * self.weight + self.bias"),
+    Planted(3, "epsilon outside", NORM, f"{CENTERED} / (F.sqrt({VARIANCE}) + self.eps) * self.weight + self.bias"),
     Planted(3, "weight", "gamma=self.weight", "gamma=Tensor.ones([20])"),
     Planted(3, "bias", "beta=self.bias", "beta=Tensor.zeros([20])"),
     Planted(3, "epsilon", "epsilon=self.eps", "epsilon=1e-5"),

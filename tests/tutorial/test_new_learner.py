@@ -1,4 +1,4 @@
-"""The whole tutorial end to end, through the commands a learner types."""
+"""The tutorial from end to end, through its commands."""
 
 import json
 import os
@@ -64,11 +64,11 @@ def test_solutions_stand_in_for_steps_not_passed(learner: Learner, tiny_original
     assert "Yours: step 1. From solutions/, because they have not passed yet: steps 2 to 14." in " ".join(
         done.err.split()
     )
-    facts = json.loads(done.out)
-    assert facts["implementations"] == ["your model", "PyTorch"]
-    assert facts["passed"]
-    assert facts["greedy_match"]
-    assert [probe["probe"] for probe in facts["probes"]] == ["wte", "logits"]
+    values = json.loads(done.out)
+    assert values["implementations"] == ["your model", "PyTorch"]
+    assert values["passed"]
+    assert values["greedy_match"]
+    assert [probe["probe"] for probe in values["probes"]] == ["wte", "logits"]
     assert "your model" in page.read_text()
     changed = learner.tutorial("progress")
     assert "changed since it passed" in changed.out
@@ -76,7 +76,7 @@ def test_solutions_stand_in_for_steps_not_passed(learner: Learner, tiny_original
 
 
 def test_verify_reports_a_mistake_in_a_passed_step(learner: Learner, tiny_original: Path) -> None:
-    """The learner's file is what runs, not the solution."""
+    """`verify` runs the learner's file, not the solution."""
     learner.write(4, learner.solution(4))
     assert learner.tutorial("check", 4).code == 0
     progress = learner.folder / "steps" / ".progress.json"

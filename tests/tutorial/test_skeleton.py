@@ -34,8 +34,9 @@ def test_step_matches_its_solution(number: int) -> None:
 @pytest.mark.parametrize("number", NUMBERS)
 def test_skeleton_keeps_declarations_and_has_todos(number: int) -> None:
     source, made = solution(number), skeleton(solution(number))
-    kept = [line for line in source.splitlines() if line.startswith(("class ", "def ", "    def ", "@", "from max"))]
-    assert set(kept) <= set(made.splitlines())
+    starts = ("class ", "def ", "    def ", "@", "from max")
+    declarations = {line for line in source.splitlines() if line.startswith(starts)}
+    assert declarations <= set(made.splitlines())
     assert made.count("# TODO") == len(unfinished(made)) > 0
     assert source.count('"""') == made.count('"""')
     assert "solutions" not in made
@@ -52,7 +53,7 @@ def test_skeleton_is_idempotent_and_edits_are_detected(number: int) -> None:
     assert not is_untouched(made + "(")
 
 
-def test_skeleton_of_classes_functions_and_declarations() -> None:
+def test_skeleton_replaces_bodies_but_not_declarations() -> None:
     source = (
         "from solutions.solution_02 import mask\n\n\nclass A:\n    x: int = 3\n\n    def f(self) -> int:\n"
         '        """Say.\n\n        More.\n        """\n        # why\n'
@@ -76,7 +77,7 @@ def test_skeletons_pass_lint_and_type_checks(tmp_path: Path) -> None:
     shutil.copy(step_files.ROOT / "pyproject.toml", tmp_path)
     for number in NUMBERS:
         (folder / step_files.step_path(number).name).write_text(skeleton(solution(number)))
-    unused = ["--ignore", "F401"]  # unused imports hint at what to use
+    unused = ["--ignore", "F401"]  # skeletons import what the solution uses
     for command in (
         ["ruff", "check", "--no-cache", "--config", "exclude=[]", *unused, "."],
         ["ruff", "format", "--no-cache", "--config", "exclude=[]", "--check", "."],
@@ -99,7 +100,9 @@ def test_make_steps_preserves_edited_files(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(step_files, "ROOT", tmp_path)
     assert make_steps() == (list(NUMBERS), [])
     step_files.step_path(4).write_text("my_work = 1\n")
-    step_files.step_path(5).write_text(step_files.step_path(5).read_text().replace("Look every id up", "An older text"))
+    older = step_files.step_path(5).read_text().replace("Look up each id", "Look up every id")
+    assert older != skeleton(solution(5))
+    step_files.step_path(5).write_text(older)  # a skeleton made from an older solution is not the learner's work
     assert make_steps() == ([n for n in NUMBERS if n != 4], [4])
     assert step_files.step_path(4).read_text() == "my_work = 1\n"
     assert step_files.step_path(5).read_text() == skeleton(solution(5))

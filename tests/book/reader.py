@@ -1,4 +1,4 @@
-"""Run the commands of the book in a learner's copy of the project."""
+"""Run the commands of the documentation in a copy of the project, as a reader would."""
 
 import contextlib
 import io
@@ -19,24 +19,24 @@ from tests.book.pages import ROOT
 from tests.support.until import until_said
 from tutorial.step_files import STEPS, import_from_steps
 
-#: Commands that run until they are stopped, and what they print when they are ready.
+#: Commands that run until they are stopped, with the output that shows that they are ready.
 ENDLESS = {
     "make watch": "Watching steps/",
     "make book": "Serving on http://127.0.0.1",
 }
-#: Commands that take minutes or hours: only their existence and their programs' `--help` are tested.
+#: Commands that take minutes or hours: the tests only check that they exist and run their programs with `--help`.
 LONG = ("test", "lint", "fuzz", "bench", "bench-peers", "bench-load", "verify-sizes", "zoo", "train-demo")
-#: Commands that tests/test_project.py runs, offline and with a filled cache.
+#: Commands that tests/test_project.py runs offline, with a filled cache.
 ELSEWHERE = ("demo", "huggingface")
 #: Commands that are tested for one step only; tests/tutorial covers all steps.
 EACH_STEP = ("check", "hint", "reset")
-#: The programs that may occur in the book; any other one fails the test.
+#: The programs that may occur on the pages; any other program fails the test.
 PROGRAMS = ("echo", "make", "max-gpt2", "python", ".venv/bin/python")
 _LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info")
 
 
 class UnknownCommandError(Exception):
-    """A command that the tests cannot run."""
+    """A page contains a command that the tests cannot run."""
 
 
 @dataclass
@@ -65,22 +65,22 @@ class Reader:
         (self.folder / "steps" / f"step_{number:02}.py").write_text(source)
 
     def type(self, command: str) -> None:
-        """Run a command, or what can be tested of it in a short time; raise AssertionError if it fails."""
+        """Run a command, or only start or `--help` it if it takes long; raise AssertionError if it fails."""
         words = command.split()
         if words[0] not in PROGRAMS:
-            raise UnknownCommandError(f"The book contains {command!r}, which tests/book/typed.py cannot run.")
+            raise UnknownCommandError(f"A page contains {command!r}, which tests/book/reader.py cannot run.")
         if step := re.search(r"\bSTEP=(\d+)", command):
             self.fill_in(int(step[1]))
-        said = next((said for start, said in ENDLESS.items() if f"{command} ".startswith(f"{start} ")), None)
-        if said:
-            out = until_said(command, self.folder, self.variables, said)
-            assert said in out, f"{command}:\n{out}"
+        ready = next((line for start, line in ENDLESS.items() if f"{command} ".startswith(f"{start} ")), None)
+        if ready:
+            out = until_said(command, self.folder, self.variables, ready)
+            assert ready in out, f"{command}:\n{out}"
         elif words[0] == "make" and words[1] in LONG + ELSEWHERE:
             for program in re.findall(r"python ((?:-m )?\S+)", self.recipe(command)):
-                self.explained(f"python {program}")
+                self.help_text(f"python {program}")
         elif "--learner-model" in words or words[:4] == ["python", "-m", "tutorial", "verify"]:
             # tests/tutorial runs these two commands
-            assert "Usage:" in self.explained(command.split(" --")[0].removeprefix(".venv/bin/"))
+            assert "Usage:" in self.help_text(command.split(" --")[0].removeprefix(".venv/bin/"))
         elif words[0] == "max-gpt2" and not set("|<>") & set(command):
             self.in_this_process(shlex.split(command)[1:])
         else:
@@ -93,8 +93,8 @@ class Reader:
             patch.chdir(self.folder)
             patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(self.hub / "hub"))
             code = run_guarded(lambda: app(arguments, standalone_mode=False))
-        said = f"{out.getvalue()}\n{err.getvalue()}"
-        assert code == 0, f"max-gpt2 {' '.join(arguments)}: exit code {code}\n{said}"
+        printed = f"{out.getvalue()}\n{err.getvalue()}"
+        assert code == 0, f"max-gpt2 {' '.join(arguments)}: exit code {code}\n{printed}"
 
     def succeed(self, command: str) -> str:
         """Run a command and return its output; raise AssertionError unless its exit code is 0."""
@@ -111,8 +111,8 @@ class Reader:
         assert done.returncode == 0, f"{command}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def explained(self, program: str) -> str:
-        """Return the `--help` of a program, which runs once."""
+    def help_text(self, program: str) -> str:
+        """Return the `--help` of a program, running it only once."""
         if program not in self.help:
             self.help[program] = self.succeed(f"{program} --help")
         return self.help[program]
@@ -124,7 +124,7 @@ class Reader:
         return lines
 
     def kind(self, command: str) -> str:
-        """Return a key that equivalent commands share, of which only one has to run."""
+        """Return a key that equivalent commands share; only one command for each key has to run."""
         words = command.split()
         if words[0] != "make":
             return command

@@ -16,7 +16,7 @@ from book.excerpts import BookError
 
 #: The markup that the extension `arithmatex` produces for inline and display formulas.
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
-#: The checks that remain: "port" until the port has been checked once, before MkDocs binds it.
+#: Contains "port" until the port has been checked, once, before MkDocs binds it.
 _PENDING: set[str] = set()
 
 
@@ -31,7 +31,7 @@ def with_mathml(content: str) -> str:
 def _to_mathml(latex: str, display: bool) -> str:
     try:
         formula = convert(latex, display="block" if display else "inline")
-    except Exception as error:  # the converter raises dozens of its own types
+    except Exception as error:  # the converter raises dozens of exception types
         raise BookError(f"The formula {latex!r} is invalid: {type(error).__name__} {error}") from error
     unknown = re.search(r"\\\w+", re.sub(r"<[^>]*>", " ", formula))
     if unknown:

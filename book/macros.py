@@ -46,12 +46,12 @@ def measured(name: str) -> str:
 def transcript(name: str) -> str:
     """Return the output of a command as shown in README.md."""
     if name not in TRANSCRIPTS:
-        raise BookError(f"There is no transcript {name!r}. There is {', '.join(map(repr, TRANSCRIPTS))}.")
+        raise BookError(f"There is no transcript {name!r}. Known transcripts: {', '.join(map(repr, TRANSCRIPTS))}.")
     return fenced(text_block("README.md", TRANSCRIPTS[name]), "text")
 
 
 def figure(name: str, alt: str, caption: str, page: str) -> str:
-    """Return a figure in its light and dark version, for a page given by its path."""
+    """Return a figure in a light and a dark version for a page, given by its path relative to docs/book."""
     up = "../" * page.count("/")
     images = []
     for shade in ("light", "dark"):

@@ -39,7 +39,7 @@ def chapters(package_root: Path | None = None) -> list[str]:
 
 def _read(data: Path) -> list[str]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # rdata warns every time that it guesses the file type
+        warnings.simplefilter("ignore")  # rdata warns whenever it guesses the file type
         index = rdata.conversion.convert(rdata.parser.parse_data((data / "Rdata.rdx").read_bytes()))["variables"]
         database = (data / "Rdata.rdb").read_bytes()
         books = []

@@ -1,8 +1,8 @@
 """Write a random checkpoint in the layout of a published one: `python -m tools.make_checkpoint --size gpt2 DIR`.
 
 Names, shapes and mask buffers are those of `openai-community/gpt2` and the larger sizes: no prefix, Conv1D weights
-[in, out], a causal mask in each layer, no `lm_head`, and a header whose length leaves the data unaligned. The weights
-are random, so the model generates noise, but loading it takes the same work.
+[in, out], a causal mask in each layer, no `lm_head`, and a header with a length that leaves the data unaligned. The
+weights are random, so the model generates noise, but loading it takes the same work.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Build every checkpoint of the zoo, compare MAX with the PyTorch model it was made from, and write docs/zoo.md."""
+"""Write every checkpoint of the zoo, compare MAX with its original PyTorch model, and write docs/zoo.md."""
 
 import argparse
 import datetime
@@ -17,16 +17,16 @@ from max_gpt2.verify import compare_logits, quiet_transformers
 PAGE = Path(__file__).parent.parent / "docs" / "zoo.md"
 INTRODUCTION = """# The checkpoint zoo
 
-`make zoo` creates a tiny checkpoint of every kind that is known to occur, using transformers,
-PyTorch and gguf, loads it, and compares the logits of MAX with those of the original PyTorch
-model: transformers' GPT-2, or the model definitions of nanoGPT and llm.c.
+`make zoo` creates a tiny checkpoint of every known kind, using transformers, PyTorch and gguf. It
+loads the checkpoint and compares the logits of MAX with those of the original PyTorch model:
+transformers' GPT-2, or the model definitions of nanoGPT and llm.c.
 
-- *equal*: the largest difference between the logits of up to 100 last tokens of a sequence that
-  fills the context.
+- *equal*: the largest difference between the logits of the last tokens, up to 100, of a sequence
+  that fills the context.
 - *refused*: the error message, with FOLDER for the checkpoint's folder.
 
 `make test` loads the same checkpoints, compares every weight bitwise, and computes the logits in
-PyTorch instead of MAX, which would compile for a minute for each kind of config.
+PyTorch instead of MAX, which would have to compile each config for a minute.
 """
 
 

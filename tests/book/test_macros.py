@@ -115,7 +115,7 @@ def test_formulas_are_converted_to_mathml() -> None:
         (lambda: mistake(4, "no such"), "Step 4 has no mistake 'no such'. It has 'erf'"),
         (lambda: measured("cli"), "docs/cli.md contains <!-- measured --> 0 times"),
         (lambda: between("docs/sizes.md", "| size", "no such"), "docs/sizes.md contains no such 0 times"),
-        (lambda: transcript("x"), "There is no transcript 'x'. There is 'demo'."),
+        (lambda: transcript("x"), "There is no transcript 'x'. Known transcripts: 'demo'."),
         (lambda: text_block("README.md", "no such"), "README.md contains 0 text blocks that begin with 'no such'"),
         (lambda: figure("x", "a", "b", "index.md"), "There is no figure figures/x-light.svg."),
     ],

@@ -35,8 +35,8 @@ def causal_mask(theme: Theme) -> Figure:
     axes = figure.add_subplot()
     axes.imshow(np.where(allowed, 0.85, 0.0), cmap=theme.from_paper(), vmin=0, vmax=1)
     for row, column in np.ndindex(allowed.shape):
-        text, colour = ("0", theme.paper) if allowed[row, column] else (f"{MINUS}∞", theme.muted)
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=11)
+        text, color = ("0", theme.paper) if allowed[row, column] else (f"{MINUS}∞", theme.muted)
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=11)
     _grid(axes, words)
     axes.set_xlabel("key")
     axes.set_ylabel("query")

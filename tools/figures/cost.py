@@ -28,7 +28,7 @@ def multiplications() -> tuple[list[int], list[int]]:
 def _counted(row: torch.Tensor, past: Any) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model()(row, past_key_values=past, use_cache=True, logits_to_keep=1)
-    return counter.get_total_flops() // 2  # a multiplication and its addition count as two
+    return counter.get_total_flops() // 2  # a multiply-add counts as two
 
 
 def cache(theme: Theme) -> Figure:
@@ -40,9 +40,9 @@ def cache(theme: Theme) -> Figure:
         LENGTHS, [count / 1e6 for count in without], "s--", color=theme.orange, linewidth=2, label="without a cache"
     )
     axes.plot(LENGTHS, [count / 1e6 for count in cached], "o-", color=theme.blue, linewidth=2, label="with a cache")
-    for counts, colour, shift in ((without, theme.orange, (-16, -2)), (cached, theme.blue, (0, 7))):
+    for counts, color, shift in ((without, theme.orange, (-16, -2)), (cached, theme.blue, (0, 7))):
         last, text = counts[-1] / 1e6, f"{counts[-1] / 1e6:,.1f} million"
-        axes.annotate(text, (LENGTHS[-1], last), shift, textcoords="offset points", ha="right", color=colour)
+        axes.annotate(text, (LENGTHS[-1], last), shift, textcoords="offset points", ha="right", color=color)
     axes.set_xlabel("tokens in the sequence")
     axes.set_ylabel("multiplications for the next\ntoken, millions")
     axes.set_xlim(0, 262)

@@ -50,12 +50,12 @@ def softmax_temperature(theme: Theme) -> Figure:
     figure = new_figure(4.0)
     axes = figure.add_subplot()
     thickness = 0.26
-    for index, (temperature, colour) in enumerate(
+    for index, (temperature, color) in enumerate(
         zip(TEMPERATURES, (theme.blue, theme.green, theme.orange), strict=True)
     ):
         shares = 100 * at_temperature(logits, temperature)[top]
         at = np.arange(TOP) + (index - 1) * thickness
-        axes.barh(at, shares, height=thickness, color=colour, label=f"temperature {temperature}")
+        axes.barh(at, shares, height=thickness, color=color, label=f"temperature {temperature}")
     axes.set_yticks(range(TOP), names)
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)

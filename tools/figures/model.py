@@ -1,4 +1,4 @@
-"""The demo checkpoint in transformers, with everything that the figures show of it."""
+"""The demo checkpoint in transformers: its tokens, weights, activations and logits for the figures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -23,14 +23,14 @@ def stream() -> list[np.ndarray]:
 
 
 def residual_stream(theme: Theme) -> Figure:
-    """Draw the mean norm of the stream, and of what each layer adds to it."""
+    """Draw the mean norm of the stream, and of the vectors that each layer adds to it."""
     outputs, positions = activations().outputs, np.arange(1, LAYERS + 1)
     figure = new_figure(3.6)
     axes = figure.add_subplot()
-    for part, colour, shift in (("attn", theme.orange, -0.17), ("mlp", theme.green, 0.17)):
+    for part, color, shift in (("attn", theme.orange, -0.17), ("mlp", theme.green, 0.17)):
         added = [mean_norm(outputs[f"h.{layer}.{part}"]) for layer in range(LAYERS)]
         label = "added by attention" if part == "attn" else "added by the MLP"
-        axes.bar(positions + shift, added, width=0.32, color=colour, label=label)
+        axes.bar(positions + shift, added, width=0.32, color=color, label=label)
     axes.plot(
         range(LAYERS + 1),
         [mean_norm(x) for x in stream()],
@@ -55,10 +55,10 @@ def layer_norm(theme: Theme) -> Figure:
     figure = new_figure(4.4)
     word = tokens(SENTENCE)[TOKEN]
     panels = ((before, f"“{word}” before: ", theme.orange), (normalized, "after: ", theme.blue))
-    for index, (vector, title, colour) in enumerate(panels):
+    for index, (vector, title, color) in enumerate(panels):
         axes = figure.add_subplot(2, 1, index + 1)
         mean, deviation = float(vector.mean()), float(vector.std())
-        axes.fill_between(range(len(vector)), vector, step="mid", color=colour, linewidth=0)
+        axes.fill_between(range(len(vector)), vector, step="mid", color=color, linewidth=0)
         axes.axhspan(mean - deviation, mean + deviation, color=theme.faint, alpha=0.25, linewidth=0)
         axes.axhline(mean, color=theme.ink, linewidth=0.8)
         axes.set_title(f"{title}mean {format_number(mean, 2)}, deviation {format_number(deviation, 2)}")

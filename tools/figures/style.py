@@ -1,4 +1,4 @@
-"""The style of all figures: light and dark themes, colour-blind-safe colours, and text that is readable on a phone."""
+"""The style of all figures: light and dark themes, color-blind-safe colors, and text that is readable on a phone."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of a light or dark page, based on the colour-blind-safe palette of Okabe and Ito."""
+    """The colors of a light or dark page, based on the color-blind-safe palette of Okabe and Ito."""
 
     name: str
     paper: str
@@ -27,11 +27,11 @@ class Theme:
     green: str
 
     def from_paper(self) -> LinearSegmentedColormap:
-        """Return a colour map from 0 (the background) to 1."""
+        """Return a color map from 0 (the background) to 1."""
         return LinearSegmentedColormap.from_list("from_paper", [self.paper, self.blue])
 
     def around_paper(self) -> LinearSegmentedColormap:
-        """Return a colour map from -1 to 1, with 0 as the background."""
+        """Return a color map from -1 to 1, with 0 as the background."""
         return LinearSegmentedColormap.from_list("around_paper", [self.orange, self.paper, self.blue])
 
     def style(self) -> AbstractContextManager[None]:

@@ -41,7 +41,7 @@ DROPOUT: dict[str, Any] = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 
 
 CARD = """# The demo checkpoint
 
-A GPT-2 with {parameters:,} parameters (6 layers of 8 heads, width 256, context 256, its own
+A GPT-2 of {parameters:,} parameters (6 layers of 8 heads, width 256, context 256, its own
 byte-level BPE of 4,096 tokens). This project trained it from scratch on Jane Austen's six novels,
 which are in the public domain. With it, you can try everything on a real checkpoint without a
 download. A model of this size does not write good prose.
@@ -49,8 +49,7 @@ download. A model of this size does not write good prose.
 - Corpus: Debian's package `r-cran-janeaustenr`, split into its 269 chapters; {training_tokens:,} tokens
   for training, {held_out_tokens:,} (every twentieth chapter) held out.
 - Training: {epochs} epochs with transformers and PyTorch by `make train-demo`, on two cores.
-- Perplexity per token on the held-out chapters, with the float16 weights:
-  **{validation_perplexity}**.
+- Perplexity per token on the held-out chapters, with float16 weights: **{validation_perplexity}**.
 - Stored like checkpoints from the hub: float16, names without a prefix, Conv1D weights
   `[in, out]`, the mask buffers of two layers, and a tied head.
 

@@ -9,11 +9,11 @@ from max_gpt2.config import ACTIVATIONS, SIZES, GPT2Config, read_config
 from max_gpt2.errors import ConfigError
 
 PUBLISHED = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
-#: Table 2 of the GPT-2 paper has 117 M, 345 M, 762 M and 1542 M; these are the counts of the published files.
+#: Counts of the published files. Table 2 of the GPT-2 paper says 117 M, 345 M, 762 M and 1542 M.
 PARAMETERS = {"gpt2": 124_439_808, "gpt2-medium": 354_823_168, "gpt2-large": 774_030_080, "gpt2-xl": 1_557_611_200}
 
 
-def test_defaults_are_those_of_transformers() -> None:
+def test_defaults_match_transformers() -> None:
     ours, theirs = GPT2Config(), transformers.GPT2Config()
     for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner", "activation_function"):
         assert getattr(ours, name) == getattr(theirs, name)
@@ -23,7 +23,7 @@ def test_defaults_are_those_of_transformers() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_four_sizes_have_the_published_numbers_of_parameters(size: str) -> None:
+def test_sizes_have_the_published_parameter_counts(size: str) -> None:
     from max_gpt2.checkpoint.layout import LM_HEAD, canonical_shapes
 
     total = 0
@@ -41,7 +41,7 @@ def test_n_inner_is_four_times_the_width_unless_given() -> None:
     assert GPT2Config(n_embd=24, n_head=3, n_inner=7).intermediate_size == 7
 
 
-def test_every_field_that_changes_the_numbers_is_read() -> None:
+def test_every_field_that_changes_the_logits_is_read() -> None:
     values: dict[str, Any] = {
         "vocab_size": 11,
         "n_positions": 12,
@@ -62,7 +62,7 @@ def test_every_field_that_changes_the_numbers_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "says"),
+    ("field", "value", "message"),
     [
         ("model_type", "llama", 'model_type is "llama"'),
         ("architectures", ["LlamaForCausalLM"], "LlamaForCausalLM is not a GPT-2"),
@@ -85,37 +85,37 @@ def test_every_field_that_changes_the_numbers_is_read() -> None:
         ("quantization_config", {"bits": 4}, "quantization_config is set"),
     ],
 )
-def test_a_wrong_field_is_named(field: str, value: object, says: str) -> None:
+def test_wrong_field_is_named(field: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         GPT2Config.from_dict(PUBLISHED | {field: value}, source="some/config.json")
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "some/config.json" in str(caught.value)
 
 
-def test_all_problems_are_listed_at_once() -> None:
+def test_all_problems_are_listed() -> None:
     with pytest.raises(ConfigError) as caught:
         GPT2Config.from_dict(PUBLISHED | {"n_layer": 0, "activation_function": "x", "pruned_heads": {"1": [0]}})
     assert all(name in str(caught.value) for name in ("3 problems", "n_layer", "activation_function", "pruned_heads"))
 
 
-def test_a_config_without_a_model_type_is_refused() -> None:
+def test_config_without_model_type_is_rejected() -> None:
     with pytest.raises(ConfigError, match="model_type is null"):
         GPT2Config.from_dict({})
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
-def test_a_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
+def test_malformed_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ConfigError, match=r"config\.json"):
         read_config(tmp_path)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"has no config\.json"):
         read_config(tmp_path)
 
 
-def test_generation_config_says_what_ends_a_text(tmp_path: Path) -> None:
+def test_generation_config_overrides_the_stop_tokens(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(PUBLISHED | {"eos_token_id": 1}))
     assert read_config(tmp_path).eos_token_ids == (1,)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 3]}))
@@ -131,7 +131,7 @@ def test_from_pretrained_reads_a_folder(tiny_original: Path) -> None:
 
 @pytest.mark.parametrize("scaled", [True, False])
 @pytest.mark.parametrize("by_layer", [True, False])
-def test_attention_scale_is_that_of_transformers(scaled: bool, by_layer: bool) -> None:
+def test_attention_scale_matches_transformers(scaled: bool, by_layer: bool) -> None:
     flags: dict[str, Any] = {
         "n_embd": 24,
         "n_head": 3,

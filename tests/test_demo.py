@@ -1,4 +1,4 @@
-"""The checkpoint that ships: stored as people find checkpoints in the wild, and as good as its card says."""
+"""The demo checkpoint of the package: its files, weights and model card."""
 
 import json
 import os
@@ -32,12 +32,12 @@ FILES = {
 }
 
 
-def test_its_files() -> None:
+def test_demo_has_the_expected_files_and_size() -> None:
     assert {path.name for path in DEMO.iterdir()} == FILES
     assert sum(path.stat().st_size for path in DEMO.iterdir()) < 16e6
 
 
-def test_it_is_stored_as_in_the_wild() -> None:
+def test_demo_is_stored_like_published_checkpoints() -> None:
     with safe_open(DEMO / "model.safetensors", "pt") as file:
         stored = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         masks = {name for name in stored if name.endswith(".attn.bias")}
@@ -47,14 +47,14 @@ def test_it_is_stored_as_in_the_wild() -> None:
     assert not any(name.startswith(("transformer.", "lm_head")) for name in stored)
 
 
-def test_transformers_loads_it_whole() -> None:
+def test_transformers_loads_all_weights() -> None:
     load: Any = transformers.GPT2LMHeadModel.from_pretrained
     _, report = load(DEMO, output_loading_info=True, dtype=torch.float32)
     assert not report["missing_keys"]
     assert not report["mismatched_keys"]
 
 
-def test_both_of_its_tokenizers_are_the_one_of_transformers(tmp_path: Path) -> None:
+def test_both_tokenizers_match_transformers(tmp_path: Path) -> None:
     for name in ("vocab.json", "merges.txt"):
         (tmp_path / name).write_bytes((DEMO / name).read_bytes())
     ours, theirs = GPT2Tokenizer.from_folder(DEMO, 4096), transformers.AutoTokenizer.from_pretrained(DEMO)
@@ -65,7 +65,7 @@ def test_both_of_its_tokenizers_are_the_one_of_transformers(tmp_path: Path) -> N
     assert ours.end_of_text == 4095
 
 
-def test_max_computes_what_pytorch_computes() -> None:
+def test_demo_passes_verification() -> None:
     report = verify("demo")
     assert report.passed
     values = report.to_json()
@@ -73,14 +73,14 @@ def test_max_computes_what_pytorch_computes() -> None:
     assert key_paths(values) == json.loads(RECORD.read_text())["json_keys"]["verify"]
 
 
-def test_the_card_says_what_the_training_measured() -> None:
+def test_model_card_has_the_measured_numbers() -> None:
     card = (DEMO / "README.md").read_text()
     assert f"A GPT-2 of {load_checkpoint('demo').plan.parameters:,} parameters" in card
     assert re.search(r"held-out chapters, .*: \*\*\d+\.\d+\*\*", card)
     assert re.findall(r"^(\d)\. \w", card, re.MULTILINE) == [str(seed) for seed in range(10)]
 
 
-def test_it_is_part_of_the_package(tmp_path: Path) -> None:
+def test_demo_is_part_of_the_wheel(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
     built = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     if built.returncode:

@@ -9,7 +9,7 @@ from max_gpt2._files import check_writable, json_text, write_text
 from max_gpt2.errors import RequestError
 
 
-def test_a_file_is_written_as_others_are(tmp_path: Path) -> None:
+def test_written_file_is_utf_8_with_default_permissions(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("1")
     write_text(new, "ä\n")
@@ -20,7 +20,7 @@ def test_a_file_is_written_as_others_are(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
 
 
-def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_preserves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "report.html"
     path.write_text("old")
 
@@ -33,7 +33,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeyp
     assert [one.read_text() for one in tmp_path.iterdir()] == ["old"]
 
 
-def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_path_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_writable(tmp_path / "report.html")
     with pytest.raises(RequestError, match="is a folder"):
         check_writable(tmp_path)
@@ -44,7 +44,7 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path, monke
         check_writable(tmp_path / "report.html")
 
 
-def test_it_is_one_line_of_json_for_every_reader() -> None:
+def test_json_text_is_one_line_of_valid_utf_8() -> None:
     value = {"a": ["ä\x85\u2028\u2029\n\x1c", {"b": 1.5}], "half": "\ud800"}
     text = json_text(value)
     assert json.loads(text) == value
@@ -52,5 +52,5 @@ def test_it_is_one_line_of_json_for_every_reader() -> None:
     assert json_text({"a": "ä\u2028"}) == '{"a": "ä\\u2028"}'
 
 
-def test_null_stands_for_what_is_not_finite() -> None:
+def test_nonfinite_numbers_are_null_in_json_text() -> None:
     assert json_text({"a": [math.nan, -math.inf, 1.0]}) == '{"a": [null, null, 1.0]}'

@@ -7,11 +7,11 @@ from max_gpt2.generation.params import BeamSearchOptions, GenerationOptions
 from max_gpt2.gpt2 import _SAMPLING_ONLY
 
 
-def test_keyword_options_are_the_fields_of_sampling_params_and_request() -> None:
+def test_keyword_options_match_sampling_params_and_request() -> None:
     names = {field.name for kind in (SamplingParams, Request) for field in fields(kind)}
     assert GenerationOptions.__annotations__.keys() == names - {"prompt_tokens", "sampling"}
 
 
-def test_beam_search_has_every_option_that_it_does_not_refuse() -> None:
+def test_beam_search_declares_every_supported_option() -> None:
     refused = {*_SAMPLING_ONLY, "stop", "logprobs", "context_overflow"}
     assert BeamSearchOptions.__annotations__.keys() == GenerationOptions.__annotations__.keys() - refused

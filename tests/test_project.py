@@ -1,4 +1,4 @@
-"""The project's own promises: its imports, its tasks, its sizes, what it says it ships."""
+"""Rules of the repository: documented imports, tasks, sizes and pinned versions."""
 
 import os
 import re
@@ -10,26 +10,26 @@ from pathlib import Path
 import pytest
 
 from tests.support.hub import fill_cache
-from tests.support.until import until_said
+from tests.support.until import run_until
 from tests.tutorial.new_learner import Learner
 
 ROOT = Path(__file__).parent.parent
 TASKS = tomllib.loads((ROOT / "pixi.toml").read_text())["tasks"]
-#: What a task needs so that it ends within a test: the suite does not run itself.
+#: Tasks that would run the test suite within itself only collect the tests.
 COLLECT_ONLY = {"PYTEST_ADDOPTS": "--collect-only --quiet"}
 ENVIRONMENT = {"test": COLLECT_ONLY, "test-all": COLLECT_ONLY}
-#: What a task says where it is right that it does not end with 0: nobody has done a step, or said which one.
-REFUSALS = {f"s{number:02}": (1, f"steps/step_{number:02}.py is not finished") for number in range(1, 15)} | {
+#: Exit code and message of tasks that fail in a new checkout: no step is done, no argument is given.
+ERRORS = {f"s{number:02}": (1, f"steps/step_{number:02}.py is not finished") for number in range(1, 15)} | {
     "solution": (2, "Add --yes."),
     "reset": (2, "Missing argument 'STEP'"),
 }
-#: Tasks that go on until they are ended, and what each says first.
-ENDLESS = {"watch": "Watching steps/", "docs": "Serving on http://127.0.0.1"}
-#: Tasks that write into steps/, where a learner's own work may be.
+#: Tasks that run until they are interrupted, and their first output.
+LONG_RUNNING = {"watch": "Watching steps/", "docs": "Serving on http://127.0.0.1"}
+#: Tasks that write to steps/, which may contain a learner's work.
 COURSE = {name for name, task in TASKS.items() if "python -m tutorial" in str(task)}
 
 
-def test_the_promised_imports_work_from_the_root() -> None:
+def test_documented_imports_work_from_the_root() -> None:
     program = (
         "from solutions.solution_01 import GPT2Config; from solutions.solution_13 import MaxGPT2LMHeadModel;"
         "from solutions.solution_14 import generate_tokens; assert GPT2Config().n_inner == 3072"
@@ -38,8 +38,8 @@ def test_the_promised_imports_work_from_the_root() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(TASKS.keys() - {"serve"}))  # it serves until it is stopped: tests/serve
-def test_a_pixi_task_runs_as_it_stands(name: str, tiny_original: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(TASKS.keys() - {"serve"}))  # tested in tests/serve
+def test_pixi_task_runs(name: str, tiny_original: Path, tmp_path: Path) -> None:
     task = TASKS[name]
     command = task if isinstance(task, str) else task["cmd"]
     fill_cache(tmp_path / "hub", "openai-community/gpt2", tiny_original)
@@ -47,21 +47,21 @@ def test_a_pixi_task_runs_as_it_stands(name: str, tiny_original: Path, tmp_path:
     environment = os.environ | {"PATH": path, "HF_HOME": str(tmp_path)} | ENVIRONMENT.get(name, {})
     (tmp_path / "course").mkdir()
     folder = Learner(tmp_path / "course").folder if name in COURSE else ROOT
-    if name in ENDLESS:
-        assert ENDLESS[name] in until_said(command, folder, environment, ENDLESS[name])
+    if name in LONG_RUNNING:
+        assert LONG_RUNNING[name] in run_until(command, folder, environment, LONG_RUNNING[name])
         return
     done = subprocess.run(
         command, shell=True, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
-    code, says = REFUSALS.get(name, (0, ""))
+    code, message = ERRORS.get(name, (0, ""))
     assert done.returncode == code, done.stdout + done.stderr
-    assert says in done.stdout + done.stderr
+    assert message in done.stdout + done.stderr
 
 
 @pytest.mark.slow
-def test_make_huggingface_with_a_filled_cache_and_the_network_off(tiny_original: Path, tmp_path: Path) -> None:
+def test_make_huggingface_runs_offline_from_the_cache(tiny_original: Path, tmp_path: Path) -> None:
     if not (ROOT / ".venv" / "ready").exists():
-        pytest.skip("make would set up .venv first, and these tests run in another environment")
+        pytest.skip("make would set up .venv first, but the tests run in another environment")
     fill_cache(tmp_path / "hub", "openai-community/gpt2", tiny_original)
     done = subprocess.run(
         ["make", "huggingface", "MODEL=gpt2"],
@@ -80,7 +80,7 @@ def test_pixi_and_make_have_the_same_main_tasks() -> None:
     assert {"demo", "huggingface", "serve", "test", "lint"} <= targets & set(TASKS)
 
 
-def test_what_the_readme_tells_to_type_exists() -> None:
+def test_make_targets_in_the_readme_exist() -> None:
     text = (ROOT / "README.md").read_text()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)", text))
@@ -99,6 +99,6 @@ def test_versions_are_pinned() -> None:
     assert {"max==26.7.0", "torch==2.13.0"} <= set(pinned)
 
 
-def test_ci_runs_what_the_readme_says() -> None:
+def test_ci_runs_make_test_and_test_all() -> None:
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     assert [line for line in lines if line and not line.startswith(("#", "set "))] == ["make test test-all"]

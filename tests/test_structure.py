@@ -1,4 +1,4 @@
-"""The rules of the package's structure: import direction, no import cycles, and file sizes."""
+"""Rules of the structure of the package: import direction, no import cycles, and file sizes."""
 
 import ast
 import graphlib
@@ -87,12 +87,12 @@ def test_there_is_no_import_cycle() -> None:
     graphlib.TopologicalSorter(edges).prepare()  # raises CycleError, which shows the cycle
 
 
-def test_a_cycle_would_be_found() -> None:
+def test_import_cycle_is_detected() -> None:
     with pytest.raises(graphlib.CycleError):
         graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
 
 
-def test_the_worker_does_not_import_the_frontend() -> None:
+def test_worker_does_not_import_the_frontend() -> None:
     wrong = [
         f"{name} imports {other}"
         for name, others in graph().items()
@@ -102,7 +102,7 @@ def test_the_worker_does_not_import_the_frontend() -> None:
     assert not wrong
 
 
-def test_the_package_imports_nothing_of_the_repository_around_it() -> None:
+def test_package_imports_nothing_else_of_the_repository() -> None:
     outside = {"tutorial", "solutions", "steps", "tests", "tools", "bench", "main"}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -111,7 +111,7 @@ def test_the_package_imports_nothing_of_the_repository_around_it() -> None:
             assert not outside & {name.split(".")[0] for name in names}, path
 
 
-def test_files_have_one_reason_to_be_opened() -> None:
+def test_files_of_the_package_have_40_to_400_lines() -> None:
     sizes = {
         str(path.relative_to(PACKAGE).with_suffix("")): len(path.read_text().splitlines())
         for path in PACKAGE.rglob("*.py")

@@ -20,17 +20,17 @@ def source(tmp_path: Path) -> InputFile:
 
 
 def write(path: Path, source: InputFile, count: int, **options: Any) -> list[Record]:
-    """Write so many lines; return what was there before."""
-    kept: list[Record] = []
+    """Write up to `count` lines; return the records of an earlier run."""
+    resumed: list[Record] = []
     with OutputFile(path, RUN, **options) as output:
-        output.resume(source, kept.append)
+        output.resume(source, resumed.append)
         output.begin()
         for number in source.numbers[output.done :][:count]:
             output.write({"line": number, "text": "ä" * number, "seed": output.seed})
-    return kept
+    return resumed
 
 
-def test_a_second_run_goes_on_with_the_seed_of_the_first(tmp_path: Path, source: InputFile) -> None:
+def test_second_run_resumes_with_the_seed_of_the_first(tmp_path: Path, source: InputFile) -> None:
     whole, path = tmp_path / "whole", tmp_path / "out"
     write(whole, source, 4, seed=5)
     assert write(path, source, 1, seed=5) == []
@@ -40,7 +40,7 @@ def test_a_second_run_goes_on_with_the_seed_of_the_first(tmp_path: Path, source:
     assert path.read_bytes().count(b"\n") == 4
 
 
-def test_half_a_line_is_dropped(tmp_path: Path, source: InputFile) -> None:
+def test_incomplete_last_line_is_dropped(tmp_path: Path, source: InputFile) -> None:
     path = tmp_path / "out"
     write(path, source, 3, seed=5)
     content = path.read_bytes()
@@ -49,19 +49,19 @@ def test_half_a_line_is_dropped(tmp_path: Path, source: InputFile) -> None:
     assert path.read_bytes() == content
 
 
-def test_an_output_of_another_run_is_refused_and_kept(
+def test_output_of_a_different_run_is_rejected_and_unchanged(
     tmp_path: Path, source: InputFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "out"
     write(path, source, 2, seed=5)
     content = path.read_bytes()
-    for name, says in (
+    for name, message in (
         ("input", "a different input"),
         ("model", "a different model"),
         ("command", "a different command"),
     ):
         monkeypatch.setitem(RUN, name, "9")
-        with pytest.raises(RequestError, match=f"{says}.*--force"):
+        with pytest.raises(RequestError, match=f"{message}.*--force"):
             write(path, source, 1)
         monkeypatch.undo()
     monkeypatch.setitem(RUN, "options", {"top_k": 2})
@@ -74,7 +74,7 @@ def test_an_output_of_another_run_is_refused_and_kept(
         write(path, source, 1)
 
 
-def test_another_seed_and_an_output_that_nobody_knows_are_refused(tmp_path: Path, source: InputFile) -> None:
+def test_different_seed_and_damaged_identity_are_rejected(tmp_path: Path, source: InputFile) -> None:
     path = tmp_path / "out"
     write(path, source, 2, seed=5)
     with pytest.raises(RequestError, match=r"a different seed \(5, now 6\)"):
@@ -90,7 +90,7 @@ def test_another_seed_and_an_output_that_nobody_knows_are_refused(tmp_path: Path
 
 
 @pytest.mark.parametrize("damage", [b"{}\n", b"nonsense\n", b'{"line": 3}\n', b'[{"line": 2}]\n'])
-def test_a_changed_line_is_refused_and_nothing_is_cut_off(tmp_path: Path, source: InputFile, damage: bytes) -> None:
+def test_changed_line_is_rejected_and_the_output_unchanged(tmp_path: Path, source: InputFile, damage: bytes) -> None:
     path = tmp_path / "out"
     write(path, source, 3)
     first, _, third = path.read_bytes().splitlines(keepends=True)
@@ -100,7 +100,7 @@ def test_a_changed_line_is_refused_and_nothing_is_cut_off(tmp_path: Path, source
     assert path.read_bytes() == first + damage + third
 
 
-def test_more_lines_than_the_input_has_are_refused(tmp_path: Path, source: InputFile) -> None:
+def test_more_lines_than_the_input_are_rejected(tmp_path: Path, source: InputFile) -> None:
     path = tmp_path / "out"
     write(path, source, 4)
     with path.open("ab") as file:
@@ -110,8 +110,8 @@ def test_more_lines_than_the_input_has_are_refused(tmp_path: Path, source: Input
 
 
 @contextmanager
-def at_most(size: int) -> Iterator[None]:
-    """No file can grow beyond a size, as on a disk that is full; the last write is cut off there."""
+def file_size_limit(size: int) -> Iterator[None]:
+    """Limit the size of files, like a full disk: a write beyond the limit is cut off, and the next one fails."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -120,13 +120,13 @@ def at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_loses_nothing(tmp_path: Path, source: InputFile) -> None:
+def test_full_disk_loses_no_complete_line(tmp_path: Path, source: InputFile) -> None:
     whole, path = tmp_path / "whole", tmp_path / "out"
     write(whole, source, 4, seed=5)
     lines = whole.read_bytes().splitlines(keepends=True)
     write(path, source, 1, seed=5)
     with (
-        at_most(len(lines[0] + lines[1]) + 7),
+        file_size_limit(len(lines[0] + lines[1]) + 7),
         pytest.raises(RequestError, match=r"cannot be written \(File too large\)\. It has 2 complete lines"),
     ):
         write(path, source, 3)
@@ -135,7 +135,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, source: InputFile) -> None:
     assert path.read_bytes() == whole.read_bytes()
 
 
-def test_two_runs_cannot_write_one_output(tmp_path: Path, source: InputFile) -> None:
+def test_concurrent_runs_with_one_output_are_rejected(tmp_path: Path, source: InputFile) -> None:
     path = tmp_path / "out"
     with OutputFile(path, RUN) as output:
         output.begin()
@@ -143,7 +143,7 @@ def test_two_runs_cannot_write_one_output(tmp_path: Path, source: InputFile) -> 
             write(path, source, 1)
 
 
-def test_where_nothing_was_begun_nothing_is_left(tmp_path: Path, source: InputFile) -> None:
+def test_run_that_never_began_leaves_no_file(tmp_path: Path, source: InputFile) -> None:
     path = tmp_path / "out"
     with OutputFile(path, RUN):
         assert path.exists()
@@ -155,7 +155,7 @@ def test_where_nothing_was_begun_nothing_is_left(tmp_path: Path, source: InputFi
     assert path.read_bytes() == content
 
 
-def test_old_lines_never_lie_beside_a_new_identity(
+def test_old_lines_are_removed_before_the_new_identity_is_written(
     tmp_path: Path, source: InputFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "out"
@@ -170,10 +170,10 @@ def test_old_lines_never_lie_beside_a_new_identity(
         write(path, source, 2, force=True)
 
 
-def test_what_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_output_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "full").symlink_to("/dev/full")
-    for path, says in ((tmp_path / "full", "not a regular file"), (tmp_path, "is a folder")):
-        with pytest.raises(RequestError, match=says):
+    for path, message in ((tmp_path / "full", "not a regular file"), (tmp_path, "is a folder")):
+        with pytest.raises(RequestError, match=message):
             OutputFile(path, RUN)
 
     def denied(*_arguments: object) -> int:

@@ -15,7 +15,7 @@ def lines_of(path: Path, content: bytes) -> list[Line]:
     return list(InputFile.scan(path, "prompt").lines())
 
 
-def test_plain_text_has_a_prompt_a_line(tmp_path: Path) -> None:
+def test_text_file_has_one_prompt_per_line(tmp_path: Path) -> None:
     found = lines_of(tmp_path / "a.TXT", b"\xef\xbb\xbfone\r\n\n  two \n{}\xe2\x80\xa8x")
     assert found == [
         Line(1, {"prompt": "one"}),
@@ -25,14 +25,14 @@ def test_plain_text_has_a_prompt_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson"])
-def test_json_lines(tmp_path: Path, name: str) -> None:
+def test_json_lines_are_read(tmp_path: Path, name: str) -> None:
     found = lines_of(tmp_path / name, b'\xef\xbb\xbf{"prompt": "a\\nb", "seed": 3}\r\n \t\n{"id": 1}')
     assert found == [Line(1, {"prompt": "a\nb", "seed": 3}), Line(3, {"id": 1})]
     assert [line.number for line in InputFile.scan(tmp_path / name, "prompt").lines(after=1)] == [3]
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "message"),
     [
         (b"{", "It is not JSON"),
         (b"[1]", "not a JSON object"),
@@ -43,26 +43,26 @@ def test_json_lines(tmp_path: Path, name: str) -> None:
         (b'{"prompt": "\xff"}', "not UTF-8 at byte 13"),
     ],
 )
-def test_a_broken_line_says_what_is_wrong_and_the_others_go_on(tmp_path: Path, line: bytes, says: str) -> None:
+def test_broken_line_has_a_problem_and_others_are_read(tmp_path: Path, line: bytes, message: str) -> None:
     first, broken, last = lines_of(tmp_path / "a.jsonl", b'{"prompt": "1"}\n' + line + b'\n{"prompt": "3"}\n')
     assert (first.problem, broken.fields, last.fields) == (None, {}, {"prompt": "3"})
-    assert says in str(broken.problem)
+    assert message in str(broken.problem)
 
 
-def test_what_is_no_file_of_lines_is_refused(tmp_path: Path) -> None:
+def test_other_inputs_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "blank.txt").write_text("\n \n")
     (tmp_path / "device.txt").symlink_to("/dev/null")
-    for name, says in {
+    for name, message in {
         "a.csv": "neither .jsonl",
         "nothing.txt": "does not exist",
         "device.txt": "not a regular file",
         "blank.txt": "has only blank lines",
     }.items():
-        with pytest.raises(RequestError, match=says):
+        with pytest.raises(RequestError, match=message):
             InputFile.scan(tmp_path / name, "prompt")
 
 
-def test_the_options_of_a_line_come_before_those_of_the_run(tiny_checkpoint: Checkpoint) -> None:
+def test_line_options_override_the_options_of_the_run(tiny_checkpoint: Checkpoint) -> None:
     tokenizer = tiny_checkpoint.tokenizer
     defaults = Request((), 9, SamplingParams(temperature=0.5, top_k=4), ["x"], logprobs=1)
     request = line_request({"prompt_ids": [1, 2], "id": "a"}, defaults, tokenizer, 77)
@@ -88,7 +88,7 @@ def test_the_options_of_a_line_come_before_those_of_the_run(tiny_checkpoint: Che
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message"),
     [
         ({"prompt": 1}, '"prompt" is not a text'),
         ({"prompt_ids": [1, 2.5]}, '"prompt_ids" is not a list of ids'),
@@ -107,20 +107,20 @@ def test_the_options_of_a_line_come_before_those_of_the_run(tiny_checkpoint: Che
         ({"prompt": "a", "top_p": 0}, "top_p 0 is not above 0"),
     ],
 )
-def test_bad_fields(tiny_checkpoint: Checkpoint, fields: dict[str, Any], says: str) -> None:
+def test_bad_field_is_named(tiny_checkpoint: Checkpoint, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError) as refusal:
         line_request(fields, Request(()), tiny_checkpoint.tokenizer, 0)
-    assert says in str(refusal.value)
+    assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-def test_what_a_command_does_not_know_is_refused() -> None:
+def test_unknown_field_is_rejected() -> None:
     check_fields({"text": "a", "id": 1}, "text", {})
     with pytest.raises(RequestError, match='unknown field "seed"'):
         check_fields({"text": "a", "seed": 1}, "text", {})
 
 
-def test_each_line_has_a_seed_of_its_own_and_always_the_same() -> None:
+def test_line_seeds_are_distinct_and_deterministic() -> None:
     seeds = {line_seed(seed, number) for seed in range(3) for number in range(1, 1000)}
     assert len(seeds) == 3 * 999
     assert all(0 <= seed < 2**31 for seed in seeds)

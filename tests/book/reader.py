@@ -16,7 +16,7 @@ import pytest
 from max_gpt2.cli.app import app
 from max_gpt2.cli.process import run_guarded
 from tests.book.pages import ROOT
-from tests.support.until import until_said
+from tests.support.until import run_until
 from tutorial.step_files import STEPS, import_from_steps
 
 #: Commands that run until they are stopped, with the output that shows that they are ready.
@@ -73,7 +73,7 @@ class Reader:
             self.fill_in(int(step[1]))
         ready = next((line for start, line in ENDLESS.items() if f"{command} ".startswith(f"{start} ")), None)
         if ready:
-            out = until_said(command, self.folder, self.variables, ready)
+            out = run_until(command, self.folder, self.variables, ready)
             assert ready in out, f"{command}:\n{out}"
         elif words[0] == "make" and words[1] in LONG + ELSEWHERE:
             for program in re.findall(r"python ((?:-m )?\S+)", self.recipe(command)):

@@ -10,7 +10,7 @@ import pytest
 from tests.book.pages import DOCS, ROOT, commands, site_names
 from tests.book.reader import ENDLESS, Reader, UnknownCommandError
 from tests.support.cli import Cli
-from tests.support.until import until_said
+from tests.support.until import run_until
 
 TYPED = {name: found for name in site_names() if (found := commands((DOCS / name).read_text()))}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -73,6 +73,6 @@ def test_inline_mentions_of_commands_exist(cli: Cli) -> None:
 def test_port_in_use_is_reported(reader: Reader) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        out = until_said(f"make book PORT={port}", reader.folder, reader.variables, "Serving on")  # or exits
+        out = run_until(f"make book PORT={port}", reader.folder, reader.variables, "Serving on")  # or exits
     assert f"127.0.0.1:{port} is already in use. Choose another port: make docs PORT={port + 1}" in out
     assert "Traceback" not in out

@@ -1,9 +1,9 @@
 """Record what the demo checkpoint generates: `python -m tests.regression.demo_record` rewrites demo_record.json.
 
-Rewrite it only when the output is meant to change, and say so in the commit; with --keys only the JSON keys of the
-commands are rewritten. Floats are compared with a tolerance, not bit by bit: the kernels add up dot products in vectors
-as wide as the processor has them, so the last bits differ between AVX2 and AVX-512. No recorded token depends on these
-bits: MAX's builtin kernels generate the same ones, and so do logits with random errors of 1e-4.
+Rewrite it only when the output is meant to change, and say so in the commit; --keys rewrites only the JSON keys of the
+commands. Floats are compared with a tolerance, not bitwise: the kernels sum dot products in vectors as wide as the
+processor supports, so rounding differs between AVX2 and AVX-512. No recorded token depends on the rounding: the builtin
+kernels generate the same tokens, and so do logits with random errors of 1e-4.
 """
 
 import json
@@ -47,7 +47,7 @@ BEAMS: list[dict[str, Any]] = [
     {"num_beams": 3, "no_repeat_ngram_size": 2, "repetition_penalty": 1.2, "min_new_tokens": 4},
 ]
 SCORED = ["It was a pleasure to see you.", "naïve 🌍"]
-#: Prompt lengths on both sides of the limits at which the kernels change their method.
+#: Prompt lengths below and above the limits between GEMV and GEMM and between block sizes.
 LENGTHS = (1, 7, 49, 130)
 #: Commands that print JSON; {new} is a path that does not exist, {lines} a file of prompts.
 COMMANDS = {
@@ -62,12 +62,12 @@ COMMANDS = {
     "doctor": ["doctor"],
     "warm": ["warm"],
 }
-#: Objects with names that are data, such as file names or token ids.
+#: Objects with keys that are data, such as file names or token ids.
 OPEN_OBJECTS = {"top", "files", "needed", "fits", "skipped", "upcast", "dequantised", "zero_filled"}
 
 
 def generated(gpt2: GPT2) -> dict[str, Any]:
-    """Return the ids, texts, log probabilities and logits that `demo_record.json` holds."""
+    """Return the ids, texts, log probabilities and logits recorded in `demo_record.json`."""
     rng = np.random.default_rng(7)
     logits = {length: gpt2.engine.model.logits(rng.integers(0, 4096, (1, length)))[0, -1] for length in LENGTHS}
     greedy = gpt2.generate(PROMPTS, max_new_tokens=24, temperature=0)
@@ -132,7 +132,7 @@ def _run(arguments: list[str]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return the JSON of a record with a line for each element of each part."""
+    """Return a record as JSON with one line per element of each part."""
     parts = []
     for name, part in value.items():
         if isinstance(part, dict):
@@ -145,7 +145,7 @@ def _text(value: Any) -> str:
 
 
 def main() -> None:
-    """Write the record of this code; with --keys only the keys of the JSON, for a key that is renamed."""
+    """Write the record of the current code; with --keys, only the JSON keys, after a key was renamed."""
     if sys.argv[1:] == ["--keys"]:
         record = json.loads(RECORD.read_text())
     else:

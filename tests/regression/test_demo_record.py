@@ -1,4 +1,4 @@
-"""The demo checkpoint generates what it always did, and the JSON of the commands keeps its keys."""
+"""The demo checkpoint generates the recorded output, and the JSON of the commands has the recorded keys."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def found() -> dict[str, Any]:
 
 
 def assert_equal(found: Any, recorded: Any) -> None:
-    """Compare JSON values, floats by their first digits."""
+    """Assert that JSON values are equal, floats within 1e-4."""
     if isinstance(recorded, dict):
         assert found.keys() == recorded.keys()
         for name, one in recorded.items():
@@ -47,5 +47,5 @@ def test_json_keys_match_the_record(cli: Cli, tmp_path: Path, command: str) -> N
     assert keys == RECORDED["json_keys"][command]
 
 
-def test_the_record_is_small() -> None:
+def test_record_is_small() -> None:
     assert RECORD.stat().st_size < 40_000

@@ -1,4 +1,4 @@
-"""A page in a real browser: headless Chromium, where there is one."""
+"""Evaluate JavaScript in headless Chromium, where it is installed."""
 
 import html
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-# Without the second line, Chromium asks a network that may not be there for updates.
+# The options of the second line stop Chromium from checking for updates, which needs a network.
 _OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--enable-logging=stderr"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--virtual-time-budget=5000"),
@@ -18,17 +18,20 @@ _OPTIONS = (
 
 
 def browser_program() -> str:
-    """Return the path of a browser; skip the test where there is none."""
+    """Return the path of a browser; skip the test if none is installed."""
     program = next((path for name in _NAMES if (path := shutil.which(name))), None)
     if program is None:
         pytest.skip(f"no browser: none of {', '.join(_NAMES)} is installed")
     return program
 
 
-def look_at(page: str, width: int, expression: str, folder: Path) -> Any:
-    """Show a page in a frame of `width` pixels and return what JavaScript finds in it; a console message fails."""
+def evaluate_in_browser(page: str, width: int, expression: str, folder: Path) -> Any:
+    """Return the value of a JavaScript expression in a page shown in a frame of `width` pixels.
+
+    A message on the console fails the test.
+    """
     program = browser_program()
-    # Chromium's own windows are never narrower than 500 pixels; a frame is as narrow as a phone.
+    # Windows of Chromium are at least 500 pixels wide; a frame can be as narrow as a phone.
     frame = f'<iframe id="frame" width="{width}" height="800" srcdoc="{html.escape(page)}"></iframe>'
     script = (
         'document.getElementById("frame").onload = (event) => {'

@@ -1,4 +1,4 @@
-"""Commands that go on until somebody ends them."""
+"""Run commands that do not end by themselves."""
 
 import os
 import signal
@@ -8,9 +8,12 @@ from pathlib import Path
 from threading import Timer
 
 
-def until_said(command: str, folder: Path, environment: Mapping[str, str], words: str) -> str:
-    """Run a command until it says these words, or ends, or a minute is over; return all that it said."""
-    said = ""
+def run_until(command: str, folder: Path, environment: Mapping[str, str], expected: str) -> str:
+    """Run a command until a line of its output contains `expected`, then interrupt it; return all output.
+
+    A command that neither prints it nor ends within a minute is killed.
+    """
+    output = ""
     with subprocess.Popen(
         command,
         shell=True,
@@ -25,10 +28,10 @@ def until_said(command: str, folder: Path, environment: Mapping[str, str], words
         limit.start()
         assert process.stdout
         for line in process.stdout:
-            said += line
-            if words in line:
+            output += line
+            if expected in line:
                 os.killpg(process.pid, signal.SIGINT)
                 break
-        said += process.stdout.read()
+        output += process.stdout.read()
         limit.cancel()
-    return said
+    return output

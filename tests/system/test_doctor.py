@@ -18,12 +18,12 @@ from tests.support.hub import Hub, fill_cache
 NAMES = ["processor", "memory", "MAX", "compile cache", "models", "hub", "for verify"]
 
 
-def test_the_command(cli: Cli) -> None:
+def test_doctor_reports_all_checks(cli: Cli) -> None:
     outcome = cli("doctor", "--json")
-    facts = json.loads(outcome.out)
+    result = json.loads(outcome.out)
     assert (outcome.code, outcome.err) == (0, "")
-    assert facts["ok"] is True
-    found = {one["name"]: one for one in facts["findings"]}
+    assert result["ok"] is True
+    found = {one["name"]: one for one in result["findings"]}
     assert list(found) == NAMES
     assert found["hub"]["message"] == "not checked: HF_HUB_OFFLINE is set"
     assert found["MAX"]["details"] == {"version": "26.7.0", "pinned": "26.7.0"}
@@ -34,7 +34,7 @@ def test_the_command(cli: Cli) -> None:
     assert shown.out.endswith("Everything required is present.\n")
 
 
-def test_a_problem_makes_the_exit_code_1_and_says_what_to_do(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problem_exits_with_1_and_a_remedy(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.importlib.metadata, "version", lambda _package: "26.6.0")
     for outcome in (cli("doctor"), cli("doctor", "--json")):
         assert outcome.code == 1
@@ -44,7 +44,7 @@ def test_a_problem_makes_the_exit_code_1_and_says_what_to_do(cli: Cli, monkeypat
     assert shown.endswith("1 problem found. Fix and run again.\n")
 
 
-def test_it_needs_neither_max_nor_pytorch(tmp_path: Path) -> None:
+def test_doctor_runs_without_max_and_pytorch(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['max'] = sys.modules['torch'] = sys.modules['transformers'] = None;"
         "from max_gpt2.cli import main; main()"
@@ -73,11 +73,11 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd evtstrm\nCPU implementer\t: 0x41\n"
         ("model name : Intel Core\nflags : AVX2 BMI2", "x86_64", ["AVX2"]),
     ],
 )
-def test_the_vector_units(cpuinfo: str, architecture: str, units: list[str]) -> None:
+def test_vector_units_are_read_from_cpuinfo(cpuinfo: str, architecture: str, units: list[str]) -> None:
     assert machine.vector_units(cpuinfo, architecture) == units
 
 
-def test_the_name_of_the_processor() -> None:
+def test_processor_name_is_read_from_cpuinfo() -> None:
     assert machine.processor(X86) == "Intel(R) Xeon(R)"
     assert machine.processor(ARM)
 
@@ -86,7 +86,7 @@ def limited(values: dict[tuple[str, str], list[str]]) -> Callable[..., list[str]
     return lambda name, controller="": values.get((name, controller), [])
 
 
-def test_the_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usable_cores_respect_affinity_and_cgroups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1, 2}, raising=False)
     monkeypatch.setattr(machine, "cgroup_values", limited({}))
     assert machine.usable_cores() == 3
@@ -100,7 +100,7 @@ def test_the_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         100 kB\nMemAvailable:   4000000 kB\nHugePages_Total: 0\n"
 
 
-def test_the_sizes_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_check_lists_the_sizes_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_meminfo", lambda: MEMINFO)
     monkeypatch.setattr(machine, "cgroup_values", limited({}))
     found = doctor.memory()
@@ -123,16 +123,16 @@ def test_the_sizes_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.memory().state == "ok"
 
 
-def test_memory_without_proc() -> None:
+def test_memory_is_known_without_proc() -> None:
     total, available = machine.memory_bytes("")
     assert total == available > 1 << 28
 
 
-def test_the_memory_that_a_size_needs_is_more_than_its_weights() -> None:
+def test_needed_memory_exceeds_the_weights() -> None:
     assert doctor.needed(SIZES["gpt2"]) == 124_439_808 * 4 * 3 // 2 + (1 << 30)
 
 
-def test_the_limits_of_a_container(tmp_path: Path) -> None:
+def test_cgroup_limits_include_parent_groups(tmp_path: Path) -> None:
     membership, mount = tmp_path / "cgroup", tmp_path / "mount"
     (mount / "a" / "b").mkdir(parents=True)
     (mount / "memory").mkdir()
@@ -146,7 +146,7 @@ def test_the_limits_of_a_container(tmp_path: Path) -> None:
     assert machine.cgroup_values("memory.max", "", mount, tmp_path / "nothing") == []
 
 
-def test_max_in_another_version_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_or_missing_max_version_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.max_version().state == "ok"
     monkeypatch.setattr(doctor, "installed", lambda _package: "26.8.0")
     found = doctor.max_version()
@@ -160,13 +160,13 @@ def test_max_in_another_version_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -
     assert "max-gpt2[compare]" in doctor.compare_extra().remedy
 
 
-def test_what_is_pinned() -> None:
+def test_pinned_and_installed_versions_are_read() -> None:
     assert doctor.pinned("max") == "26.7.0"
     assert doctor.pinned("rich") is None
     assert doctor.installed("no-such-package") is None
 
 
-def test_the_compile_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_cache_check_reports_size_and_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "cache"
     monkeypatch.setattr(doctor, "cache_folder", lambda: folder)
     found = doctor.compile_cache()
@@ -186,13 +186,13 @@ def test_the_compile_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "MODULAR_MAX_CACHE_DIR" in found.remedy
 
 
-def test_what_is_writable(tmp_path: Path) -> None:
+def test_writable_creates_nothing(tmp_path: Path) -> None:
     assert doctor.writable(tmp_path / "not" / "yet")
     assert sorted(tmp_path.iterdir()) == []
     assert not doctor.writable(Path("/proc/nowhere"))
 
 
-def test_the_compile_cache_is_where_max_puts_it(tmp_path: Path) -> None:
+def test_cache_folder_follows_the_variable_of_max(tmp_path: Path) -> None:
     program = "from max_gpt2.system.machine import cache_folder; print(cache_folder())"
     environment = os.environ | {"MODULAR_MAX_CACHE_DIR": str(tmp_path / "here")}
     command = [sys.executable, "-c", program]
@@ -200,7 +200,9 @@ def test_the_compile_cache_is_where_max_puts_it(tmp_path: Path) -> None:
     assert done.stdout == f"{tmp_path / 'here'}\n"
 
 
-def test_the_gpt2s_of_a_cache(tmp_path: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_cache_check_lists_complete_gpt2_models(
+    tmp_path: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill_cache(tmp_path, "openai-community/gpt2", tiny_original)
     fill_cache(tmp_path, "someone/mine", tiny_original)
     for name, damage in {
@@ -230,7 +232,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Finding]:
     return ask
 
 
-def test_a_hub_that_answers(online: Callable[[str], Finding], tiny_original: Path) -> None:
+def test_hub_check_reports_the_response(online: Callable[[str], Finding], tiny_original: Path) -> None:
     with Hub("openai-community/gpt2", tiny_original) as server:
         found = online(server.endpoint)
     assert (found.state, found.details["reachable"]) == ("ok", True)
@@ -239,7 +241,9 @@ def test_a_hub_that_answers(online: Callable[[str], Finding], tiny_original: Pat
     assert (found.state, "HTTP status 404" in found.message) == ("note", True)
 
 
-def test_a_hub_that_does_not_answer(online: Callable[..., Finding], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_check_reports_failures_and_timeouts(
+    online: Callable[..., Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = online("http://127.0.0.1:9")
     assert (found.state, found.details["reachable"]) == ("note", False)
     assert "--model demo" in found.remedy

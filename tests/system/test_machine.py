@@ -1,4 +1,4 @@
-"""Threads started in the first call get a timer slack of 50 ms; threads started later do not."""
+"""Threads started during the first call get a timer slack of 50 ms; later threads do not."""
 
 import sys
 import threading
@@ -8,11 +8,11 @@ import pytest
 
 from max_gpt2.system.machine import with_timer_slack
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="timer slack is Linux's")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has timer slack")
 
 
 def slack() -> int:
-    """Return how late a timer of the calling thread may be, in nanoseconds."""
+    """Return the timer slack of the calling thread in nanoseconds."""
     return int(Path(f"/proc/{threading.get_native_id()}/timerslack_ns").read_text())
 
 
@@ -24,7 +24,7 @@ def in_a_thread() -> int:
     return found[0]
 
 
-def test_the_first_call_only() -> None:
+def test_timer_slack_applies_to_the_first_call_only() -> None:
     before = slack()
     run = with_timer_slack(lambda one, two: (one, two, in_a_thread()))
     assert run("a", "b") == ("a", "b", 50_000_000)
@@ -32,7 +32,7 @@ def test_the_first_call_only() -> None:
     assert run("c", "d") == ("c", "d", before)
 
 
-def test_a_call_that_fails() -> None:
+def test_timer_slack_is_restored_after_an_error() -> None:
     before = slack()
     with pytest.raises(ZeroDivisionError):
         with_timer_slack(lambda: 1 // 0)()

@@ -1,4 +1,4 @@
-"""The detokenizer returns the text of the whole sequence, piece by piece, at a bounded cost for each token."""
+"""Incremental detokenization yields the text of the whole sequence at a bounded cost per token."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ texts = st.text("ab é🌍.\n", max_size=12)
 
 
 def deltas(tokens: list[int], *stop: str, table: TokenTable = TABLE) -> tuple[list[str], bool]:
-    """Return the text delta of each token and of the end; tokens after a stop string are not added."""
+    """Return the text deltas of the tokens and of the end, up to a stop string, and whether there was one."""
     detokenizer = Detokenizer(table, stop)
     found = []
     for token in tokens:
@@ -37,7 +37,7 @@ def test_deltas_join_to_the_decoded_text(tokens: list[int]) -> None:
 
 
 @given(ids)
-def test_the_window_decoder_gives_the_same_text(tokens: list[int]) -> None:
+def test_window_decoder_gives_the_same_text(tokens: list[int]) -> None:
     decoder = WindowDecoder(TOKENIZER.decode)
     assert "".join(map(decoder.add, byte_tokens("é🌍 a🌍"))) + decoder.end() == "é🌍 a🌍"
     valid = TOKENIZER.encode(TOKENIZER.decode(tokens).replace("\ufffd", ""))
@@ -45,7 +45,7 @@ def test_the_window_decoder_gives_the_same_text(tokens: list[int]) -> None:
     assert "".join(map(decoder.add, valid)) + decoder.end() == TOKENIZER.decode(valid)
 
 
-def test_a_tokenizer_without_byte_level_decodes_with_its_own_decoder() -> None:
+def test_tokenizer_without_byte_level_uses_its_own_decoder() -> None:
     content = json.loads(TOKENIZER.json)
     content["decoder"] = {"type": "Fuse"}
     fused = GPT2Tokenizer(json.dumps(content))
@@ -53,7 +53,7 @@ def test_a_tokenizer_without_byte_level_decodes_with_its_own_decoder() -> None:
     assert "".join(deltas(tokens, table=TokenTable(fused))[0]) == fused.decode(tokens) != TOKENIZER.decode(tokens)
 
 
-def test_few_ids_are_decoded_for_each_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoded_ids_per_token_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
     def decode(tokens: Sequence[int]) -> str:
@@ -64,17 +64,17 @@ def test_few_ids_are_decoded_for_each_token(monkeypatch: pytest.MonkeyPatch) -> 
     for token in byte_tokens("é🌍 a" * 50) + [BYTE_IDS[0xFF]] * 100:
         decoder.add(token)
     assert max(sizes) <= 16
-    monkeypatch.setattr(GPT2Tokenizer, "decode", None)  # byte-level text never needs it
+    monkeypatch.setattr(GPT2Tokenizer, "decode", None)  # byte-level tokenizers do not use it
     deltas(byte_tokens("é🌍 a" * 50))
 
 
 @given(texts, st.lists(st.text("ab é🌍.\n", min_size=1, max_size=4), max_size=3))
 def test_text_is_cut_before_the_first_stop_string(text: str, stop: list[str]) -> None:
-    """Byte by byte, so that characters and stop strings span tokens."""
+    """One token per byte, so that characters and stop strings span tokens."""
     found, stopped = deltas(byte_tokens(text), *stop)
     ends = [text.find(one) + len(one) for one in stop if one in text]
     assert stopped is bool(ends)
-    # Of several stop strings, the one that is completed first counts.
+    # The stop string that is completed first wins.
     seen = text[: min(ends)] if ends else text
     expected = min((index for one in stop if (index := seen.find(one)) >= 0), default=len(text))
     assert "".join(found) == text[:expected]
@@ -84,15 +84,15 @@ def test_characters_are_returned_whole() -> None:
     assert deltas(byte_tokens("é🌍!"))[0] == ["", "é", "", "", "", "🌍", "!", ""]
 
 
-def test_an_incomplete_character_becomes_a_replacement_character_at_the_end() -> None:
+def test_incomplete_character_is_replaced_at_the_end() -> None:
     assert deltas(byte_tokens("🌍")[:3])[0] == ["", "", "", "\ufffd"]
 
 
-def test_a_possible_stop_string_is_held_back() -> None:
+def test_possible_stop_string_is_held_back() -> None:
     assert deltas(byte_tokens("a\n\nb\n\n\n"), "\n\n\n") == (["a", "", "", "\n\nb", "", "", "", ""], True)
 
 
-def test_tokens_have_the_offset_of_their_text() -> None:
+def test_offsets_follow_the_emitted_text() -> None:
     detokenizer = Detokenizer(TABLE, ["xyz"])
     assert [detokenizer.add([id_]).offsets for id_ in byte_tokens("axyb")] == [[0], [], [], [1, 2, 3]]
     detokenizer = Detokenizer(TABLE, ["xyz"])
@@ -100,7 +100,7 @@ def test_tokens_have_the_offset_of_their_text() -> None:
     assert detokenizer.end().offsets == []
 
 
-def test_an_empty_stop_string_is_refused() -> None:
+def test_empty_stop_string_is_rejected() -> None:
     with pytest.raises(RequestError, match="stop string is empty"):
         Detokenizer(TABLE, ["a", ""])
 
@@ -117,7 +117,7 @@ def byte_tokens(text: str) -> list[int]:
 
 
 def _byte_ids() -> dict[int, int]:
-    """Return the ids of single bytes, from the library's own alphabet: each byte is one character there."""
+    """Return the id of each byte; the byte-level alphabet of the tokenizers library has one character per byte."""
     splitter = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     vocab, found = TOKENIZER.vocab, dict[int, int]()
     for text in [*map(chr, range(0x800)), "🌍"]:

@@ -1,4 +1,4 @@
-"""Folders as transformers 2 to 4 saved slow tokenizers: `vocab.json`, `merges.txt`, and added tokens beside them."""
+"""Slow tokenizers as saved by transformers 2 to 4: `vocab.json`, `merges.txt` and files of added tokens."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,9 @@ from fixtures.checkpoints import END_OF_TEXT, TEXT, write_tokenizer
 from max_gpt2.errors import TokenizerError
 from max_gpt2.tokenizer import GPT2Tokenizer
 
-#: transformers 5 reads `vocab.json` in a way that the library under it calls deprecated.
+#: transformers 5 reads `vocab.json` with an interface that the tokenizers library deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Deprecated in 0.9.0. BPE:DeprecationWarning")
-#: What somebody adds to make a chat of GPT-2: the ids follow the 300 of the vocabulary, in any order.
+#: Tokens added for a chat model; the ids follow the 300 of the vocabulary in any order.
 ADDED = {"<pad>": 302, "<speaker2>": 301, "<speaker1>": 300, " kind": 303}
 SPECIAL: dict[str, Any] = {
     "bos_token": {"content": END_OF_TEXT, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False},
@@ -42,11 +42,11 @@ def transformers_ids(folder: Path, text: str, **options: Any) -> list[int]:
     return transformers.AutoTokenizer.from_pretrained(folder, **options)(text).input_ids
 
 
-def assert_as_in_transformers(folder: Path) -> GPT2Tokenizer:
+def assert_matches_transformers(folder: Path) -> GPT2Tokenizer:
     ours = GPT2Tokenizer.from_folder(folder, 311)
     for text in TEXTS:
         assert ours.encode(text) == transformers_ids(folder, text), text
-    for text in MARKED:  # special tokens that somebody types are plain text here
+    for text in MARKED:  # max-gpt2 encodes special tokens in a text as plain text
         assert ours.encode(text) == transformers_ids(folder, text, split_special_tokens=True), text
         assert ours.encode(text) != transformers_ids(folder, text), text
     return ours
@@ -57,34 +57,34 @@ def flags(content: str, special: bool) -> dict[str, Any]:
     return {"content": content, "special": special} | plain
 
 
-def test_added_tokens_of_transformers_2_to_4(slow: Path) -> None:
+def test_added_tokens_json_is_read(slow: Path) -> None:
     write(slow, added_tokens=ADDED, special_tokens_map=SPECIAL, tokenizer_config=MORE_SPECIAL)
-    ours = assert_as_in_transformers(slow)
+    ours = assert_matches_transformers(slow)
     assert ours.encode("<speaker1>a kindness")[0] == 300
     assert 303 in ours.encode("a kindness")
     assert ours.decode([300, 301, 302, 299, 303]) == "<speaker1> kind"
     assert (ours.size, ours.end_of_text) == (304, 299)
 
 
-def test_added_tokens_of_late_transformers_4(slow: Path) -> None:
+def test_added_tokens_decoder_is_read(slow: Path) -> None:
     special = {END_OF_TEXT: 299, "<pad>": 302, "<speaker2>": 301}
     listed = {str(id_): flags(token, token in special) for token, id_ in (ADDED | special).items()}
     settings = {"added_tokens_decoder": listed, "tokenizer_class": "GPT2Tokenizer", "pad_token": "<pad>"}
     settings |= {"bos_token": {"__type": "AddedToken"} | flags(END_OF_TEXT, True)}
     write(slow, tokenizer_config=settings | MORE_SPECIAL)
-    write(slow, added_tokens={"<not this one>": 300})  # which transformers does not read either
-    ours = assert_as_in_transformers(slow)
+    write(slow, added_tokens={"<not this one>": 300})  # transformers ignores this file too
+    ours = assert_matches_transformers(slow)
     assert ours.decode([300, 301, 302, 299, 303]) == "<speaker1> kind"
 
 
 @pytest.mark.parametrize("name", ["special_tokens_map", "tokenizer_config"])
 @pytest.mark.parametrize("more", [MORE_SPECIAL, {"extra_special_tokens": {"other": "<speaker2>"}}])
-def test_where_the_special_tokens_are_listed_does_not_matter(slow: Path, name: str, more: dict[str, Any]) -> None:
-    write(slow, added_tokens=ADDED, **{name: SPECIAL | more})  # transformers 5 overlooks some of these
+def test_special_tokens_are_read_from_either_file(slow: Path, name: str, more: dict[str, Any]) -> None:
+    write(slow, added_tokens=ADDED, **{name: SPECIAL | more})  # transformers 5 ignores some of these
     assert GPT2Tokenizer.from_folder(slow, 311).decode([300, 301, 302]) == "<speaker1>"
 
 
-def test_a_token_of_the_vocabulary_that_is_called_special(slow: Path) -> None:
+def test_special_token_inside_the_vocabulary_is_recognised(slow: Path) -> None:
     vocab = json.loads((slow / "vocab.json").read_text())
     write(slow, vocab=vocab | {"</s>": 300}, special_tokens_map={"eos_token": "</s>"})
     ours = GPT2Tokenizer.from_folder(slow, 311)
@@ -93,21 +93,23 @@ def test_a_token_of_the_vocabulary_that_is_called_special(slow: Path) -> None:
     assert transformers_ids(slow, "dog</s>")[-1] == 300
 
 
-def test_what_is_not_known_of_a_token_is_passed_over(slow: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_unknown_token_attributes_are_ignored(slow: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write(slow, added_tokens=ADDED, special_tokens_map={"pad_token": flags("<pad>", True) | {"lstrap": True}})
     assert GPT2Tokenizer.from_folder(slow, 311).decode([302]) == ""
-    assert capfd.readouterr() == ("", "")  # the library prints what it does not know
+    assert capfd.readouterr() == ("", "")  # the tokenizers library prints a warning otherwise
 
 
-def test_a_space_before_the_text(slow: Path) -> None:
+def test_add_prefix_space_matches_transformers(slow: Path) -> None:
     write(slow, tokenizer_config={"add_prefix_space": True})
     ours = GPT2Tokenizer.from_folder(slow, 311)
     assert ours.encode("quick brown") == transformers_ids(slow, "quick brown")
     assert ours.encode("quick brown") == ours.encode(" quick brown")
 
 
-def test_the_text_is_what_transformers_reads(slow: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A token that transformers puts before each text comes from the text, not from the settings, once there is one."""
+def test_tokenizer_json_gives_the_same_ids_in_transformers(
+    slow: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """With a tokenizer.json, transformers reads the prepended token from it instead of from the settings."""
     settings = {"add_bos_token": True, "bos_token": "<speaker1>"}
     write(slow, added_tokens=ADDED, special_tokens_map=SPECIAL | {"bos_token": "<speaker1>"}, tokenizer_config=settings)
     other = tmp_path_factory.mktemp("other")
@@ -120,13 +122,13 @@ def test_the_text_is_what_transformers_reads(slow: Path, tmp_path_factory: pytes
 
 
 @pytest.mark.parametrize("id_", [301, 7])
-def test_an_id_that_the_library_would_not_give_is_refused(slow: Path, id_: int) -> None:
+def test_added_token_with_an_impossible_id_is_rejected(slow: Path, id_: int) -> None:
     write(slow, added_tokens={"<speaker1>": id_})
     with pytest.raises(TokenizerError, match=rf"added token '<speaker1>' the id {id_}, but it would get 300"):
         GPT2Tokenizer.from_folder(slow, 311)
 
 
-def test_added_tokens_that_the_model_does_not_know_are_refused(slow: Path) -> None:
+def test_added_tokens_beyond_the_vocabulary_are_rejected(slow: Path) -> None:
     write(slow, added_tokens=ADDED)
     with pytest.raises(TokenizerError, match="has 2 ids beyond the model's vocabulary of 302"):
         GPT2Tokenizer.from_folder(slow, 302)
@@ -145,7 +147,7 @@ def test_added_tokens_that_the_model_does_not_know_are_refused(slow: Path) -> No
         ("tokenizer_config", '{"added_tokens_decoder": 3}'),
     ],
 )
-def test_broken_files_are_refused(slow: Path, name: str, content: str) -> None:
+def test_malformed_file_is_rejected(slow: Path, name: str, content: str) -> None:
     (slow / f"{name}.json").write_text(content)
     with pytest.raises(TokenizerError, match=r"vocab\.json is not a tokenizer"):
         GPT2Tokenizer.from_folder(slow, 311)

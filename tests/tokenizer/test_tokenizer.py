@@ -26,17 +26,17 @@ def tokenizer(folder: Path) -> GPT2Tokenizer:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_ids_are_those_of_transformers(tiny_original: Path, tokenizer: GPT2Tokenizer, text: str) -> None:
+def test_ids_match_transformers(tiny_original: Path, tokenizer: GPT2Tokenizer, text: str) -> None:
     theirs = transformers.AutoTokenizer.from_pretrained(tiny_original)
     assert tokenizer.encode(text) == theirs(text).input_ids
 
 
 @given(st.text())
-def test_decoding_undoes_encoding(tokenizer: GPT2Tokenizer, text: str) -> None:
+def test_decoding_inverts_encoding(tokenizer: GPT2Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_vocab_and_merges_are_as_good_as_tokenizer_json(folder: Path, tokenizer: GPT2Tokenizer, tmp_path: Path) -> None:
+def test_vocab_and_merges_equal_tokenizer_json(folder: Path, tokenizer: GPT2Tokenizer, tmp_path: Path) -> None:
     for name in ("vocab.json", "merges.txt"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     other = GPT2Tokenizer.from_folder(tmp_path, 311)
@@ -47,37 +47,37 @@ def test_vocab_and_merges_are_as_good_as_tokenizer_json(folder: Path, tokenizer:
         assert other.encode(text) == tokenizer.encode(text)
 
 
-def test_a_special_token_in_a_text_is_plain_text(tokenizer: GPT2Tokenizer) -> None:
+def test_special_token_in_a_text_is_plain_text(tokenizer: GPT2Tokenizer) -> None:
     ids = tokenizer.encode(f"a{END_OF_TEXT}b")
     assert tokenizer.end_of_text not in ids
     assert tokenizer.decode(ids) == f"a{END_OF_TEXT}b"
     assert tokenizer.decode([tokenizer.end_of_text]) == ""
 
 
-def test_a_lone_surrogate_is_refused(tokenizer: GPT2Tokenizer) -> None:
+def test_lone_surrogate_is_rejected(tokenizer: GPT2Tokenizer) -> None:
     with pytest.raises(RequestError, match="not valid Unicode at position 2"):
         tokenizer.encode("ab\ud800")
 
 
-def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
-    (tmp_path / "vocab.json").write_text("{}")  # without merges.txt it is none
+def test_missing_tokenizer_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text("{}")  # without merges.txt, this is not a tokenizer
     with pytest.raises(TokenizerError, match="has no tokenizer"):
         GPT2Tokenizer.from_folder(tmp_path, 311)
 
 
-def test_ids_beyond_the_vocabulary_are_named(folder: Path) -> None:
+def test_ids_beyond_the_vocabulary_are_rejected(folder: Path) -> None:
     with pytest.raises(TokenizerError, match="has 3 ids beyond the model's vocabulary of 297"):
         GPT2Tokenizer.from_folder(folder, 297)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1, 2]", "nonsense"])
-def test_a_broken_tokenizer_is_named(tmp_path: Path, content: str) -> None:
+def test_malformed_tokenizer_json_is_rejected(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(TokenizerError, match=r"tokenizer\.json is not a tokenizer"):
         GPT2Tokenizer.from_folder(tmp_path, 311)
 
 
-def test_an_added_token_with_another_id_than_the_file_says(folder: Path, tmp_path: Path) -> None:
+def test_added_token_with_an_impossible_id_is_rejected(folder: Path, tmp_path: Path) -> None:
     content = json.loads((folder / "tokenizer.json").read_text())
     content["added_tokens"].append(content["added_tokens"][0] | {"id": 305, "content": "<later>"})
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
@@ -85,26 +85,26 @@ def test_an_added_token_with_another_id_than_the_file_says(folder: Path, tmp_pat
         GPT2Tokenizer.from_folder(tmp_path, 311)
 
 
-def test_what_crashes_the_library_or_keeps_it_busy_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_settings_that_crash_or_stall_the_library_are_rejected(folder: Path, tmp_path: Path) -> None:
     content = json.loads((folder / "tokenizer.json").read_text())
     long = content["added_tokens"][0] | {"id": 300, "content": "x" * 1001}
-    for changes, says in (
+    for changes, message in (
         ({"model": content["model"] | {"continuing_subword_prefix": "##"}}, 'continuing_subword_prefix is "##"'),
         ({"added_tokens": [*content["added_tokens"], long]}, "an added token has more than 1,000 characters"),
     ):
         (tmp_path / "tokenizer.json").write_text(json.dumps(content | changes))
-        with pytest.raises(TokenizerError, match=says):
+        with pytest.raises(TokenizerError, match=message):
             GPT2Tokenizer.from_folder(tmp_path, 311)
 
 
-def test_broken_merges_are_named(folder: Path, tmp_path: Path) -> None:
+def test_malformed_merges_are_rejected(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "vocab.json").write_bytes((folder / "vocab.json").read_bytes())
     (tmp_path / "merges.txt").write_text("#version: 0.2\nonly-one-part\n")
     with pytest.raises(TokenizerError, match=r"vocab\.json is not a tokenizer"):
         GPT2Tokenizer.from_folder(tmp_path, 311)
 
 
-def test_without_an_end_of_text_token_a_text_cannot_start_from_nothing(tmp_path: Path) -> None:
+def test_missing_end_of_text_token_raises_when_needed(tmp_path: Path) -> None:
     (tmp_path / "vocab.json").write_text('{"a": 0, "b": 1, "ab": 2}')
     (tmp_path / "merges.txt").write_text("a b\n")
     tokenizer = GPT2Tokenizer.from_folder(tmp_path, 3)
@@ -124,7 +124,7 @@ def test_without_an_end_of_text_token_a_text_cannot_start_from_nothing(tmp_path:
         ),
     ],
 )
-def test_a_text_is_neither_cut_nor_padded(
+def test_truncation_and_padding_settings_are_ignored(
     folder: Path, tokenizer: GPT2Tokenizer, tmp_path: Path, setting: str, value: object
 ) -> None:
     content = json.loads((folder / "tokenizer.json").read_text())

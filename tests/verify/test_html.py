@@ -8,7 +8,7 @@ from max_gpt2.verify.compare import Difference, LogitsDifference
 from max_gpt2.verify.html import render
 from max_gpt2.verify.prompts import Prompt
 from max_gpt2.verify.report import PromptResult, Report
-from tests.support.browser import look_at
+from tests.support.browser import evaluate_in_browser
 
 NEAR, FAR = Difference(2e-6, 3e-7, 6.0), Difference(0.5, 0.04, 12.0)
 
@@ -72,7 +72,7 @@ def test_plot_clamps_extreme_differences(value: float) -> None:
 
 @pytest.mark.parametrize("width", [390, 1200])
 def test_page_fits_the_browser_window(width: int, tmp_path: Path) -> None:
-    found: dict[str, Any] = look_at(
+    found: dict[str, Any] = evaluate_in_browser(
         page_of(report(FAR, logits=0.3)),
         width,
         """{heading: document.querySelector("h1").textContent, circles: document.querySelectorAll("circle").length,

@@ -33,12 +33,12 @@ def test_max_and_pytorch_are_equal_on_a_checkpoint(tiny_original: Path) -> None:
         "the full context",
     ]
     assert [len(result.prompt.tokens) for result in report.results][::3] == [1, 67]
-    facts = json.loads(json.dumps(report.to_json()))
-    assert facts["passed"] is True
-    assert facts["greedy_match"] is True
-    assert facts["argmax_agreement"] == 1
-    assert 0 < facts["max_abs_diff"] < 1e-5
-    assert facts["prompts"][0]["greedy_tokens"] == 16
+    values = json.loads(json.dumps(report.to_json()))
+    assert values["passed"] is True
+    assert values["greedy_match"] is True
+    assert values["argmax_agreement"] == 1
+    assert 0 < values["max_abs_diff"] < 1e-5
+    assert values["prompts"][0]["greedy_tokens"] == 16
 
 
 def test_max_and_pytorch_are_equal_with_every_config_flag(tmp_path: Path) -> None:
@@ -81,11 +81,11 @@ def test_a_planted_fault_is_located_by_the_first_divergence(
     assert not report.passed
     assert report.first_divergence is not None
     assert report.first_divergence.name == probe
-    facts = report.to_json()
-    assert facts["passed"] is False
-    assert facts["first_divergence"]["probe"] == probe
-    assert facts["first_divergence"]["max_abs_diff"] > 1e-4
-    before = facts["probes"][: [one["probe"] for one in facts["probes"]].index(probe)]
+    values = report.to_json()
+    assert values["passed"] is False
+    assert values["first_divergence"]["probe"] == probe
+    assert values["first_divergence"]["max_abs_diff"] > 1e-4
+    before = values["probes"][: [one["probe"] for one in values["probes"]].index(probe)]
     assert all(one["passed"] for one in before)
 
 

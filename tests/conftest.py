@@ -1,10 +1,10 @@
-"""What many tests share. MAX compiles a graph in half a minute or more, so each is compiled once a session."""
+"""Shared fixtures. MAX needs half a minute or more to compile a graph, so each is compiled once per session."""
 
 import os
 import shutil
 from pathlib import Path
 
-# Nothing in the tests may wait for a network that is not there.
+# No test may wait for a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
@@ -27,13 +27,13 @@ settings.load_profile("no deadline")
 
 @pytest.fixture(scope="session")
 def tiny_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny checkpoint that nobody changes."""
+    """A tiny checkpoint; tests must not change it."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
 
 
 @pytest.fixture
 def tiny(tiny_original: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny checkpoint, to break."""
+    """A copy of the tiny checkpoint, to change."""
     return Path(shutil.copytree(tiny_original, tmp_path / "tiny"))
 
 
@@ -44,19 +44,19 @@ def tiny_checkpoint(tiny_original: Path) -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Checkpoint) -> CompiledModel:
-    """The tiny checkpoint in the model for users."""
+    """The tiny checkpoint, compiled with the Mojo kernels."""
     return compile_model(tiny_checkpoint.config, tiny_checkpoint.state_dict)
 
 
 @pytest.fixture(scope="session")
 def builtin_model(tiny_checkpoint: Checkpoint) -> CompiledModel:
-    """The same with MAX's own operations."""
+    """The tiny checkpoint, compiled with MAX's operations."""
     return compile_model(tiny_checkpoint.config, tiny_checkpoint.state_dict, "builtin")
 
 
 @pytest.fixture(scope="session")
 def tutorial_model(tiny_checkpoint: Checkpoint) -> CompiledGPT2:
-    """The tiny checkpoint in the tutorial's model."""
+    """The tiny checkpoint in the model of the tutorial."""
     names = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "layer_norm_epsilon")
     model = MaxGPT2LMHeadModel(GPT2Config(**{name: UNEVEN[name] for name in names}))
     model.load_state_dict(as_linear(tiny_checkpoint.state_dict))
@@ -65,7 +65,7 @@ def tutorial_model(tiny_checkpoint: Checkpoint) -> CompiledGPT2:
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command line in this process."""
+    """Call the command line in this process."""
 
     def call(*arguments: object) -> Outcome:
         code = run_guarded(lambda: app([str(argument) for argument in arguments], standalone_mode=False))

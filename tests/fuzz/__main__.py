@@ -1,4 +1,4 @@
-"""`make fuzz`: runs as many cases as asked for with a new seed, prints what came of them, keeps the findings' files."""
+"""Run a number of cases with a new seed, print the outcomes and save the damaged files of the findings: `make fuzz`."""
 
 import argparse
 import random
@@ -12,7 +12,7 @@ from tests.fuzz.runner import Fuzzer
 
 
 def main() -> int:
-    """Return 0 when nothing was found."""
+    """Run the cases; return 1 if there are findings, else 0."""
     parser = argparse.ArgumentParser(description="Load damaged checkpoints.")
     parser.add_argument("--cases", type=int, required=True)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))

@@ -1,11 +1,11 @@
-"""One damaged file, as the edits that make it of a file that is valid."""
+"""A damaged file, described by edits of a valid one."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Put `new` in the place of the bytes from `start` to `stop`."""
+    """Replace the bytes from `start` to `stop` by `new`."""
 
     start: int
     stop: int
@@ -18,12 +18,12 @@ class Edit:
 
 @dataclass(frozen=True)
 class Case:
-    """What is done to which file of which seed; the edits are made one after another."""
+    """Edits of one file of a seed, applied one after another."""
 
     seed: str
     file: str
     kind: str
-    what: str
+    description: str
     edits: tuple[Edit, ...]
 
     def damaged(self, content: bytes) -> bytes:
@@ -33,4 +33,4 @@ class Case:
 
     def __str__(self) -> str:
         edits = "; ".join(map(str, self.edits[:4]))
-        return f"{self.seed}/{self.file}, {self.kind}: {self.what} ({edits})"
+        return f"{self.seed}/{self.file}, {self.kind}: {self.description} ({edits})"

@@ -1,4 +1,4 @@
-"""All cases: the listed ones (each field, each boundary) and, drawn by hypothesis, the random ones."""
+"""All cases: systematic ones (each field, each boundary) and random ones, drawn by hypothesis."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from tests.fuzz.case import Case, Edit
 from tests.fuzz.fields import Field, boundaries_of, fields_of, headers_of, zip_entries
-from tests.fuzz.json_cases import nasty_documents
+from tests.fuzz.json_cases import damaged_documents
 from tests.fuzz.seeds import Seed
 
 STRUCTURAL, TRUNCATED, RANDOM = "structural", "truncated", "random"
 _INTEGERS = (0, 1, 2, 3, 7, 255, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**60, 2**63 - 1, 2**63, 2**64 - 1)
-#: What is put in the place of an opcode: stop, a huge long, huge bytes and text, memo, tuple, build, reduce, a global.
+#: Replacements for an opcode: stop, huge long, bytes and text, memo, tuple, build, reduce, a global.
 _OPCODES = {
     "STOP": b".",
     "LONG4 of 2**31-1 bytes": b"\x8b\xff\xff\xff\x7f",
@@ -40,22 +40,22 @@ _OPCODES = {
 
 
 def structural(seed: Seed) -> Iterator[Case]:
-    """Yield a case for each field of each header and each nasty value."""
+    """Yield a case for each header field and each value that replaces it."""
     for file in seed.files:
         content = seed.content(file)
         if file.endswith(".json"):
-            for what, new in nasty_documents(content):
-                yield Case(seed.name, file, STRUCTURAL, what, (Edit(0, len(content), new),))
+            for description, new in damaged_documents(content):
+                yield Case(seed.name, file, STRUCTURAL, description, (Edit(0, len(content), new),))
         if file.endswith(".safetensors"):
             stop = 8 + int.from_bytes(content[:8], "little")
-            for what, new in nasty_documents(content[8:stop]):
+            for description, new in damaged_documents(content[8:stop]):
                 header = len(new).to_bytes(8, "little") + new
-                yield Case(seed.name, file, STRUCTURAL, what, (Edit(0, stop, header),))
+                yield Case(seed.name, file, STRUCTURAL, description, (Edit(0, stop, header),))
         if not file.endswith((".json", ".txt")):
             for field in fields_of(seed.folder / file):
                 padded = content.startswith(b"PK")
-                for what, edit in _of_opcode(field, padded) if field.opcode else _of_field(field, content):
-                    yield Case(seed.name, file, STRUCTURAL, f"{field.name} is {what}", (edit,))
+                for description, edit in _of_opcode(field, padded) if field.opcode else _of_field(field, content):
+                    yield Case(seed.name, file, STRUCTURAL, f"{field.name} is {description}", (edit,))
 
 
 def _of_field(field: Field, content: bytes) -> Iterator[tuple[str, Edit]]:
@@ -64,9 +64,9 @@ def _of_field(field: Field, content: bytes) -> Iterator[tuple[str, Edit]]:
         for number in _INTEGERS:
             if number < 256**width:
                 yield str(number), Edit(field.start, field.stop, number.to_bytes(width, "little"))
-        there = int.from_bytes(content[field.start : field.stop], "little")
+        original = int.from_bytes(content[field.start : field.stop], "little")
         for change in (-1, 1):
-            number = (there + change) % 256**width
+            number = (original + change) % 256**width
             yield f"{number} ({change:+})", Edit(field.start, field.stop, number.to_bytes(width, "little"))
     else:
         for byte in (0x00, 0xFF, 0x20):
@@ -74,7 +74,7 @@ def _of_field(field: Field, content: bytes) -> Iterator[tuple[str, Edit]]:
 
 
 def _of_opcode(field: Field, padded: bool) -> Iterator[tuple[str, Edit]]:
-    """Yield the opcode replaced by others, padded with MARKs where a zip file's counts demand the same length."""
+    """Yield replacements of an opcode, padded with MARK inside a zip file, where the length must not change."""
     width = field.stop - field.start
     for name, new in _OPCODES.items():
         if not padded or len(new) <= width:
@@ -84,19 +84,19 @@ def _of_opcode(field: Field, padded: bool) -> Iterator[tuple[str, Edit]]:
 
 
 def truncated(seed: Seed) -> Iterator[Case]:
-    """Yield a case for each boundary, and for one byte before and after it."""
+    """Yield a case for each boundary, and for the bytes before and after it."""
     for file in seed.files:
         length = len(seed.content(file))
-        places = {place + one for place in boundaries_of(seed.folder / file) for one in (-1, 0, 1)}
-        for place in sorted(places & set(range(length))):
-            yield Case(seed.name, file, TRUNCATED, f"cut off at {place} of {length}", (Edit(place, length),))
+        positions = {position + one for position in boundaries_of(seed.folder / file) for one in (-1, 0, 1)}
+        for position in sorted(positions & set(range(length))):
+            yield Case(seed.name, file, TRUNCATED, f"cut off at {position} of {length}", (Edit(position, length),))
 
 
 def leaves_weights(case: Case, path: Path) -> bool:
-    """Say whether a checkpoint that loads in spite of the damage has the weights that it had before.
+    """Return whether the checkpoint, if it still loads, must have its original weights.
 
-    So it is when no bytes of a file of weights are changed, when all that is done is to cut off its end, and when what
-    is damaged is the zip file around the tensors.
+    This holds if no byte of a weights file changes, if only its end is cut off, and if only the zip structure around
+    the tensors is damaged.
     """
     if case.kind == TRUNCATED or case.file.endswith((".json", ".txt")):
         return True
@@ -118,40 +118,40 @@ def _random(seed: Seed, file: str) -> st.SearchStrategy[Case]:
     content = seed.content(file)
     anywhere = st.integers(0, len(content) - 1)
     in_headers = [st.integers(start, stop - 1) for start, stop in headers_of(seed.folder / file)]
-    places = st.one_of(anywhere, *in_headers)
+    positions = st.one_of(anywhere, *in_headers)
     lengths = st.one_of(st.integers(1, 16), st.integers(1, len(content)))
 
-    def flip(place: int, mask: int) -> list[Edit]:
-        return [Edit(place, place + 1, bytes([content[place] ^ mask]))]
+    def flip(position: int, mask: int) -> list[Edit]:
+        return [Edit(position, position + 1, bytes([content[position] ^ mask]))]
 
-    def remove(place: int, length: int) -> list[Edit]:
-        return [Edit(place, place + length)]
+    def remove(position: int, length: int) -> list[Edit]:
+        return [Edit(position, position + length)]
 
-    def overwrite(place: int, new: bytes) -> list[Edit]:
-        return [Edit(place, place + len(new), new)]
+    def overwrite(position: int, new: bytes) -> list[Edit]:
+        return [Edit(position, position + len(new), new)]
 
-    def duplicate(source: int, place: int, length: int) -> list[Edit]:
-        return [Edit(place, place, content[source : source + length])]
+    def duplicate(source: int, position: int, length: int) -> list[Edit]:
+        return [Edit(position, position, content[source : source + length])]
 
-    def copy(source: int, place: int, length: int) -> list[Edit]:
-        return overwrite(place, content[source : source + length])
+    def copy(source: int, position: int, length: int) -> list[Edit]:
+        return overwrite(position, content[source : source + length])
 
-    def swap(source: int, place: int, length: int) -> list[Edit]:
-        return copy(source, place, length) + copy(place, source, length)
+    def swap(source: int, position: int, length: int) -> list[Edit]:
+        return copy(source, position, length) + copy(position, source, length)
 
-    def insert(place: int, new: bytes) -> list[Edit]:
-        return [Edit(place, place, new)]
+    def insert(position: int, new: bytes) -> list[Edit]:
+        return [Edit(position, position, new)]
 
     numbers = st.sampled_from([number.to_bytes(8, "little")[:width] for number in _INTEGERS for width in (4, 8)])
     new = st.one_of(st.binary(min_size=1, max_size=16), numbers)
     edits = st.one_of(
-        st.builds(flip, places, st.one_of(st.sampled_from([1, 2, 4, 8, 16, 32, 64, 128]), st.integers(1, 255))),
-        st.builds(overwrite, places, new),
-        st.builds(insert, places, new),
-        st.builds(remove, places, lengths),
-        st.builds(duplicate, places, places, lengths),
-        st.builds(copy, places, places, lengths),
-        st.builds(swap, places, places, lengths),
+        st.builds(flip, positions, st.one_of(st.sampled_from([1, 2, 4, 8, 16, 32, 64, 128]), st.integers(1, 255))),
+        st.builds(overwrite, positions, new),
+        st.builds(insert, positions, new),
+        st.builds(remove, positions, lengths),
+        st.builds(duplicate, positions, positions, lengths),
+        st.builds(copy, positions, positions, lengths),
+        st.builds(swap, positions, positions, lengths),
     )
 
     def case(parts: list[list[Edit]]) -> Case:

@@ -1,4 +1,4 @@
-"""Where the fields of a file's headers are: found by gguf, zipfile and pickletools, and by llm.c's own description."""
+"""The positions of header fields in checkpoint files, from gguf, zipfile, pickletools and the description of llm.c."""
 
 import io
 import pickletools
@@ -14,7 +14,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-#: The widths of what a zip file's three kinds of entries start with.
+#: The name and the widths of the fixed fields of each record of a zip file, by its signature.
 _ZIP_ENTRIES = {
     b"PK\x03\x04": ("local entry", (4, 2, 2, 2, 2, 2, 4, 4, 4, 2, 2)),
     b"PK\x01\x02": ("central entry", (4, 2, 2, 2, 2, 2, 2, 4, 4, 4, 2, 2, 2, 2, 2, 4, 4)),
@@ -26,7 +26,7 @@ _ZIP_ENTRIES = {
 
 @dataclass(frozen=True)
 class Field:
-    """Some bytes with one meaning; `opcode` when they are one of a pickle's, with its argument."""
+    """Bytes with one meaning; `opcode` marks an opcode of a pickle with its argument."""
 
     start: int
     stop: int
@@ -35,7 +35,7 @@ class Field:
 
 
 def fields_of(path: Path) -> list[Field]:
-    """Return the fields of a binary file's headers, those of JSON excepted."""
+    """Return the header fields of a binary file, except those of JSON."""
     content = path.read_bytes()
     if path.suffix == ".gguf":
         return list(_gguf(path))
@@ -49,13 +49,13 @@ def fields_of(path: Path) -> list[Field]:
 
 
 def boundaries_of(path: Path) -> list[int]:
-    """Return where the parts of a file begin and end: its fields, the parts of its JSON, its tensors."""
+    """Return the offsets at which fields, tokens of JSON and tensors begin and end."""
     content = path.read_bytes()
     found = {0, len(content)}
     if path.suffix in {".json", ".txt"}:
         return sorted(found | set(_some([match.start() for match in re.finditer(rb'[\[\]{},:"\n]', content)], 60)))
     fields = fields_of(path)
-    found |= {place for field in _some(fields, 150) for place in (field.start, field.stop)}
+    found |= {position for field in _some(fields, 150) for position in (field.start, field.stop)}
     if path.suffix == ".safetensors":
         start = 8 + int.from_bytes(content[:8], "little")
         found |= set(_some([match.start() for match in re.finditer(rb'[\[\]{},:"]', content[:start])], 60)) | {start}
@@ -70,7 +70,7 @@ def boundaries_of(path: Path) -> list[int]:
 
 
 def headers_of(path: Path) -> list[tuple[int, int]]:
-    """Return the parts of a file that say what the others are."""
+    """Return the ranges of a file that describe the rest of it."""
     content = path.read_bytes()
     if path.suffix == ".safetensors":
         return [(0, 8 + int.from_bytes(content[:8], "little"))]
@@ -84,17 +84,17 @@ def headers_of(path: Path) -> list[tuple[int, int]]:
 
 @cache
 def zip_entries(path: Path) -> list[tuple[int, int]]:
-    """Return where the bytes of each entry of a zip file begin and end, in order of the entries; of others nothing."""
+    """Return the byte range of each entry of a zip file, in their order; nothing for other files."""
     if not zipfile.is_zipfile(path):
         return []
     content = path.read_bytes()
-    places = []
+    positions = []
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             name, extra = struct.unpack("<HH", content[entry.header_offset + 26 : entry.header_offset + 30])
             start = entry.header_offset + 30 + name + extra
-            places.append((start, start + entry.file_size))
-    return places
+            positions.append((start, start + entry.file_size))
+    return positions
 
 
 def _zipped_opcodes(path: Path) -> list[Field]:
@@ -103,13 +103,13 @@ def _zipped_opcodes(path: Path) -> list[Field]:
 
 
 def _opcodes(content: bytes, start: int) -> Iterator[Field]:
-    """Yield the opcodes of all pickles that follow each other; what follows the last one are numbers."""
+    """Yield the opcodes of consecutive pickles; numbers follow the last one."""
     stream = io.BytesIO(content)
     while content[stream.tell() : stream.tell() + 1] == b"\x80":
-        found = [(name.name, place or 0) for name, _, place in pickletools.genops(stream)]
-        ends = [place for _, place in found[1:]] + [stream.tell()]
-        for (name, place), end in zip(found, ends, strict=True):
-            yield Field(start + place, start + end, f"opcode {name}", opcode=True)
+        found = [(name.name, position or 0) for name, _, position in pickletools.genops(stream)]
+        ends = [position for _, position in found[1:]] + [stream.tell()]
+        for (name, position), end in zip(found, ends, strict=True):
+            yield Field(start + position, start + end, f"opcode {name}", opcode=True)
 
 
 def _zip(content: bytes) -> Iterator[Field]:
@@ -117,7 +117,7 @@ def _zip(content: bytes) -> Iterator[Field]:
     for match in re.finditer(rb"PK(\x03\x04|\x01\x02|\x06\x06|\x06\x07|\x05\x06)", content):
         name, widths = _ZIP_ENTRIES[match.group()]
         seen[name] = seen.get(name, 0) + 1
-        if seen[name] > 2:  # the others are the same
+        if seen[name] > 2:  # all others are alike
             continue
         start = match.start()
         for number, width in enumerate(widths):
@@ -136,21 +136,21 @@ def _gguf(path: Path) -> Iterator[Field]:
 
 def _parts(start: int, name: str, parts: Iterable[np.ndarray]) -> Iterator[Field]:
     for number, part in enumerate(parts):
-        # The dimensions of a tensor are one part of several numbers.
+        # The dimensions of a tensor are one part with several numbers.
         width = part.itemsize if part.itemsize > 1 else max(1, part.nbytes)
-        for place in range(0, part.nbytes, width):
-            yield Field(start + place, start + place + width, f"{name}, part {number}")
+        for position in range(0, part.nbytes, width):
+            yield Field(start + position, start + position + width, f"{name}, part {number}")
         start += part.nbytes
 
 
 def _some(values: list[Any], most: int) -> list[Any]:
-    """Return at most that many of the values, the first ones and the last ones among them."""
+    """Return about `most` values at equal distances, including the first and the last ones."""
     if len(values) <= most:
         return values
-    chosen = {round(place * (len(values) - 1) / (most - 1)) for place in range(most)} | {1, 2}
-    return [values[place] for place in sorted(chosen)]
+    chosen = {round(position * (len(values) - 1) / (most - 1)) for position in range(most)} | {1, 2}
+    return [values[position] for position in sorted(chosen)]
 
 
 def _of_ends(opcodes: list[Field]) -> list[Field]:
-    """Return the first opcodes and the last; those between them are the same again, for tensor after tensor."""
+    """Return the first and the last opcodes; those between repeat for each tensor."""
     return opcodes if len(opcodes) < 80 else opcodes[:60] + opcodes[-20:]

@@ -1,12 +1,12 @@
-"""Every field of a JSON document replaced by every nasty value."""
+"""JSON documents in which each field is replaced by each of many unusual values."""
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
-_HERE = "\ue000here\ue000"
-#: As text, since some of it is JSON that no `json.dumps` writes.
-NASTY = {
+_PLACEHOLDER = "\ue000here\ue000"
+#: Written as text, since `json.dumps` cannot produce all of them.
+VALUES = {
     "0": "0",
     "1": "1",
     "-1": "-1",
@@ -37,36 +37,36 @@ NASTY = {
     "deep objects": 300 * '{"a":' + "1" + 300 * "}",
     "no JSON": "@",
 }
-#: Of longer lists and objects only some entries are damaged: the others are like them.
+#: Of lists and objects longer than `_LONG`, only the first and last `_SOME` entries are damaged; the others are alike.
 _LONG, _SOME = 32, 3
 
 
-def nasty_documents(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield what was done and the document: each field with each value, and its key twice, gone or empty."""
+def damaged_documents(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield a description and a document: each field with each value, duplicated, without a name and removed."""
     document = json.loads(content)
     for path in _paths(document):
-        name = "/".join(map(str, path)) or "the whole"
-        with_hole = json.dumps(_replaced(document, path, _HERE))
-        for said, raw in NASTY.items():
-            yield f"{name} is {said}", _filled(with_hole, raw)
+        name = "/".join(map(str, path)) or "the document"
+        with_hole = json.dumps(_replaced(document, path, _PLACEHOLDER))
+        for description, raw in VALUES.items():
+            yield f"{name} is {description}", _filled(with_hole, raw)
         if path and isinstance(path[-1], str):
             key = json.dumps(path[-1])
-            yield f"{name} is there twice", _filled(with_hole, f"0, {key}: 0")
+            yield f"{name} occurs twice", _filled(with_hole, f"0, {key}: 0")
             value = json.dumps(_value(document, path))
-            yield f"{name} is there twice, the same", _filled(with_hole, f"{value}, {key}: {value}")
-            gone = _filled(with_hole, "0").decode().replace(f"{key}: 0", '"": 0', 1)
-            yield f"{name} has an empty name", gone.encode()
+            yield f"{name} occurs twice with the same value", _filled(with_hole, f"{value}, {key}: {value}")
+            renamed = _filled(with_hole, "0").decode().replace(f"{key}: 0", '"": 0', 1)
+            yield f"{name} has an empty name", renamed.encode()
             without = _value(document, path[:-1]).copy()
             del without[path[-1]]
-            yield f"{name} is not there", json.dumps(_replaced(document, path[:-1], without)).encode()
+            yield f"{name} is missing", json.dumps(_replaced(document, path[:-1], without)).encode()
 
 
 def _filled(with_hole: str, raw: str) -> bytes:
-    return with_hole.replace(json.dumps(_HERE), raw).encode()
+    return with_hole.replace(json.dumps(_PLACEHOLDER), raw).encode()
 
 
 def _paths(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield the way to each value, of long lists and objects to some of them."""
+    """Yield the path to each value; of long lists and objects, to some of them."""
     yield path
     keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
     if len(keys) > _LONG:

@@ -1,4 +1,4 @@
-"""What a damaged checkpoint holds, as json, numpy, torch and gguf understand it: nothing here is of max-gpt2."""
+"""Independent readers of damaged checkpoints, with json, numpy, torch and gguf instead of max-gpt2."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ CONV1D = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 
 
 def reread(oracle: str, folder: Path) -> Tensors:
-    """Return all tensors as float32, the layers' weights `[in, out]`, with `lm_head.weight`."""
+    """Return all tensors as float32, including `lm_head.weight`; weights of the layers are `[in, out]`."""
     state = {name: np.asarray(value, np.float32) for name, value in _READERS[oracle](folder).items()}
     state.setdefault("lm_head.weight", state["transformer.wte.weight"])
     return state
@@ -48,12 +48,12 @@ def _pickle(folder: Path) -> Tensors:
 
 
 def _huggingface(state: Tensors) -> Tensors:
-    """Names with the prefix of the whole model."""
+    """Add the prefix `transformer.` to all names."""
     return {f"transformer.{name.removeprefix('transformer.')}": value for name, value in state.items()}
 
 
 def _conv1d(state: Tensors) -> Tensors:
-    """The layers of PyTorch's Linear, `[out, in]`, as `[in, out]`."""
+    """Transpose weights of PyTorch's Linear, `[out, in]`, to `[in, out]`."""
     return {name: value.T if name.endswith(CONV1D) else value for name, value in state.items()}
 
 

@@ -1,4 +1,4 @@
-"""Runs cases in a child process, counts what came of them, and keeps each file that is a finding."""
+"""Run cases in a child process, count the outcomes and save the damaged files of findings."""
 
 import json
 import os
@@ -19,27 +19,27 @@ from tests.fuzz.cases import leaves_weights, random_cases, structural, truncated
 from tests.fuzz.child import LOADED, REFUSED
 from tests.fuzz.seeds import write_seeds
 
-#: More than enough on a busy machine; the limit of processor time is the child's own.
+#: Seconds to wait for an outcome on a busy machine; the child limits its own processor time.
 _WAIT = 120
-_KEPT = 3
-#: So that hypothesis, which remembers all that it drew, does not fill the memory.
+_SAVED = 3
+#: Random cases per run of hypothesis, which keeps every drawn case in memory.
 _BATCH = 10_000
 _REPOSITORY = Path(__file__).parent.parent.parent
 
 
 class Fuzzer:
-    """Damages the files of the seeds below `folder`, and loads what they are then."""
+    """Damage the files of the seeds below `folder` and load them."""
 
-    def __init__(self, folder: Path, say: Callable[[str], object] = lambda _: None) -> None:
+    def __init__(self, folder: Path, report_progress: Callable[[str], object] = lambda _: None) -> None:
         self.outcomes: Counter[tuple[str, str, str]] = Counter()
         self.findings: dict[str, list[str]] = {}
         self._folder = folder
-        self._say = say
+        self._report_progress = report_progress
         self._seeds = write_seeds(folder / "seeds")
         self._child = self._start()
 
     def run(self, cases: int, seed: int) -> None:
-        """Run that many: of the listed ones all, but at most four in five of them all, and random ones."""
+        """Run a number of cases: systematic ones, which are at most four fifths, and random ones."""
         listed = [case for one in self._seeds.values() for make in (structural, truncated) for case in make(one)]
         random.Random(seed).shuffle(listed)
         for case in listed[: cases * 4 // 5]:
@@ -53,17 +53,17 @@ class Fuzzer:
 
     @property
     def count(self) -> int:
-        """How many cases were run."""
+        """The number of cases run."""
         return self.outcomes.total()
 
     def report(self) -> str:
-        """Return the counts, and all findings with their first cases."""
+        """Return the counts, and each finding with its first cases."""
         kinds: Counter[tuple[str, str]] = Counter()
         for (_, kind, outcome), number in self.outcomes.items():
             kinds[kind, outcome] += number
         lines = [f"{self.count:,} cases", *(f"{' '.join(key)}: {kinds[key]:,}" for key in sorted(kinds))]
         for name, cases in self.findings.items():
-            lines += [f"FINDING, {len(cases)} cases: {name}", *(f"    {case}" for case in cases[:_KEPT])]
+            lines += [f"FINDING, {len(cases)} cases: {name}", *(f"    {case}" for case in cases[:_SAVED])]
         return "\n".join(lines)
 
     def load(self, case: Case) -> None:
@@ -77,7 +77,7 @@ class Fuzzer:
             _rewrite(path, damaged)
             outcome = self._ask(seed.oracle, seed.folder, same=same)
             if outcome not in (LOADED, REFUSED):
-                self._keep(case, outcome, path)
+                self._record(case, outcome, path)
                 outcome = "FINDING"
         finally:
             _rewrite(path, original)
@@ -85,7 +85,7 @@ class Fuzzer:
         if self._child.poll() is not None:
             self._child = self._start()
         if self.count % _BATCH == 0:
-            self._say(f"{self.count:,} cases")
+            self._report_progress(f"{self.count:,} cases")
 
     def _run_random(self, cases: int, seed: int) -> None:
         @hypothesis.seed(seed)
@@ -104,7 +104,7 @@ class Fuzzer:
 
     def _start(self) -> "subprocess.Popen[str]":
         paths = [str(_REPOSITORY), os.environ.get("PYTHONPATH", "")]
-        # With many processors, each thread's own pool of memory would count.
+        # With many processors, the arenas of all threads would count against the memory limit.
         variables = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "MALLOC_ARENA_MAX": "2"}
         child = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.child", str(self._folder / "printed")],
@@ -114,7 +114,7 @@ class Fuzzer:
             env=dict(os.environ) | variables,
         )
         self._child = child
-        for seed in self._seeds.values():  # imports what there is to import, before there are limits
+        for seed in self._seeds.values():  # imports all modules before limits apply
             outcome = self._ask(seed.oracle, seed.folder, undamaged=True)
             if outcome != LOADED:
                 raise AssertionError(f"{seed.name} is not valid: {outcome}")
@@ -130,25 +130,25 @@ class Fuzzer:
         if line := self._child.stdout.readline():
             return str(json.loads(line))
         code = self._child.wait()
-        said = (self._folder / "printed").read_text(errors="replace")[-2000:]
+        output = (self._folder / "printed").read_text(errors="replace")[-2000:]
         (self._folder / "printed").unlink()
-        return f"the process ended with {code}: {said}"
+        return f"the process ended with {code}: {output}"
 
-    def _keep(self, case: Case, outcome: str, path: Path) -> None:
-        """Note a finding; findings that differ in numbers and names only are one."""
+    def _record(self, case: Case, outcome: str, path: Path) -> None:
+        """Record a finding; findings that differ only in numbers and names are the same."""
         name = re.sub(r"'[^']*'|\"[^\"]*\"|\d{2,}|/\S+", "_", outcome.splitlines()[0])[:160]
         cases = self.findings.setdefault(name, [])
-        kept = ""
-        if len(cases) < _KEPT:
-            kept_in = self._folder / "findings"
-            kept_in.mkdir(exist_ok=True)
+        saved = ""
+        if len(cases) < _SAVED:
+            folder = self._folder / "findings"
+            folder.mkdir(exist_ok=True)
             number = sum(map(len, self.findings.values()))
-            kept = f" kept as {shutil.copy(path, kept_in / f'{number}-{case.seed}-{case.file}')}"
-            self._say(f"{case}: {outcome}{kept}")
-        cases.append(f"{case}: {outcome}{kept}" if kept else "")
+            saved = f" saved as {shutil.copy(path, folder / f'{number}-{case.seed}-{case.file}')}"
+            self._report_progress(f"{case}: {outcome}{saved}")
+        cases.append(f"{case}: {outcome}{saved}" if saved else "")
 
 
 def _rewrite(path: Path, content: bytes) -> None:
-    """Make a new file: somebody may have mapped the old one."""
+    """Replace the file by a new one, since the old one may be mapped."""
     path.unlink()
     path.write_bytes(content)

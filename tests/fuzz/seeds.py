@@ -1,4 +1,4 @@
-"""Valid checkpoints of every format, each in a folder of its own, to be damaged."""
+"""Valid checkpoints of every format, each in a separate folder, to be damaged."""
 
 import contextlib
 import io
@@ -14,15 +14,15 @@ from safetensors.torch import load_file, save_file
 from fixtures.checkpoints import Tensors, write_checkpoint, write_tokenizer
 from fixtures.formats import NanoGPT, linear_state, nanogpt_content, write_gguf, write_llmc
 
-#: What a slow tokenizer is saved as.
+#: The files of a slow tokenizer.
 SLOW = ("vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
-#: Rows that can be quantised by blocks of 32.
+#: Rows of a multiple of 32 values, which Q8_0 requires.
 WIDE = {"n_embd": 32, "n_head": 4, "n_layer": 2}
 
 
 @dataclass(frozen=True)
 class Seed:
-    """A valid checkpoint: its folder, the name of its oracle, the files that are damaged."""
+    """A valid checkpoint: its folder, the name of its oracle, and the files to damage."""
 
     name: str
     folder: Path
@@ -34,8 +34,8 @@ class Seed:
 
 
 def write_seeds(root: Path) -> dict[str, Seed]:
-    """Write all of them below `root`."""
-    with contextlib.redirect_stderr(io.StringIO()):  # a bar of transformers
+    """Write all seeds below `root`; return them by name."""
+    with contextlib.redirect_stderr(io.StringIO()):  # the progress bar of transformers
         original = write_checkpoint(root / "original")
     linear = linear_state()
     seeds = [*_huggingface(root, original), *_nanogpt(root), *_llmc(root, linear), *_gguf(root, linear)]

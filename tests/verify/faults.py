@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-#: Of a `GPT2LMHeadModel`, whose parts are typed as any module or tensor.
+#: Changes a `GPT2LMHeadModel` in place; its parts are typed as Any.
 Fault = Callable[[Any], None]
 
 

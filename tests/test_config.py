@@ -66,10 +66,10 @@ def test_every_field_that_changes_the_logits_is_read() -> None:
     [
         ("model_type", "llama", 'model_type is "llama"'),
         ("architectures", ["LlamaForCausalLM"], "LlamaForCausalLM is not a GPT-2"),
-        ("n_layer", "12", 'n_layer is "12", not a whole number from 1 to 9999'),
+        ("n_layer", "12", 'n_layer is "12", not an integer from 1 to 9999'),
         ("n_layer", 10**9, "n_layer is 1000000000"),
         ("n_embd", 0, "n_embd is 0"),
-        ("n_embd", 2**40, "n_embd is 1099511627776, not a whole number above 0"),
+        ("n_embd", 2**40, "n_embd is 1099511627776, not a positive integer"),
         ("n_head", True, "n_head is true"),
         ("n_head", 7, "n_embd 768 is not a multiple of n_head 7"),
         ("n_inner", -1, "n_inner is -1"),

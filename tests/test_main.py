@@ -72,7 +72,7 @@ def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         (["--max-new-tokens", "70"], "exceed the model's context of 67"),
         (["--temperature", "-1"], "temperature -1.0"),
         (["--seed", "x"], "--seed"),
-        (["--model", "./nothing"], 'There is no file or folder "./nothing"'),
+        (["--model", "./nothing"], '"./nothing" does not exist'),
     ],
 )
 def test_invalid_input_is_one_error_line(

@@ -1,9 +1,9 @@
-"""GPT-2 on Modular's MAX: loads any pretrained checkpoint exactly, proves it against PyTorch, and writes text."""
+"""GPT-2 on Modular's MAX: load any pretrained checkpoint exactly, verify it against PyTorch, and generate text."""
 
 import os
 from typing import TYPE_CHECKING, Any
 
-# MAX reports usage unless told otherwise, and warns when it cannot. A user's own setting wins.
+# By default, MAX sends telemetry, and warns when it cannot. The user's own setting takes precedence.
 os.environ.setdefault("MODULAR_TELEMETRY_ENABLED", "0")
 
 from max_gpt2.config import SIZES, GPT2Config
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import `GPT2`, and with it MAX, on first use: most commands do not need it."""
+    """Import `GPT2` on first use: it imports MAX, which most commands do not need."""
     if name == "GPT2":
         from max_gpt2.gpt2 import GPT2
 

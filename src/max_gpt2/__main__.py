@@ -1,4 +1,4 @@
-"""`python -m max_gpt2` is the command line."""
+"""Run the command line: `python -m max_gpt2`."""
 
 from max_gpt2.cli import main
 

@@ -1,4 +1,4 @@
-"""Text that is JSON for every reader."""
+"""Write files atomically, and encode values as JSON."""
 
 import json
 import math
@@ -11,30 +11,30 @@ from max_gpt2.errors import RequestError
 
 
 def check_writable(path: Path) -> None:
-    """Raise RequestError when a file of this name cannot be written, before any work is done for it."""
+    """Raise RequestError if a file cannot be written to this path; call it before the work, not after."""
     if path.is_dir():
-        raise RequestError(f"{path} is a folder. Give the name of a file in it.")
+        raise RequestError(f"{path} is a folder. Give the path of a file.")
     if not path.parent.is_dir():
-        raise RequestError(f"There is no folder {path.parent} to write {path.name} into. Make it first.")
+        raise RequestError(f"Cannot write {path}: the folder {path.parent} does not exist. Create it first.")
     if not os.access(path.parent, os.W_OK):
-        raise RequestError(f"The folder {path.parent} may not be written to. Choose another place for {path.name}.")
+        raise RequestError(f"Cannot write {path}: the folder {path.parent} is not writable. Choose another folder.")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in UTF-8 whole or not at all; raises RequestError when that fails."""
+    """Write a file in UTF-8, completely or not at all; raises RequestError when that fails."""
     try:
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-            part = Path(file.name)
+            partial = Path(file.name)
             try:
                 file.write(text)
                 file.close()
-                part.chmod(0o666 & ~_umask())
-                part.replace(path)
+                partial.chmod(0o666 & ~_umask())
+                partial.replace(path)
             except BaseException:
-                part.unlink(missing_ok=True)
+                partial.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise RequestError(f"{path} could not be written ({error}). Choose another place.") from error
+        raise RequestError(f"{path} could not be written ({error}). Choose another path.") from error
 
 
 def _umask() -> int:
@@ -43,23 +43,23 @@ def _umask() -> int:
     return mask
 
 
-#: Line ends of Unicode, which JSON leaves as they are, and at which some readers of lines would cut.
+#: Unicode line separators. JSON does not require escaping them, but some programs end a line at them.
 _LINE_ENDS = {ord(one): f"\\u{ord(one):04x}" for one in "\x85\u2028\u2029"}
 
 
 def json_text(value: Any) -> str:
-    """Return a value as one line of JSON, which has no word for what is not finite: null stands for it."""
-    text = json.dumps(_without_infinities(value), ensure_ascii=False)
+    """Return a value as one line of JSON; NaN and infinite numbers, which JSON does not have, become null."""
+    text = json.dumps(_replace_nonfinite(value), ensure_ascii=False)
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can name and UTF-8 cannot hold
-        return json.dumps(_without_infinities(value))
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can escape but UTF-8 cannot encode
+        return json.dumps(_replace_nonfinite(value))
     return text.translate(_LINE_ENDS)
 
 
-def _without_infinities(value: Any) -> Any:
+def _replace_nonfinite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_infinities(one) for name, one in value.items()}
+        return {name: _replace_nonfinite(one) for name, one in value.items()}
     if isinstance(value, list):
-        return [_without_infinities(one) for one in value]
+        return [_replace_nonfinite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

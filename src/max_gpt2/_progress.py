@@ -1,4 +1,4 @@
-"""How the library lets its user watch long work without printing anything itself."""
+"""The protocol for showing the progress of long work. The library itself prints nothing."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -8,7 +8,7 @@ COMPILING = "Compiling for MAX (about a minute the first time, then seconds)"
 
 
 class Runner(Protocol):
-    """Carries a piece of work out and returns its result, showing `label` meanwhile if it likes."""
+    """A function that does some work and returns its result. It may show `label` meanwhile."""
 
     def __call__(self, label: str, work: Callable[[], Result], /) -> Result:
         """Return `work()`."""
@@ -16,5 +16,5 @@ class Runner(Protocol):
 
 
 def silently(_label: str, work: Callable[[], Result], /) -> Result:
-    """Do the work and show nothing."""
+    """Return `work()` without showing progress."""
     return work()

@@ -1,4 +1,4 @@
-"""The config of a GPT-2: every field of `config.json` that changes the computation."""
+"""The config of a GPT-2: the fields of `config.json` that change the computation."""
 
 import json
 import math
@@ -12,12 +12,12 @@ from max_gpt2.errors import ConfigError, listed
 #: The implementation of the model's operations: the kernels of this package, or MAX's own operations.
 Kernels = Literal["mojo", "builtin"]
 
-#: "none" and the six functions there are, as `kernels/activations.mojo` names them:
+#: "none" and the six activation functions, by the names in `kernels/activations.mojo`.
 #: gelu_tanh is 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), gelu_erf x Phi(x) with the normal distribution's Phi,
 #: quick_gelu x sigmoid(1.702 x): Hendrycks and Gimpel 2016, section 2; silu is x sigmoid(x).
 Activation = Literal["none", "gelu_tanh", "gelu_erf", "quick_gelu", "relu", "silu", "tanh"]
 
-#: Hugging Face has several names for some of them.
+#: The activation functions by Hugging Face's names; several names can mean the same function.
 ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
@@ -38,8 +38,8 @@ _REMEDY = "Correct config.json, or choose a GPT-2 checkpoint."
 class GPT2Config:
     """A GPT-2's config, with the names and defaults of Hugging Face's `GPT2Config` (the defaults are `gpt2`).
 
-    `n_inner` is None for `4 * n_embd`: `intermediate_size` resolves it. `reorder_and_upcast_attn` is kept because
-    checkpoints have it; it makes no difference in float32. `eos_token_ids` are the ids that end a text.
+    `n_inner` is None for `4 * n_embd`: `intermediate_size` resolves it. `reorder_and_upcast_attn` has no
+    effect in float32. `eos_token_ids` are the ids that end a sequence.
     """
 
     vocab_size: int = 50257
@@ -67,7 +67,7 @@ class GPT2Config:
         return self.n_embd // self.n_head
 
     def attention_scale(self, layer: int) -> float:
-        """Return what layer number `layer` (from 0) multiplies its attention scores by."""
+        """Return the factor of the attention scores in layer number `layer`, counted from 0."""
         scale = self.head_dim**-0.5 if self.scale_attn_weights else 1.0
         return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
 
@@ -81,7 +81,7 @@ class GPT2Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "config.json", remedy: str = _REMEDY) -> "GPT2Config":
-        """Check the fields of a `config.json`; raises ConfigError that lists everything wrong with `source`."""
+        """Create a config from the fields of a `config.json`; raises ConfigError with all problems of `source`."""
         if problems := [*_foreign(values), *_wrong(values), *_unsupported(values)]:
             raise ConfigError(listed(source, problems, remedy))
         names = {field.name for field in fields(cls)}
@@ -102,21 +102,21 @@ SIZES: dict[str, GPT2Config] = {
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file; raises ConfigError when there is none."""
+    """Read a file that contains a JSON object; raises ConfigError when it does not."""
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not readable JSON ({error}). Download the file again.") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no JSON object. Download the file again.")
+        raise ConfigError(f"{path} does not contain a JSON object. Download the file again.")
     return values
 
 
 def read_config(folder: Path) -> GPT2Config:
-    """Read `config.json` of a checkpoint's folder, and `generation_config.json` for the ids that end a text."""
+    """Read `config.json` in a checkpoint's folder; `generation_config.json`, if present, overrides `eos_token_id`."""
     path = folder / "config.json"
     if not path.is_file():
-        raise ConfigError(f"{folder} has no config.json. Give a folder that holds a Hugging Face GPT-2 checkpoint.")
+        raise ConfigError(f"{folder} has no config.json. Give a folder with a Hugging Face GPT-2 checkpoint.")
     values = read_json(path)
     generation = folder / "generation_config.json"
     if generation.is_file():
@@ -181,8 +181,8 @@ def _wrong(values: Mapping[str, Any]) -> list[str]:
 
 def _unsupported(values: Mapping[str, Any]) -> list[str]:
     reasons = {
-        "add_cross_attention": "a decoder that reads an encoder's output is another model",
+        "add_cross_attention": "GPT-2 has no cross-attention",
         "pruned_heads": "checkpoints with pruned heads are not supported",
-        "quantization_config": "quantized weights are not exact; take the checkpoint they were made from",
+        "quantization_config": "quantized weights are not exact; use the original checkpoint",
     }
     return [f"{name} is set: {reason}" for name, reason in reasons.items() if values.get(name)]

@@ -1,25 +1,25 @@
-"""The errors that max-gpt2 raises on purpose. Each message names what is wrong and says what to do next."""
+"""The exceptions of max-gpt2. Each message names the problem and the remedy."""
 
 _LONGEST_LINE = 1000
 
 
 class MaxGPT2Error(Exception):
-    """The base of all of them: catch it to catch every refusal.
+    """The base class of all exceptions of max-gpt2.
 
-    What a message quotes from a file is made fit to be read: a terminal would obey its control characters.
+    Control characters in a message are escaped: text quoted from a file must not control the terminal.
     """
 
     def __init__(self, message: str) -> None:
-        """Take the message, several lines of which are several problems."""
+        """Escape control characters and shorten long lines of the message."""
         super().__init__("\n".join(_readable(line) for line in message.split("\n")))
 
 
 class ModelNotFoundError(MaxGPT2Error):
-    """No such folder, no such model on the hub, or no network and nothing in the cache."""
+    """A model that is neither a local path, nor cached, nor can be downloaded from the hub."""
 
 
 class ConfigError(MaxGPT2Error):
-    """A `config.json` that is missing, broken, or describes something else than a GPT-2."""
+    """A `config.json` that is missing, damaged, or not that of a GPT-2."""
 
 
 class CheckpointError(MaxGPT2Error):
@@ -27,31 +27,31 @@ class CheckpointError(MaxGPT2Error):
 
 
 class TokenizerError(MaxGPT2Error):
-    """A tokenizer that is missing, broken, or does not fit the model."""
+    """A tokenizer that is missing, damaged, or does not match the model."""
 
 
 class RequestError(MaxGPT2Error):
-    """A prompt or an option that cannot be carried out."""
+    """An invalid prompt, option or input file."""
 
 
 class DestinationError(MaxGPT2Error):
-    """A folder that cannot be written, or must not be."""
+    """A folder that cannot or must not be written."""
 
 
 class MissingExtraError(MaxGPT2Error):
-    """PyTorch or transformers is needed and not installed, or too old."""
+    """An optional dependency that is required but not installed, or too old."""
 
 
 class ServeError(MaxGPT2Error):
-    """A server that cannot be started, or cannot go on."""
+    """A server that cannot start, or has to stop."""
 
 
 class StoppedError(MaxGPT2Error):
-    """Ctrl-C, where what was done until then is kept; the message says where it is and how to go on."""
+    """An interruption by Ctrl-C that keeps partial results; the message names them and how to resume."""
 
 
 def listed(headline: str, problems: list[str], remedy: str) -> str:
-    """Return one message for several problems: a headline, a line for each, and what to do next."""
+    """Return one message for several problems: a headline, a line for each, and the remedy."""
     if len(problems) == 1:
         return f"{headline}: {problems[0]}. {remedy}"
     return "\n".join([f"{headline}, {len(problems)} problems:", *(f"  - {problem}" for problem in problems), remedy])

@@ -1,4 +1,4 @@
-"""GPT-2 in Python: `from max_gpt2 import GPT2`."""
+"""The Python interface: `from max_gpt2 import GPT2`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -105,7 +105,7 @@ class GPT2:
         return found[0] if is_one and n is None else found
 
     def stream(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> Iterator[str]:
-        """Continue a prompt and yield the text in pieces, each of them valid Unicode and not empty."""
+        """Continue a prompt and yield non-empty pieces of text, each of them valid Unicode."""
         outputs = self.engine.stream(self._request(prompt, options))
         return (output.text_delta for output in outputs if output.text_delta)
 
@@ -125,7 +125,7 @@ class GPT2:
         return self.engine.beam_search(request, BeamSearch(num_beams, length_penalty, early_stopping))
 
     def score(self, text: Prompt) -> Score:
-        """Return the log probability of each token of a text, and of the whole text."""
+        """Return the log probability of each token of a text, and their sum."""
         return score(self.engine, self._ids(text))
 
     def _ids(self, prompt: Prompt) -> list[int]:

@@ -261,7 +261,7 @@ class TestForce:
 
         monkeypatch.setattr(shutil, "rmtree", fail)
         with pytest.raises(
-            DestinationError, match=r"new is written, but what it replaces is left in .*\.new\.replaced-"
+            DestinationError, match=r"new is written, but .* could not be deleted. Delete .*\.new\.replaced-"
         ):
             convert(tiny, tmp_path / "new", force=True)
         load_checkpoint(tmp_path / "new")
@@ -322,9 +322,9 @@ class TestOverlap:
 
 class TestPath:
     def test_missing_parent_folder_is_rejected(self, tiny: Path, tmp_path: Path) -> None:
-        assert f"There is no folder {tmp_path}/a to write b into" in error_message(tiny, tmp_path / "a" / "b")
-        assert "There is no folder" in error_message(tiny, tiny / "config.json" / "b")
-        assert "There is no folder" in error_message(tiny, "~nobody-here/b")
+        assert f"the folder {tmp_path}/a does not exist" in error_message(tiny, tmp_path / "a" / "b")
+        assert "does not exist. Create it first" in error_message(tiny, tiny / "config.json" / "b")
+        assert "does not exist. Create it first" in error_message(tiny, "~nobody-here/b")
 
     def test_link_is_followed(self, tiny: Path, tmp_path: Path) -> None:
         (tmp_path / "elsewhere").mkdir()
@@ -344,7 +344,7 @@ class TestPath:
         needed = sum(convert(tiny, tmp_path / "whole").files.values())
         usage = namedtuple("usage", "free")
         monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(needed - 1))
-        monkeypatch.setattr(run, "written_whole", None)  # no write is attempted
+        monkeypatch.setattr(run, "atomic_folder", None)  # no write is attempted
         assert "needs 0.1 MB, and its disk has 0.1 MB free" in error_message(tiny, tmp_path / "new")
         monkeypatch.undo()
         monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(needed))

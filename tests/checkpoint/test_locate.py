@@ -49,7 +49,7 @@ def test_error_without_network_lists_the_alternatives(cache: Path) -> None:
 
 @pytest.mark.parametrize("name", ["./nothing", "/no/such/folder", "../x", "a/b/c", "", "-x", "gpt2?", "a b"])
 def test_neither_path_nor_hub_id_is_rejected(cache: Path, name: str) -> None:
-    with pytest.raises(ModelNotFoundError, match="There is no file or folder"):
+    with pytest.raises(ModelNotFoundError, match="does not exist"):
         locate(name)
 
 

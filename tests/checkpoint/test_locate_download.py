@@ -51,7 +51,7 @@ def test_unknown_model_is_one_error(tiny: Path, tmp_path: Path) -> None:
         failed = info("someone/else", hub, tmp_path)
     assert failed.returncode == 2
     assert failed.stdout == ""
-    assert "no public model someone/else on the Hugging Face hub" in failed.stderr
+    assert "nor a public model on the Hugging Face hub" in failed.stderr
     assert "hf auth login" in failed.stderr
     assert "Traceback" not in failed.stderr
 
@@ -65,7 +65,7 @@ def test_pickle_is_downloaded_only_if_allowed_and_needed(tiny: Path, tmp_path: P
     with Hub("someone/old", tiny) as hub:
         failed = info("someone/old", hub, tmp_path)
         assert failed.returncode == 2
-        assert "pytorch_model.bin alone is downloaded with --allow-pickle" in failed.stderr
+        assert "only has pytorch_model.bin, add --allow-pickle" in failed.stderr
         assert "pytorch_model.bin" not in hub.downloads
         result = json.loads(info("someone/old", hub, tmp_path, "--allow-pickle").stdout)
         assert (result["format"], result["parameters"]) == ("Hugging Face pickle", 30792)

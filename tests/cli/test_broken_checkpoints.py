@@ -74,6 +74,6 @@ def test_tokenizer_larger_than_the_vocabulary_is_rejected(cli: Cli, tiny: Path) 
 
 
 def test_missing_model_is_rejected(cli: Cli) -> None:
-    assert 'There is no file or folder "./nothing"' in refused(cli("info", "--model", "./nothing"))
-    assert 'There is no file or folder "~nobody-here/x"' in refused(cli("info", "--model", "~nobody-here/x"))
+    assert '"./nothing" does not exist' in refused(cli("info", "--model", "./nothing"))
+    assert '"~nobody-here/x" does not exist' in refused(cli("info", "--model", "~nobody-here/x"))
     assert "HF_HUB_OFFLINE is set" in refused(cli("generate", "x", "--model", "someone/no-such-model"))

@@ -159,8 +159,8 @@ def test_convert_options_permit_unsafe_sources(cli: Cli, tmp_path: Path, tiny: P
         ([], "Missing argument 'SRC'"),
         (["demo"], "Missing argument 'DST'"),
         (["demo", "a", "b"], "unexpected extra argument"),
-        (["demo", "no/such/place"], "Make it first"),
-        (["./nothing", "new"], 'There is no file or folder "./nothing"'),
+        (["demo", "no/such/place"], "Create it first"),
+        (["./nothing", "new"], '"./nothing" does not exist'),
     ],
 )
 def test_convert_rejects_bad_arguments_before_writing(

@@ -63,7 +63,7 @@ def test_broken_line_is_reported_and_the_others_complete(cli: Cli, prompts: Path
     assert done.code == 1
     result = json.loads(done.out)
     assert (result["lines"], result["resumed"], result["errors"], result["output"]) == (4, 0, 2, str(out))
-    assert f"error: {prompts}, line 2: It is not JSON" in done.err
+    assert f"error: {prompts}, line 2: The line is not JSON" in done.err
     assert f"error: {prompts}, line 3: The prompt id 999 is not in 0 .. 310" in done.err
     first, second, third, fourth = records(out)
     assert second.keys() == {"line", "error"}
@@ -185,7 +185,7 @@ def test_ctrl_c_before_the_first_line_reports_no_lines(
         (["--input", "in.txt", "--output", "./link.txt"], "--input and --output are the same file"),
         (["--input", "no.txt", "--output", "out"], "--input no.txt does not exist"),
         (["--input", "in.csv", "--output", "out"], "neither .jsonl"),
-        (["--input", "in.txt", "--output", "no/out"], "There is no folder no to write out into"),
+        (["--input", "in.txt", "--output", "no/out"], "the folder no does not exist"),
         (["--input", "in.txt", "--output", "."], ". is a folder"),
         (["--input", "in.txt", "--output", "/dev/full"], "/dev/full is not a regular file"),
         (["--input", "in.txt", "--output", "out", "--top-p", "0"], "top_p 0.0 is not above 0"),

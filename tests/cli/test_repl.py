@@ -54,9 +54,9 @@ def test_set_changes_one_setting(line: str, name: str, value: object) -> None:
         ("temperature", 'temperature "" is not a number. Write it as /set temperature 0.5'),
         ("temperature hot", 'temperature "hot" is not a number'),
         ("temperature -1", "temperature -1.0 is not a finite number >= 0"),
-        ("top_k 1.5", 'top_k "1.5" is not a whole number'),
+        ("top_k 1.5", 'top_k "1.5" is not an integer'),
         ('stop "a', "is not text"),
-        ("seed x", "is not a whole number or none"),
+        ("seed x", "is not an integer or none"),
     ],
 )
 def test_bad_setting_explains_the_remedy(line: str, message: str) -> None:

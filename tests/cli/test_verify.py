@@ -60,8 +60,9 @@ def test_difference_only_in_hidden_states_fails(cli: Cli, tiny: Path, tiny_origi
 
 
 def test_unwritable_report_is_rejected_before_loading(cli: Cli, tmp_path: Path) -> None:
-    refusal = refused(cli("verify", "--model", tmp_path / "nothing", "--report", tmp_path / "nowhere" / "out.html"))
-    assert refusal == f"error: There is no folder {tmp_path / 'nowhere'} to write out.html into. Make it first.\n"
+    report = tmp_path / "nowhere" / "out.html"
+    refusal = refused(cli("verify", "--model", tmp_path / "nothing", "--report", report))
+    assert refusal == f"error: Cannot write {report}: the folder {report.parent} does not exist. Create it first.\n"
 
 
 def test_nonfinite_numbers_are_null_in_json(cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch) -> None:

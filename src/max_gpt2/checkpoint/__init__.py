@@ -1,4 +1,4 @@
-"""From any GPT-2 checkpoint to one canonical float32 state dict, a config and a tokenizer; refuses by name."""
+"""Load a GPT-2 checkpoint of any format: a canonical float32 state dict, a config and a tokenizer."""
 
 from max_gpt2.checkpoint.load import Checkpoint, inspect_checkpoint, load_checkpoint, load_weights, read_tokenizer
 from max_gpt2.checkpoint.locate import locate

@@ -1,4 +1,4 @@
-"""Read a checkpoint of any format and write it as a Hugging Face folder."""
+"""Convert a checkpoint of any format to a Hugging Face folder."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions, LoadPlan, inspect_checkpoint, read_tokenizer
-from max_gpt2.checkpoint.destination import check_apart, check_space, find_target, write_synced, written_whole
+from max_gpt2.checkpoint.destination import atomic_folder, check_disjoint, check_space, find_target, write_synced
 from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import canonical_shapes
 from max_gpt2.checkpoint.load import stored_values
 from max_gpt2.config import GPT2Config, read_json
 from max_gpt2.tokenizer import END_OF_TEXT, GPT2Tokenizer
 
-#: What is not true of the new folder, such as who wrote it, and other names of the sizes, which could disagree.
+#: Fields of the source's config that are not copied: they describe how it was written, or duplicate sizes under other
+#: names, which could disagree.
 _DROPPED = (
     "_attn_implementation",
     "_attn_implementation_autoset",
@@ -37,8 +38,8 @@ _DROPPED = (
 _TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
-def ending_ids(plan: LoadPlan, tokenizer: GPT2Tokenizer) -> list[int]:
-    """Return the ids that end a text; a format without a config knows that of `<|endoftext|>` from the tokenizer."""
+def eos_token_ids(plan: LoadPlan, tokenizer: GPT2Tokenizer) -> list[int]:
+    """Return the ids that end a sequence: those of the config, or that of `<|endoftext|>` for formats without one."""
     config = plan.origin.config
     known = [id_ for id_ in config.eos_token_ids if id_ < config.vocab_size]
     if known or plan.origin.config_json or END_OF_TEXT not in tokenizer.vocab:
@@ -46,13 +47,13 @@ def ending_ids(plan: LoadPlan, tokenizer: GPT2Tokenizer) -> list[int]:
     return [tokenizer.end_of_text]
 
 
-def config_files(plan: LoadPlan, endings: list[int]) -> dict[str, bytes]:
-    """Return the files by name: those of the source, with every field that is still true, or a new `config.json`.
+def config_files(plan: LoadPlan, eos_ids: list[int]) -> dict[str, bytes]:
+    """Return the config files by name: those of the source with the fields that still apply, or a new `config.json`.
 
-    That is the last one: without it a folder is no checkpoint.
+    `config.json` is the last one: an interrupted write must not leave a folder that looks like a checkpoint.
     """
     source = plan.origin.config_json
-    ends = {"eos_token_id": endings if len(endings) > 1 else next(iter(endings), None)}
+    ends = {"eos_token_id": eos_ids if len(eos_ids) > 1 else next(iter(eos_ids), None)}
     known = {name: value for name, value in asdict(plan.origin.config).items() if name != "eos_token_ids"}
     known |= {
         "architectures": ["GPT2LMHeadModel"],
@@ -60,38 +61,38 @@ def config_files(plan: LoadPlan, endings: list[int]) -> dict[str, bytes]:
         "model_type": "gpt2",
         "tie_word_embeddings": plan.tied,
     }
-    values = read_json(source) if source else {"bos_token_id": next(iter(endings), None)}
+    values = read_json(source) if source else {"bos_token_id": next(iter(eos_ids), None)}
     files = {}
     if source and (generation := source.with_name("generation_config.json")).is_file():
-        files[generation.name] = json_file(_still_true(plan, read_json(generation)) | ends)
-    return files | {"config.json": json_file(_still_true(plan, values) | known | ends)}
+        files[generation.name] = json_file(_applicable(plan, read_json(generation)) | ends)
+    return files | {"config.json": json_file(_applicable(plan, values) | known | ends)}
 
 
-def _still_true(plan: LoadPlan, values: Mapping[str, Any]) -> dict[str, Any]:
+def _applicable(plan: LoadPlan, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that still apply; ids outside the vocabulary become null."""
-    kept = {name: value for name, value in values.items() if name not in _DROPPED}
+    fields = {name: value for name, value in values.items() if name not in _DROPPED}
     ids = range(plan.origin.config.vocab_size)
-    strangers = [name for name, value in kept.items() if name.endswith("_token_id") and _is_stranger(value, ids)]
-    return kept | dict.fromkeys(strangers)
+    invalid = [name for name, value in fields.items() if name.endswith("_token_id") and _is_out_of_range(value, ids)]
+    return fields | dict.fromkeys(invalid)
 
 
-def _is_stranger(value: object, ids: range) -> bool:
+def _is_out_of_range(value: object, ids: range) -> bool:
     return isinstance(value, int) and value not in ids
 
 
 def _torch_dtype(plan: LoadPlan) -> str:
-    """Return the dtype that holds all weights exactly, by PyTorch's name."""
+    """Return PyTorch's name of the dtype of the weights; float32 if they have several."""
     stored = set(plan.read_dtypes.values())
     return _TORCH_NAMES[stored.pop()] if len(stored) == 1 else "float32"
 
 
 def json_file(values: Mapping[str, Any]) -> bytes:
-    """Return a JSON object as a file that is the same whatever the order of its names was."""
+    """Return the content of a JSON file, with sorted names so that it is reproducible."""
     return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
 
 
-#: What a folder may have besides `tokenizer.json`; it is carried over as it is.
-_CARRIED = (
+#: Tokenizer files that are copied unchanged.
+_COPIED = (
     "vocab.json",
     "merges.txt",
     "added_tokens.json",
@@ -101,33 +102,33 @@ _CARRIED = (
 )
 
 
-def tokenizer_files(tokenizer: GPT2Tokenizer, config: GPT2Config, endings: list[int]) -> dict[str, bytes]:
-    """Return the files by name: `tokenizer.json`, and what is beside it or can be made from it.
+def tokenizer_files(tokenizer: GPT2Tokenizer, config: GPT2Config, eos_ids: list[int]) -> dict[str, bytes]:
+    """Return the tokenizer files by name: `tokenizer.json`, the files beside it, and those derived from it.
 
-    `endings` are the ids that end a text.
+    `eos_ids` are the ids that end a sequence.
     """
     files = {"tokenizer.json": tokenizer.json.encode()}
     if tokenizer.folder:
-        found = [tokenizer.folder / name for name in _CARRIED]
+        found = [tokenizer.folder / name for name in _COPIED]
         files |= {path.name: path.read_bytes() for path in found if path.is_file()}
     content = json.loads(tokenizer.json)
-    if _is_gpt2s(content) and not {"vocab.json", "merges.txt"} <= files.keys():
+    if _is_standard(content) and not {"vocab.json", "merges.txt"} <= files.keys():
         files |= _slow_files(content)
     tokens = {id_: token for token, id_ in tokenizer.vocab.items()}
-    usual = END_OF_TEXT if END_OF_TEXT in tokenizer.vocab else None
-    ending = next((tokens[id_] for id_ in endings if id_ in tokens), usual)
-    return {"tokenizer_config.json": _tokenizer_config(content, ending, config.n_positions)} | files
+    default = END_OF_TEXT if END_OF_TEXT in tokenizer.vocab else None
+    eos_token = next((tokens[id_] for id_ in eos_ids if id_ in tokens), default)
+    return {"tokenizer_config.json": _tokenizer_config(content, eos_token, config.n_positions)} | files
 
 
-def _is_gpt2s(content: dict[str, Any]) -> bool:
-    """Say whether a vocab and merges are all there is to it, as in GPT-2; some fine-tunes brought their own kind."""
+def _is_standard(content: dict[str, Any]) -> bool:
+    """Return True if the vocabulary and the merges determine the tokenizer, as in GPT-2 but not in every fine-tune."""
     split = content.get("pre_tokenizer") or {}
-    usual = split.get("type") == "ByteLevel" and split.get("use_regex", True)
-    return usual and "merges" in content["model"] and not content.get("normalizer")
+    byte_level = split.get("type") == "ByteLevel" and split.get("use_regex", True)
+    return byte_level and "merges" in content["model"] and not content.get("normalizer")
 
 
 def _slow_files(content: dict[str, Any]) -> dict[str, bytes]:
-    """Return the tokenizer as older programs read it."""
+    """Return `vocab.json` and `merges.txt`, which older programs read, and `added_tokens.json` if there are any."""
     model = content["model"]
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
     vocab = dict(sorted(model["vocab"].items(), key=lambda item: item[1]))
@@ -142,41 +143,41 @@ def _slow_files(content: dict[str, Any]) -> dict[str, bytes]:
     return {name: text.encode() for name, text in files.items()}
 
 
-def _tokenizer_config(content: dict[str, Any], ending: str | None, n_positions: int) -> bytes:
-    """Return the settings; unless they name the special tokens, transformers adds its own behind the vocabulary."""
-    gpt2s = _is_gpt2s(content)
-    values: dict[str, Any] = dict.fromkeys(("bos_token", "eos_token", "unk_token"), ending)
+def _tokenizer_config(content: dict[str, Any], eos_token: str | None, n_positions: int) -> bytes:
+    """Return `tokenizer_config.json`, with the special tokens: transformers would otherwise add its own new ids."""
+    standard = _is_standard(content)
+    values: dict[str, Any] = dict.fromkeys(("bos_token", "eos_token", "unk_token"), eos_token)
     values |= {
-        "add_prefix_space": gpt2s and bool(content["pre_tokenizer"].get("add_prefix_space")),
+        "add_prefix_space": standard and bool(content["pre_tokenizer"].get("add_prefix_space")),
         "model_max_length": n_positions,
-        # transformers makes a GPT2Tokenizer of the vocab and the merges alone, the other one of the whole file.
-        "tokenizer_class": "GPT2Tokenizer" if gpt2s else "PreTrainedTokenizerFast",
+        # In transformers, GPT2Tokenizer reads only the vocabulary and merges; the other class reads tokenizer.json.
+        "tokenizer_class": "GPT2Tokenizer" if standard else "PreTrainedTokenizerFast",
     }
     return json_file(values)
 
 
-#: Called with the bytes that are written and with all there will be.
+#: A callback that takes the number of bytes written so far and the total.
 Progress = Callable[[int, int], object]
-#: The names of tensors, in the order of a file, with their dtypes and shapes.
+#: The dtype and shape of each tensor by name, in the order of the file.
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
-#: safetensors stores the wider types first, so that all of them are aligned.
+#: safetensors stores wider dtypes first, which aligns all tensors.
 _ORDER = ("F32", "BF16", "F16")
 
 
 def stored_layout(plan: LoadPlan) -> Layout:
-    """Return what the file of a checkpoint is going to hold."""
+    """Return the layout of the converted file."""
     shapes = canonical_shapes(plan.origin.config)
     names = sorted(plan.read_dtypes.items(), key=lambda item: (_ORDER.index(item[1]), item[0]))
     return {name: (dtype, shapes[name]) for name, dtype in names}
 
 
 def size(layout: Layout) -> int:
-    """Return how many bytes the tensors have."""
+    """Return the total size of the tensors in bytes."""
     return sum(_bytes(dtype, shape) for dtype, shape in layout.values())
 
 
 def header(layout: Layout, start: int = 0) -> bytes:
-    """Return what stands before the tensors; these start at a multiple of 8 bytes, or `start` bytes after one."""
+    """Return the header of a safetensors file, padded so that the tensors start at `start` modulo 8 bytes."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, (dtype, shape) in layout.items():
@@ -184,12 +185,15 @@ def header(layout: Layout, start: int = 0) -> bytes:
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * ((start - len(text)) % 8)  # the length in front of it has 8 bytes
+    text += b" " * ((start - len(text)) % 8)  # preceded by 8 bytes, its length
     return len(text).to_bytes(8, "little") + text
 
 
 def write_weights(plan: LoadPlan, path: Path, progress: Progress, *, allow_nonfinite: bool = False) -> None:
-    """Write the weights of a checkpoint; raises CheckpointError, at the end, when they are damaged, and OSError."""
+    """Write the weights of a checkpoint as safetensors.
+
+    Raises OSError, and CheckpointError after the last tensor if any have NaN or infinite values.
+    """
     layout = stored_layout(plan)
 
     def chunks() -> Iterator[bytes | memoryview]:
@@ -242,7 +246,7 @@ def convert(
     force: bool = False,
     progress: Progress = lambda _done, _total: None,
 ) -> Conversion:
-    """Write "demo", a hub id, a folder or a file as a new Hugging Face folder, or as nothing at all.
+    """Convert "demo", a hub id, a folder or a file to a new Hugging Face folder, which is written atomically.
 
     `force` replaces a folder that is empty or holds a GPT-2 checkpoint; `progress` is called with the number of bytes
     written so far and the total.
@@ -251,15 +255,15 @@ def convert(
     """
     target = find_target(folder, force)
     _, config, plan = inspect_checkpoint(model, options)
-    words = read_tokenizer(plan, options.tokenizer)
-    read = {tensor.file for tensor in plan.origin.tensors} | ({words.folder} if words.folder else set())
-    check_apart(target, plan.origin.path, sorted(read))
-    endings = ending_ids(plan, words)
-    files = tokenizer_files(words, config, endings) | config_files(plan, endings)
+    tokenizer = read_tokenizer(plan, options.tokenizer)
+    read = {tensor.file for tensor in plan.origin.tensors} | ({tokenizer.folder} if tokenizer.folder else set())
+    check_disjoint(target, plan.origin.path, sorted(read))
+    eos_ids = eos_token_ids(plan, tokenizer)
+    files = tokenizer_files(tokenizer, config, eos_ids) | config_files(plan, eos_ids)
     layout = stored_layout(plan)
     sizes = {WEIGHTS: len(header(layout)) + size(layout)} | {name: len(content) for name, content in files.items()}
     check_space(target, sum(sizes.values()))
-    with written_whole(target, force) as partial:
+    with atomic_folder(target, force) as partial:
         write_weights(plan, partial / WEIGHTS, progress, allow_nonfinite=options.allow_nonfinite)
         for name, content in files.items():
             write_synced(partial / name, [content])

@@ -1,4 +1,4 @@
-"""A folder that is written whole or not at all."""
+"""Write a folder atomically: completely or not at all."""
 
 import os
 import secrets
@@ -13,19 +13,21 @@ from max_gpt2.errors import ConfigError, DestinationError
 
 
 def find_target(folder: str | Path, force: bool) -> Path:
-    """Return where the folder is going to be, links followed; raises DestinationError when it must not be there.
+    """Return the resolved path of the folder to write; raises DestinationError if it must not be written.
 
-    With `force` an empty folder and one with a GPT-2 checkpoint may be replaced, and nothing else.
+    The folder must not exist; with `force`, it may be empty or hold a GPT-2 checkpoint.
     """
     target = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111  (Path's own raise for ~nobody and loops)
-    with refused_by_name(target):
+    with report_os_errors(target):
         if not target.parent.is_dir():
-            raise DestinationError(f"There is no folder {target.parent} to write {target.name} into. Make it first.")
+            raise DestinationError(
+                f"Cannot write {target}: the folder {target.parent} does not exist. Create it first."
+            )
         if not os.path.lexists(target):
             return target
         if not force:
             raise DestinationError(
-                f"{target} exists. Give a folder that does not, or add --force to replace the checkpoint in it."
+                f"{target} already exists. Give a new folder, or add --force to replace the checkpoint in it."
             )
         if not target.is_dir() or not _is_replaceable(target):
             raise DestinationError(
@@ -35,8 +37,8 @@ def find_target(folder: str | Path, force: bool) -> Path:
     return target
 
 
-def check_apart(target: Path, source: Path, others: Iterable[Path]) -> None:
-    """Refuse a target within the folder that is read, and one that holds anything that is read."""
+def check_disjoint(target: Path, source: Path, others: Iterable[Path]) -> None:
+    """Raise DestinationError for a target inside the source folder, or one that contains a file of the source."""
     read = Path(os.path.realpath(source))
     if read.is_dir() and read in target.parents:
         raise DestinationError(f"{target} lies inside {read}, the source of the conversion. Give a folder elsewhere.")
@@ -48,7 +50,7 @@ def check_apart(target: Path, source: Path, others: Iterable[Path]) -> None:
 
 def check_space(target: Path, needed: int) -> None:
     """Raise DestinationError if the disk has fewer than `needed` bytes free."""
-    with refused_by_name(target):
+    with report_os_errors(target):
         free = shutil.disk_usage(target.parent).free
     if free < needed:
         raise DestinationError(
@@ -58,26 +60,26 @@ def check_space(target: Path, needed: int) -> None:
 
 
 @contextmanager
-def written_whole(target: Path, force: bool) -> Iterator[Path]:
-    """Yield a hidden folder beside `target`, and put it into its place when all has gone well; else remove it.
+def atomic_folder(target: Path, force: bool) -> Iterator[Path]:
+    """Yield a hidden folder beside `target`; rename it to `target` on success and delete it on failure.
 
-    Raises DestinationError for what the disk refuses, and when somebody else has made a folder there by then.
+    Raises DestinationError when writing fails, or when `target` was created by another process meanwhile.
     """
     partial = _beside(target, "partial")
     try:
-        with refused_by_name(target):
+        with report_os_errors(target):
             partial.mkdir()
             yield partial
             _sync(partial)
-            _put(partial, find_target(target, force))
+            _replace(partial, find_target(target, force))
             _sync(target.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
-def refused_by_name(target: Path) -> Iterator[None]:
-    """Make one sentence of what the disk refuses."""
+def report_os_errors(target: Path) -> Iterator[None]:
+    """Raise DestinationError instead of OSError."""
     try:
         yield
     except OSError as error:
@@ -87,7 +89,7 @@ def refused_by_name(target: Path) -> Iterator[None]:
 
 
 def write_synced(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write a new file, and wait until it is on the disk."""
+    """Write a new file and flush it to the disk."""
     with path.open("xb") as file:
         for chunk in chunks:
             file.write(chunk)
@@ -96,21 +98,21 @@ def write_synced(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
 
 
 def _is_replaceable(folder: Path) -> bool:
-    inside = list(folder.iterdir())
-    if not inside or any(one.is_dir() for one in inside):
-        return not inside
+    entries = list(folder.iterdir())
+    if not entries or any(one.is_dir() for one in entries):
+        return not entries
     try:
         return read_json(folder / "config.json").get("model_type") == "gpt2"
     except ConfigError:
         return False
 
 
-def _beside(target: Path, what: str) -> Path:
-    return target.with_name(f".{target.name}.{what}-{secrets.token_hex(4)}")
+def _beside(target: Path, suffix: str) -> Path:
+    return target.with_name(f".{target.name}.{suffix}-{secrets.token_hex(4)}")
 
 
-def _put(partial: Path, target: Path) -> None:
-    """Give the partial folder its name; a folder that is there already steps aside, and comes back if that fails."""
+def _replace(partial: Path, target: Path) -> None:
+    """Rename the partial folder to `target`; an existing folder is renamed first, and restored if that fails."""
     if not target.exists():
         partial.rename(target)
         return
@@ -124,11 +126,13 @@ def _put(partial: Path, target: Path) -> None:
     try:
         shutil.rmtree(old)
     except OSError as error:
-        raise DestinationError(f"{target} is written, but what it replaces is left in {old}. Delete it.") from error
+        raise DestinationError(
+            f"{target} is written, but the folder it replaces could not be deleted. Delete {old}."
+        ) from error
 
 
 def _sync(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk, if the file system can do that."""
+    """Flush the entries of a folder to the disk, if the file system supports that."""
     descriptor = os.open(folder, os.O_RDONLY)
     with suppress(OSError):
         os.fsync(descriptor)

@@ -119,7 +119,7 @@ def read_tokenizer(plan: LoadPlan, folder: str | Path | None = None) -> GPT2Toke
     if folder is not None:
         given = Path(os.path.expanduser(folder))  # noqa: PTH111  (Path's own raises for ~nobody)
         if not given.is_dir():
-            raise TokenizerError(f'There is no folder "{folder}" for --tokenizer. Give one that exists.')
+            raise TokenizerError(f'--tokenizer "{folder}" is not a folder. Give the path of a folder with a tokenizer.')
         return GPT2Tokenizer.from_folder(given, origin.config.vocab_size)
     if origin.tokenizer:
         return origin.tokenizer(origin.config.vocab_size)

@@ -11,7 +11,7 @@ from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes, is_conv1d
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, listed
 
-_REMEDY = "Nothing was loaded: correct config.json if it does not belong to these weights, or take another checkpoint."
+_REMEDY = "Nothing was loaded: correct config.json if it does not belong to these weights, or use another checkpoint."
 
 Head = Literal["tied", "stored and equal to wte, so tied", "stored and not equal to wte, so kept"]
 
@@ -121,7 +121,7 @@ def make_plan(origin: Source) -> LoadPlan:
 
 
 def _mismatch_error(origin: Source, problems: list[str]) -> CheckpointError:
-    remedy = _REMEDY if origin.conv1d else "Nothing was loaded: take another checkpoint."
+    remedy = _REMEDY if origin.conv1d else "Nothing was loaded: use another checkpoint."
     return CheckpointError(listed(f"The weights in {origin.path} do not fit its config", problems, remedy))
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from max_gpt2._progress import Runner, silently
 from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions, LoadPlan, inspect_checkpoint, load_weights, read_tokenizer
-from max_gpt2.checkpoint.convert import config_files, convert, ending_ids, tokenizer_files
-from max_gpt2.checkpoint.destination import refused_by_name, write_synced, written_whole
+from max_gpt2.checkpoint.convert import config_files, convert, eos_token_ids, tokenizer_files
+from max_gpt2.checkpoint.destination import atomic_folder, report_os_errors, write_synced
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import DestinationError
 from max_gpt2.model.compile_cache import compiled_files
@@ -44,12 +44,12 @@ def prepare(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS, *, run: R
     _, config, plan = inspect_checkpoint(model, options)
     words = read_tokenizer(plan, options.tokenizer)
     run("Checking the weights", lambda: load_weights(plan, allow_nonfinite=options.allow_nonfinite) and None)
-    endings = ending_ids(plan, words)
-    files = tokenizer_files(words, config, endings) | config_files(plan, endings)
+    eos_ids = eos_token_ids(plan, words)
+    files = tokenizer_files(words, config, eos_ids) | config_files(plan, eos_ids)
     source, key = _keys(plan, files)
     folder = served_folders() / f"{source}-{key}"
     if not folder.is_dir():
-        with refused_by_name(folder):
+        with report_os_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
         for old in folder.parent.glob(f"{source}-*"):
             shutil.rmtree(old, ignore_errors=True)
@@ -88,7 +88,7 @@ def _keys(plan: LoadPlan, files: dict[str, bytes]) -> tuple[str, str]:
 def _link(plan: LoadPlan, files: dict[str, bytes], folder: Path) -> None:
     """Write a folder whose weights are links to the files that were read."""
     sources = sorted({tensor.file for tensor in plan.origin.tensors})
-    with written_whole(folder, force=False) as partial:
+    with atomic_folder(folder, force=False) as partial:
         for source in sources:
             name = WEIGHTS if len(sources) == 1 else source.name
             (partial / name).symlink_to(os.path.realpath(source))

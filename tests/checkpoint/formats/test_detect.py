@@ -70,7 +70,7 @@ def test_index_file_is_accepted_as_the_model(tiny: Path) -> None:
 def test_unknown_content_is_rejected(tiny: Path, content: bytes) -> None:
     (tiny / "model.safetensors").write_bytes(content)
     message = error_message(tiny, allow_pickle=True)
-    assert "does not start as a file of safetensors, PyTorch, llm.c, GGUF does" in message
+    assert "its first bytes are not those of safetensors, PyTorch, llm.c, GGUF" in message
 
 
 class TestSafetensorsHeader:

@@ -189,7 +189,7 @@ class TestTokenizer:
     @pytest.mark.parametrize(
         ("old", "new", "expected"),
         [
-            (b"gpt-2", b"llama", "with the splitting 'llama', not GPT-2's"),
+            (b"gpt-2", b"llama", "with the pre-tokenizer 'llama', not GPT-2's"),
             (struct.pack("<Q", 4) + b"gpt2\x12", struct.pack("<Q", 4) + b"bert\x12", "is 'bert'"),
             (b"tokenizer.ggml.merges", b"tokenizer.ggml.nerges", ""),
         ],
@@ -245,7 +245,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("old", "new", "expected"),
         [
-            (b"GGUF", b"FUGG", "does not start as a file of"),
+            (b"GGUF", b"FUGG", "its first bytes are not those of"),
             (b"GGUF\3", b"GGUF\1", "has GGUF version 1"),
             (b"gpt2.block_count", b"gpt2.block_c0unt", "gpt2.block_count is missing"),
             (b"gpt2.context_length", b"gpt2.block_count\0\0\0", "gpt2.context_length is missing"),
@@ -267,7 +267,7 @@ class TestDamage:
         ("key", "value", "expected"),
         [
             (b"gpt2.block_count", 2, "does not belong to a GPT-2 with 2 layers"),
-            (b"gpt2.block_count", 2**31, "n_layer is 2147483648, not a whole number"),
+            (b"gpt2.block_count", 2**31, "n_layer is 2147483648, not an integer"),
             (b"gpt2.context_length", 66, "position_embd.weight is [67, 24], expected [66, 24]"),
             (b"gpt2.attention.head_count", 5, "n_embd 24 is not a multiple of n_head 5"),
             (b"gpt2.embedding_length", 0, "n_embd is 0"),
@@ -293,7 +293,7 @@ class TestDamage:
             (0, "<Q", 2**63, "truncated"),
             (0, "<Q", 23, "output_norm.bias is [23], expected [24]"),
             (8, "<I", 24, "output_norm.bias is I8, which the gguf package does not dequantise"),
-            (8, "<I", 8, "is Q8_0, whose rows are multiples of 32"),
+            (8, "<I", 8, "is Q8_0, but its rows are not a multiple of 32"),
             (8, "<I", 999, "has the unknown type 999"),
             (12, "<Q", 0, "starts within"),
             (12, "<Q", 33, "does not start at a multiple of 32"),

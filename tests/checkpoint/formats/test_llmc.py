@@ -111,24 +111,24 @@ def test_truncated_file_is_rejected(file: Path, length: float) -> None:
 
 def test_trailing_bytes_are_rejected(file: Path) -> None:
     file.write_bytes(file.read_bytes() + b"\0\0\0\0")
-    assert "bytes, its header says" in error_message(file)
+    assert "bytes instead of" in error_message(file)
 
 
 @pytest.mark.parametrize(
     ("position", "value", "expected"),
     [
-        (0, 20240327, "does not start as a file of"),
+        (0, 20240327, "its first bytes are not those of"),
         (1, 1, "version 1; supported are 3 (float32) and 5 (bfloat16)"),
-        (1, 5, "its header says"),
-        (2, 66, "its header says"),
+        (1, 5, "bytes instead of"),
+        (2, 66, "bytes instead of"),
         (3, 385, "padded_vocab_size 384"),
         (3, 0, "vocab_size 0"),
-        (4, 4, "its header says"),
-        (4, 2**31 - 1, "its header says"),
+        (4, 4, "bytes instead of"),
+        (4, 2**31 - 1, "bytes instead of"),
         (4, -1, "n_layer -1"),
         (5, 7, "n_embd 24 is not a multiple of n_head 7"),
-        (6, 2**31 - 1, "its header says"),
-        (7, 385, "its header says"),
+        (6, 2**31 - 1, "bytes instead of"),
+        (7, 385, "bytes instead of"),
     ],
 )
 def test_wrong_header_is_rejected(file: Path, position: int, value: int, expected: str) -> None:

@@ -42,7 +42,7 @@ TENSORFLOW = Foreign(
 _SAVE = "in transformers 4: GPT2LMHeadModel.from_pretrained(FOLDER, {}=True).save_pretrained(NEW); then give NEW."
 HDF5 = Foreign("HDF5, as TensorFlow saves models (.h5)", f"Convert the folder {_SAVE.format('from_tf')}")
 MSGPACK = Foreign("msgpack, as Flax saves models", f"Convert the folder {_SAVE.format('from_flax')}")
-ONNX = Foreign("ONNX, a computation with its weights", "Take the checkpoint that it was exported from.")
+ONNX = Foreign("ONNX, a computation with its weights", "Use the checkpoint that it was exported from.")
 
 
 def _is_pickle(start: bytes, _name: str) -> bool:

@@ -20,7 +20,7 @@ from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, ConfigError, TokenizerError, listed
 from max_gpt2.tokenizer import GPT2Tokenizer
 
-_REMEDY = "Take another checkpoint."
+_REMEDY = "Use another checkpoint."
 _FIELDS = {
     "gpt2.context_length": "n_positions",
     "gpt2.embedding_length": "n_embd",

@@ -74,7 +74,7 @@ def _without_duplicates(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, A
     if len(seen) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise CheckpointError(f"{path} has {twice!r} twice in its header. Take the checkpoint from another source.")
+        raise CheckpointError(f"{path} has {twice!r} twice in its header. Get the checkpoint from another source.")
     return seen
 
 
@@ -118,7 +118,7 @@ def read_shards(path: Path, index: Path, allow_pickle: bool) -> Source:
 def as_state_dict(content: Any, file: Path) -> Mapping[Any, Any]:
     """Return the content of a pickle if it is a dict; raises CheckpointError otherwise."""
     if not isinstance(content, dict):
-        raise CheckpointError(f"{file} holds a {type(content).__name__}, not a state dict. Take another checkpoint.")
+        raise CheckpointError(f"{file} holds a {type(content).__name__}, not a state dict. Use another checkpoint.")
     return content
 
 

@@ -14,7 +14,7 @@ from max_gpt2.checkpoint.formats.source import Source
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import ConfigError, listed
 
-_REMEDY = "Take another checkpoint."
+_REMEDY = "Use another checkpoint."
 _SIZES = {
     "vocab_size": "vocab_size",
     "block_size": "n_positions",

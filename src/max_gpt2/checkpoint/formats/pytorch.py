@@ -117,7 +117,7 @@ def load_pickle(path: Path, allow_pickle: bool) -> Any:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than plain tensors, or is damaged ({_reason(error)}). It was not loaded, and nothing "
-            "in it was run. Take a safetensors file of the same model."
+            "in it was run. Use a safetensors file of the same model."
         ) from error
     except Exception as error:  # invalid pickles can raise any exception
         raise CheckpointError(f"{path} is truncated or damaged ({_reason(error)}). {AGAIN}") from error
@@ -146,7 +146,7 @@ def pickled_tensors(state_dict: Mapping[Any, Any], path: Path) -> list[StoredTen
         if not (isinstance(name, str) and isinstance(value, torch.Tensor))
     ]
     if problems:
-        raise CheckpointError(listed(f"{path} is not a GPT-2's weights", problems, "Take another checkpoint."))
+        raise CheckpointError(listed(f"{path} is not a GPT-2's weights", problems, "Use another checkpoint."))
     return [
         StoredTensor(name, _dtype(value), () if value.is_nested else tuple(value.shape), path, partial(_read, value))
         for name, value in state_dict.items()

@@ -152,10 +152,10 @@ def _ids(value: Any) -> tuple[Any, ...]:
 
 
 _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
-    **dict.fromkeys(("vocab_size", "n_positions", "n_embd", "n_head"), (_is_size, "a whole number above 0")),
-    "n_layer": (lambda value: _is_size(value, limit=10_000), "a whole number from 1 to 9999"),
-    "n_inner": (lambda value: value is None or _is_size(value), "a whole number above 0, or null"),
-    "layer_norm_epsilon": (_is_epsilon, "a number above 0"),
+    **dict.fromkeys(("vocab_size", "n_positions", "n_embd", "n_head"), (_is_size, "a positive integer")),
+    "n_layer": (lambda value: _is_size(value, limit=10_000), "an integer from 1 to 9999"),
+    "n_inner": (lambda value: value is None or _is_size(value), "a positive integer or null"),
+    "layer_norm_epsilon": (_is_epsilon, "a positive number"),
     **dict.fromkeys(
         (
             "scale_attn_weights",

@@ -20,7 +20,7 @@ _JSON_LINES = (".jsonl", ".ndjson")
 
 @dataclass(frozen=True)
 class Line:
-    """A non-blank input line: its number in the file, and its fields or a problem."""
+    """A non-blank input line: its number in the file, counted from 1, and its fields or a problem."""
 
     number: int
     fields: dict[str, Any] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file of lines: which of them are not blank, and the hash of all its bytes.
+    """An input file: the numbers of its non-blank lines, and the SHA-256 of its content.
 
     A line of plain text becomes the field `text_field`.
     """
@@ -41,13 +41,13 @@ class InputFile:
 
     @classmethod
     def scan(cls, path: Path, text_field: str) -> "InputFile":
-        """Read a file once; raises RequestError when it is no such file, or has no lines."""
+        """Read a file once; raises RequestError when it is not a .jsonl, .ndjson or .txt file, or is blank."""
         if path.suffix.lower() not in (*_JSON_LINES, ".txt"):
             raise RequestError(
-                f"--input {path} is neither .jsonl (one JSON object per line) nor .txt (one text per line). Rename it."
+                f"--input {path} is neither .jsonl (one JSON object per line) nor .txt (plain text). Rename it."
             )
         if not path.exists():
-            raise RequestError(f"--input {path} does not exist.")
+            raise RequestError(f"--input {path} does not exist. Check the path.")
         if not path.is_file():
             raise RequestError(f"--input {path} is not a regular file. Copy its content into one.")
         digest, numbers = hashlib.sha256(), []
@@ -57,11 +57,11 @@ class InputFile:
                 if _content(number, raw).strip():
                     numbers.append(number)
         if not numbers:
-            raise RequestError(f"--input {path} has only blank lines.")
+            raise RequestError(f"--input {path} has only blank lines. Add a prompt or a text.")
         return cls(path, text_field, numbers, digest.hexdigest())
 
     def lines(self, after: int = 0) -> Iterator[Line]:
-        """Yield the lines that are not blank, from the one after number `after` on."""
+        """Yield the non-blank lines after line number `after`."""
         parse = self._parse_json if self.path.suffix.lower() in _JSON_LINES else self._parse_text
         with self.path.open("rb") as file:
             for number, raw in enumerate(file, 1):
@@ -70,7 +70,7 @@ class InputFile:
                 try:
                     yield Line(number, parse(content.decode()))
                 except UnicodeDecodeError as error:
-                    yield Line(number, problem=f"It is not UTF-8 at byte {error.start + 1}. Save the file as UTF-8.")
+                    yield Line(number, problem=f"The line is not UTF-8 at byte {error.start + 1}. Save it as UTF-8.")
                 except RequestError as error:
                     yield Line(number, problem=str(error))
 
@@ -80,13 +80,13 @@ class InputFile:
     def _parse_json(self, line: str) -> dict[str, Any]:
         example = f'{{"{self.text_field}": "..."}}'
         try:
-            fields = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
+            fields = json.loads(line, object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant)
         except RecursionError as error:
-            raise RequestError(f"It is nested too deeply. Write it as {example}.") from error
+            raise RequestError(f"The line is nested too deeply. Write it as {example}.") from error
         except ValueError as error:
-            raise RequestError(f"It is not JSON ({error}). Write it as {example}.") from error
+            raise RequestError(f"The line is not JSON ({error}). Write it as {example}.") from error
         if not isinstance(fields, dict):
-            raise RequestError(f"It is not a JSON object. Write it as {example}.")
+            raise RequestError(f"The line is not a JSON object. Write it as {example}.")
         return fields
 
 
@@ -94,14 +94,14 @@ def _content(number: int, raw: bytes) -> bytes:
     return raw.removeprefix(_BYTE_ORDER_MARK) if number == 1 else raw
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         raise ValueError("duplicate key")
     return fields
 
 
-def _no_number(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not valid JSON")
 
 
@@ -115,9 +115,9 @@ def run_identity(command: str, source: InputFile, opened: ModelSource, options: 
 
 
 def fingerprint(opened: ModelSource) -> str:
-    """Return a hash of a model: its config, its tokenizer, and the checksums of its files of weights.
+    """Return a hash of a model: of its config, its tokenizer, and the sizes and CRC-32 checksums of its weights files.
 
-    The files are read once more when they are loaded; a checksum of each byte takes a part of that time.
+    This reads the files once; CRC-32 is fast enough that loading them takes longer.
     """
     digest = hashlib.sha256(json_text(asdict(opened.config)).encode())
     digest.update(opened.tokenizer.json.encode())
@@ -131,19 +131,19 @@ def fingerprint(opened: ModelSource) -> str:
 
 
 def sidecar(output: Path) -> Path:
-    """Return the name of the small file beside an output that says what it is of."""
+    """Return the path of the file beside an output that identifies its run."""
     return output.with_name(f"{output.name}.run.json")
 
 
 def write_identity(output: Path, run: Mapping[str, Any], seed: int) -> None:
-    """Write the file beside an output; raises RequestError when that fails."""
+    """Write the sidecar of an output; raises RequestError when that fails."""
     write_text(sidecar(output), json_text({**run, "seed": seed}) + "\n")
 
 
 def read_seed(output: Path, run: Mapping[str, Any], seed: int | None) -> int:
-    """Return the seed of the run that an output is of; raises RequestError when that is another run.
+    """Return the recorded seed of an output; raises RequestError if the output belongs to a different run.
 
-    A `seed` of None goes with any: nobody asked for another.
+    A `seed` of None matches every recorded seed.
     """
     remedy = "Choose another --output, or add --force to replace it."
     beside = sidecar(output)
@@ -167,7 +167,7 @@ def read_seed(output: Path, run: Mapping[str, Any], seed: int | None) -> int:
 
 
 def _named(names: list[str], recorded: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
-    """Return the names of what is different; of the options each, with both values."""
+    """Return the names of the parts that differ; if only the options do, the names of those, with both values."""
     if names != ["options"] or not isinstance(recorded.get("options"), dict):
         return names
     before, now = recorded["options"], run["options"]
@@ -178,21 +178,21 @@ Record = dict[str, Any]
 
 
 class OutputFile:
-    """An output of one run: locked while it is open, and never with half a line in it when it is closed.
+    """The output file of a run, locked while it is open. Closing it removes a partial last line.
 
-    `done` is how many lines it has; `seed` is the seed of the run, the recorded one when it goes on.
+    `done` is the number of complete lines; `seed` is the seed of the run, the recorded one when it is resumed.
     """
 
     def __init__(self, path: Path, run: Mapping[str, Any], *, seed: int | None = None, force: bool = False) -> None:
-        """Look at what is there; `begin` starts to change it.
+        """Open and lock the file without changing it; `begin` makes the first change.
 
-        Raises RequestError when the file cannot be written, or is of another run and there is no `force`.
+        Raises RequestError when the file cannot be written, or belongs to a different run and `force` is false.
         """
         if path.exists() and not path.is_file() and not path.is_dir():
             raise RequestError(f"--output {path} is not a regular file. Give the path of a file.")
         check_writable(path)
         self.path, self.done = path, 0
-        self._run, self._size, self._begun, self._made = run, 0, False, not path.exists()
+        self._run, self._size, self._begun, self._created = run, 0, False, not path.exists()
         self._file = _open_locked(path)
         try:
             self.fresh = force or os.fstat(self._file).st_size == 0
@@ -202,17 +202,17 @@ class OutputFile:
             raise
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        """Return the file."""
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Close it."""
+        """Close the file."""
         self.close()
 
     def resume(self, source: InputFile, on_record: Callable[[Record], None]) -> None:
         """Read the records of an earlier run and pass each to `on_record`; ignore a partial last line.
 
-        Raises RequestError when one of them is not what was written there.
+        Raises RequestError when a record does not match its input line.
         """
         if self.fresh:
             return
@@ -225,15 +225,15 @@ class OutputFile:
                 self._size += len(raw)
 
     def begin(self) -> None:
-        """Say beside the output what it is of, when it is a new one; drop what is not kept."""
+        """Write the sidecar of a new output, and truncate the file to the complete lines."""
         self._begun = True
         if self.fresh:
             os.ftruncate(self._file, 0)
             write_identity(self.path, self._run, self.seed)
-        self._drop_half_a_line()
+        self._truncate()
 
     def write(self, record: Record) -> None:
-        """Add a line, which is in the file when this returns; raises RequestError when there is no room for it."""
+        """Append a record as one line; raises RequestError when writing fails, for example when the disk is full."""
         rest = memoryview(f"{json_text(record)}\n".encode())
         size = len(rest)
         try:
@@ -248,17 +248,17 @@ class OutputFile:
         self.done += 1
 
     def close(self) -> None:
-        """Drop half a line that an error or Ctrl-C may have left, and the file itself if nothing was begun."""
+        """Remove a partial last line, left by an error or Ctrl-C; delete a file that was created but not begun."""
         if self._file < 0:
             return
         if self._begun:
-            self._drop_half_a_line()
-        elif self._made:
+            self._truncate()
+        elif self._created:
             self.path.unlink()
         os.close(self._file)
         self._file = -1
 
-    def _drop_half_a_line(self) -> None:
+    def _truncate(self) -> None:
         os.ftruncate(self._file, self._size)
         os.lseek(self._file, self._size, os.SEEK_SET)
 
@@ -270,7 +270,7 @@ class OutputFile:
         except (ValueError, TypeError, KeyError, IndexError):
             pass
         raise RequestError(
-            f"{self.path}, line {at + 1}, was changed, so the run cannot be resumed. "
+            f"Line {at + 1} of {self.path} was changed, so the run cannot be resumed. "
             "Choose another --output, or add --force to start over."
         )
 
@@ -286,5 +286,5 @@ def _open_locked(path: Path) -> int:
         os.close(file)
         raise RequestError(f"Another run is writing {path}. Wait for it, or choose another --output.") from error
     except OSError:
-        pass  # some network folders cannot lock
+        pass  # some network file systems do not support locks
     return file

@@ -1,4 +1,4 @@
-"""Parse the fields of an input line: text or token ids, id, and options of its own."""
+"""Parse the fields of an input line: text or token ids, id, and generation options."""
 
 import difflib
 import hashlib
@@ -14,18 +14,18 @@ Check = tuple[Callable[[object], bool], str]
 
 
 def line_tokens(fields: Mapping[str, Any], text_field: str, tokenizer: GPT2Tokenizer) -> list[int]:
-    """Return the ids of a line's text or of its `prompt_ids`; raises RequestError unless it has exactly one."""
+    """Return the token ids of a line's text, or its `prompt_ids`; raises RequestError unless it has exactly one."""
     if (text_field in fields) == ("prompt_ids" in fields):
         how = "both" if text_field in fields else "neither"
-        raise RequestError(f'It has {how} of "{text_field}" and "prompt_ids". Give it one of them.')
+        raise RequestError(f'The line has {how} of "{text_field}" and "prompt_ids". Give exactly one of them.')
     if text_field in fields:
         return encode_prompt(tokenizer, fields[text_field])
     return list(fields["prompt_ids"])
 
 
 def check_fields(fields: Mapping[str, Any], text_field: str, options: Mapping[str, Check]) -> None:
-    """Raise RequestError that lists the fields that nobody knows, and those of the wrong type."""
-    known = {**_TEXT, text_field: _A_TEXT, **options}
+    """Raise RequestError that lists all unknown fields and all fields of the wrong type."""
+    known = {**_COMMON, text_field: _STRING, **options}
     problems = []
     for name, value in fields.items():
         if name not in known:
@@ -39,7 +39,7 @@ def check_fields(fields: Mapping[str, Any], text_field: str, options: Mapping[st
 
 
 def line_request(fields: Mapping[str, Any], defaults: Request, tokenizer: GPT2Tokenizer, seed: int) -> Request:
-    """Return a line's request: the options of the run, those that are the line's own, and `seed` unless it has one."""
+    """Return the request of a line: its own options override those of the run and `seed`."""
     check_fields(fields, "prompt", OPTIONS)
     own = {name: fields[name] for name in OPTIONS if name in fields}
     if isinstance(own.get("stop"), str):
@@ -50,48 +50,48 @@ def line_request(fields: Mapping[str, Any], defaults: Request, tokenizer: GPT2To
 
 
 def line_seed(seed: int, number: int) -> int:
-    """Return the seed of one line of a run: always the same, and another for each line."""
+    """Return the seed of a line, a hash of the run's seed and the line number."""
     return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4], "big") >> 1
 
 
-def _is_whole(value: object) -> bool:
+def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: object) -> bool:
     if isinstance(value, bool):
         return False
-    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**1000)  # which float() can take
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**1000)  # float() can convert it
 
 
 def _is_list_of(fits: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: isinstance(value, list) and all(map(fits, value))
 
 
-def _is_text(value: object) -> bool:
+def _is_string(value: object) -> bool:
     return isinstance(value, str)
 
 
-_A_TEXT: Check = (_is_text, "a text")
-_WHOLE: Check = (_is_whole, "a whole number")
+_STRING: Check = (_is_string, "a string")
+_INTEGER: Check = (_is_integer, "an integer")
 _NUMBER: Check = (_is_number, "a number")
-_TEXT: dict[str, Check] = {
-    "id": (lambda value: _is_text(value) or _is_whole(value), "a text or a whole number"),
-    "prompt_ids": (_is_list_of(_is_whole), "a list of ids"),
+_COMMON: dict[str, Check] = {
+    "id": (lambda value: _is_string(value) or _is_integer(value), "a string or an integer"),
+    "prompt_ids": (_is_list_of(_is_integer), "a list of ids"),
 }
-#: The options of `max-gpt2 generate` that a line may have for itself.
+#: The options of `max-gpt2 generate` that a line can override.
 OPTIONS: dict[str, Check] = {
-    "max_new_tokens": _WHOLE,
+    "max_new_tokens": _INTEGER,
     "temperature": _NUMBER,
-    "top_k": _WHOLE,
+    "top_k": _INTEGER,
     "top_p": _NUMBER,
     "min_p": _NUMBER,
     "repetition_penalty": _NUMBER,
     "presence_penalty": _NUMBER,
     "frequency_penalty": _NUMBER,
-    "no_repeat_ngram_size": _WHOLE,
-    "min_new_tokens": _WHOLE,
-    "stop": (lambda value: _is_text(value) or _is_list_of(_is_text)(value), "a text or a list of texts"),
-    "logprobs": (lambda value: value is None or _is_whole(value), "a whole number or null"),
-    "seed": _WHOLE,
+    "no_repeat_ngram_size": _INTEGER,
+    "min_new_tokens": _INTEGER,
+    "stop": (lambda value: _is_string(value) or _is_list_of(_is_string)(value), "a string or a list of strings"),
+    "logprobs": (lambda value: value is None or _is_integer(value), "an integer or null"),
+    "seed": _INTEGER,
 }

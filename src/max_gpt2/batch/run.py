@@ -1,4 +1,4 @@
-"""Generate or score each line of a file, resumably."""
+"""Generate or score each line of a file; an interrupted run can be resumed."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -18,23 +18,23 @@ ProcessLines = Callable[[Iterable[Line]], Iterator[Record]]
 Found = TypeVar("Found")
 
 
-def attempt(line: Line, answer: Callable[[Line], Found]) -> Found | MaxGPT2Error:
-    """Return the result for a line, or the error."""
+def attempt(line: Line, process: Callable[[Line], Found]) -> Found | MaxGPT2Error:
+    """Return the result of processing a line, or the error."""
     try:
         if line.problem is not None:
             raise RequestError(line.problem)
-        return answer(line)
+        return process(line)
     except MaxGPT2Error as error:
         return error
 
 
-def make_record(line: Line, found: Record | MaxGPT2Error) -> Record:
-    """Return the record of a line: its number, its id if it has one, and what was found."""
+def make_record(line: Line, result: Record | MaxGPT2Error) -> Record:
+    """Return the record of a line: its number, its id if it has one, and the result or the error."""
     id_ = line.fields.get("id")
     return {
         "line": line.number,
         **({"id": id_} if isinstance(id_, str | int) else {}),
-        **({"error": str(found)} if isinstance(found, MaxGPT2Error) else found),
+        **({"error": str(result)} if isinstance(result, MaxGPT2Error) else result),
     }
 
 
@@ -54,7 +54,7 @@ class Totals:
             return
         self.tokens += len(record["tokens"])
         if "logprob" in record:
-            self.logprob += math.nan if record["logprob"] is None else record["logprob"]  # null, as JSON has it
+            self.logprob += math.nan if record["logprob"] is None else record["logprob"]  # JSON has no NaN
             self.counted += len(record["tokens"]) - 1
 
     @property
@@ -80,14 +80,14 @@ def generation_options(defaults: Request) -> dict[str, Any]:
 
 
 def make_generator(engine: Engine, defaults: Request, seed: int, batch_size: int) -> ProcessLines:
-    """Return a function that continues prompts, `batch_size` at a time; `seed` is the seed of the run."""
+    """Return a function that continues the prompts of lines, `batch_size` at a time; `seed` is the seed of the run."""
 
     def request(line: Line) -> Request:
         own_request = line_request(line.fields, defaults, engine.tokenizer, line_seed(seed, line.number))
         check_request(engine.model.config, engine.tokenizer, own_request)
         return own_request
 
-    def answers(lines: Iterable[Line]) -> Iterator[Record]:
+    def process(lines: Iterable[Line]) -> Iterator[Record]:
         waiting = iter(lines)
         while some := list(islice(waiting, _READ_AHEAD * batch_size)):
             requests = [attempt(line, request) for line in some]
@@ -101,7 +101,7 @@ def make_generator(engine: Engine, defaults: Request, seed: int, batch_size: int
                         line, found if isinstance(found, MaxGPT2Error) else _record(line, own_request, found)
                     )
 
-    return answers
+    return process
 
 
 def _generate(engine: Engine, requests: list[Request], batch_size: int) -> Iterator[Generation | MaxGPT2Error]:
@@ -119,15 +119,15 @@ def _generate(engine: Engine, requests: list[Request], batch_size: int) -> Itera
                 yield error
 
 
-def _record(line: Line, request: Request, written: Generation) -> Record:
+def _record(line: Line, request: Request, generation: Generation) -> Record:
     return {
         **({"prompt": line.fields["prompt"]} if "prompt" in line.fields else {}),
-        "prompt_tokens": written.prompt_tokens,
-        "tokens": written.tokens,
-        "text": written.text,
-        "finish_reason": written.finish_reason,
-        "seed": written.seed,
-        **({} if request.logprobs is None else {"logprobs": [asdict(one) for one in written.logprobs]}),
+        "prompt_tokens": generation.prompt_tokens,
+        "tokens": generation.tokens,
+        "text": generation.text,
+        "finish_reason": generation.finish_reason,
+        "seed": generation.seed,
+        **({} if request.logprobs is None else {"logprobs": [asdict(one) for one in generation.logprobs]}),
     }
 
 
@@ -145,11 +145,11 @@ def make_scorer(engine: Engine) -> ProcessLines:
             "perplexity": scored.perplexity,
         }
 
-    def answers(lines: Iterable[Line]) -> Iterator[Record]:
+    def process(lines: Iterable[Line]) -> Iterator[Record]:
         for line in lines:
             yield make_record(line, attempt(line, record))
 
-    return answers
+    return process
 
 
 OnRecord = Callable[[Record], None]
@@ -262,7 +262,7 @@ def _fill(
 
 @contextmanager
 def report_interrupt(output: OutputFile, total: int) -> Iterator[None]:
-    """Turn Ctrl-C into a StoppedError that says what was written and how to resume."""
+    """Raise StoppedError for Ctrl-C; its message has the number of written lines and how to resume."""
     try:
         yield
     except KeyboardInterrupt as error:

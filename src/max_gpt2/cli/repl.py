@@ -130,21 +130,21 @@ def _stop(text: str) -> list[str]:
     return [value]
 
 
-_WHOLE: tuple[Callable[[str], Any], str] = (int, "a whole number")
+_INTEGER: tuple[Callable[[str], Any], str] = (int, "an integer")
 _NUMBER: tuple[Callable[[str], Any], str] = (float, "a number")
 SETTINGS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "max_new_tokens": _WHOLE,
+    "max_new_tokens": _INTEGER,
     "temperature": _NUMBER,
-    "top_k": _WHOLE,
+    "top_k": _INTEGER,
     "top_p": _NUMBER,
     "min_p": _NUMBER,
     "repetition_penalty": _NUMBER,
     "presence_penalty": _NUMBER,
     "frequency_penalty": _NUMBER,
-    "no_repeat_ngram_size": _WHOLE,
-    "min_new_tokens": _WHOLE,
+    "no_repeat_ngram_size": _INTEGER,
+    "min_new_tokens": _INTEGER,
     "stop": (_stop, f'text, quoted text such as "\\n", or {NONE}'),
-    "seed": (_seed, f"a whole number or {NONE}"),
+    "seed": (_seed, f"an integer or {NONE}"),
 }
 
 

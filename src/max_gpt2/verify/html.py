@@ -74,12 +74,12 @@ def _labels(points: Sequence[Point]) -> str:
     step = max(1, math.ceil(len(blocks) / _MOST_LABELS))
     shown = [0, *blocks[step - 1 :: step], len(points) - 1]
     anchors = {0: "start", len(points) - 1: "end"}
-    texts = [
+    labels = [
         f'<text x="{_x(at, len(points)):.1f}" y="{_HEIGHT - 14}" '
         f'text-anchor="{anchors.get(at, "middle")}">{escape(points[at].name)}</text>'
         for at in shown
     ]
-    return "".join(texts)
+    return "".join(labels)
 
 
 def _tolerance(value: float, low: int, high: int) -> str:
@@ -110,8 +110,8 @@ svg .tolerance { stroke: var(--bad); stroke-dasharray: 5 4; } svg text.tolerance
 polyline.absolute { stroke: var(--first); } polyline.relative { stroke: var(--second); }
 circle.absolute, .key.absolute { fill: var(--first); color: var(--first); }
 circle.relative, .key.relative { fill: var(--second); color: var(--second); } circle.diverged { fill: var(--bad); }
-.texts { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: .75rem; margin-top: .5rem; }
-.texts > div { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: .75rem; margin-top: .5rem; }
+.pair > div { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem; }
 .written { white-space: pre-wrap; }
 """
 _SHOWN = 400  # characters of a prompt
@@ -206,7 +206,7 @@ def _continuations(prompt: dict[str, Any], names: tuple[str, str]) -> str:
     ]
     return (
         f"<p>{name} ({_word(prompt['greedy_match'], 'the same', 'not the same')}): "
-        f'<span class="soft written">{escape(shown)}</span></p><div class="texts">{"".join(cells)}</div>'
+        f'<span class="soft written">{escape(shown)}</span></p><div class="pair">{"".join(cells)}</div>'
     )
 
 

@@ -39,7 +39,7 @@ def why_skipped(name: str) -> str | None:
 
 
 def is_conv1d(name: str) -> bool:
-    """Return whether this canonical name is a Conv1D weight, which OpenAI and Hugging Face store as [in, out]."""
+    """Return True for the canonical name of a Conv1D weight, which OpenAI and Hugging Face store as [in, out]."""
     return name.endswith(CONV1D)
 
 

@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Repo
 from max_gpt2.errors import ModelNotFoundError
 
 DEMO = Path(__file__).parent.parent / "demo"
-#: The hub moved the first models to their authors' accounts; the short names are still in use.
+#: Short names that are still in use. The hub moved these models to their authors' accounts.
 MOVED = {
     "gpt2": "openai-community/gpt2",
     "gpt2-medium": "openai-community/gpt2-medium",
@@ -37,9 +37,9 @@ FILES = (
 #: Additional files to download if pickles are allowed and there are no safetensors.
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-WAYS_OUT = (
-    "give a folder with the checkpoint, copy a Hugging Face cache from a machine with a network, or use the checkpoint "
-    "that ships (--model demo, make demo)"
+ALTERNATIVES = (
+    "give a folder with the checkpoint, copy a Hugging Face cache from another machine, or use the bundled "
+    "checkpoint (--model demo)"
 )
 
 
@@ -54,9 +54,7 @@ def locate(model: str | Path, allow_pickle: bool = False) -> Path:
     if name and folder.exists():
         return folder
     if not _HUB_ID.fullmatch(name) or name.startswith("."):
-        raise ModelNotFoundError(
-            f'There is no file or folder "{name}". Give an existing path, a hub id such as gpt2, or "demo".'
-        )
+        raise ModelNotFoundError(f'"{name}" does not exist. Give an existing path, a hub id such as gpt2, or "demo".')
     folder = _from_hub(name, FILES)
     if allow_pickle and not any(folder.glob("model*.safetensors")):
         return _from_hub(name, (*FILES, *PICKLES))
@@ -69,15 +67,15 @@ def _from_hub(name: str, files: tuple[str, ...]) -> Path:
         return Path(huggingface_hub.snapshot_download(repo, allow_patterns=list(files)))
     except RepositoryNotFoundError as error:
         raise ModelNotFoundError(
-            f"There is no folder {name} and no public model {repo} on the Hugging Face hub. "
+            f"{name} is neither a local folder nor a public model on the Hugging Face hub. "
             "Check the spelling; for a private model, log in with `hf auth login`."
         ) from error
     except LocalEntryNotFoundError as error:
         why = "HF_HUB_OFFLINE is set" if _offline() else "the Hugging Face hub cannot be reached"
-        raise ModelNotFoundError(f"{repo} is not in the cache and {why}: {WAYS_OUT}.") from error
+        raise ModelNotFoundError(f"{repo} is not in the cache and {why}: {ALTERNATIVES}.") from error
     except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelNotFoundError(f"{repo} could not be downloaded ({reason}): {WAYS_OUT}.") from error
+        raise ModelNotFoundError(f"{repo} could not be downloaded ({reason}): {ALTERNATIVES}.") from error
 
 
 def _cached(repo: str) -> bool:

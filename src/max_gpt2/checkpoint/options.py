@@ -1,4 +1,4 @@
-"""The options of loading a checkpoint, in one value."""
+"""Options for loading a checkpoint."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ class LoadOptions:
 
     Attributes:
         tokenizer: A folder with the tokenizer to use instead of the checkpoint's own.
-        allow_pickle: Read formats based on Python's pickle, which can run code when read by other programs.
+        allow_pickle: Read formats based on Python's pickle; only plain tensors are read.
         allow_nonfinite: Load weights that contain NaN or infinite values instead of raising CheckpointError.
         kernels: "mojo" computes with the kernels of this package, "builtin" with MAX's own operations.
 
@@ -24,5 +24,5 @@ class LoadOptions:
     kernels: Kernels = "mojo"
 
 
-#: The options of a plain load. Loading functions take them by default.
+#: The default of every function that loads a checkpoint.
 DEFAULT_OPTIONS = LoadOptions()

@@ -51,7 +51,7 @@ class LoadPlan:
         return LM_HEAD not in self.sources
 
     def is_transposed(self, name: str) -> bool:
-        """Return whether this tensor is stored as [out, in] and is transposed to [in, out]."""
+        """Return True if this tensor is stored as [out, in] and is transposed to [in, out]."""
         return not self.origin.conv1d and is_conv1d(name)
 
     @property
@@ -150,5 +150,5 @@ def _with_head(
 
 
 def _same_values(one: np.ndarray, other: np.ndarray, rows: int = 64) -> bool:
-    """Return whether two arrays of the same shape are equal, comparing strips of rows that fit into the CPU cache."""
+    """Return True if two arrays of the same shape are equal; compare strips of rows that fit in the CPU cache."""
     return all(np.array_equal(one[at : at + rows], other[at : at + rows]) for at in range(0, len(one), rows))

@@ -34,7 +34,7 @@ class BeamSearch:
         if self.num_beams < 1:
             raise RequestError(f"num_beams {self.num_beams} is not a positive integer. Use 1 or more.")
         if not math.isfinite(self.length_penalty):
-            raise RequestError(f"length_penalty {self.length_penalty} is not a finite number. Use one.")
+            raise RequestError(f"length_penalty {self.length_penalty} is not a finite number. Use a finite number.")
 
     def score(self, logprob: float, length: int) -> float:
         """Return the score that ranks finished sequences."""
@@ -117,7 +117,7 @@ def _best(beams: Sequence[Beam], logprobs: np.ndarray, width: int) -> Iterator[B
 
 
 def _is_done(options: BeamSearch, best: float, finished: Sequence[Beam], length: int, max_length: int) -> bool:
-    """Return whether no running beam can still beat the worst finished one, by the rule of `early_stopping`."""
+    """Return True if no running beam can beat the worst finished one, by the rule of `early_stopping`."""
     if len(finished) < options.num_beams:
         return False
     if options.early_stopping is True:

@@ -1,4 +1,4 @@
-"""The engine: a compiled model with its tokenizer."""
+"""The engine: generate, search and score with a compiled model."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -153,7 +153,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """An inspected checkpoint: has the config and the tokenizer, enough to check requests, and loads the weights."""
+    """An inspected checkpoint: its config and tokenizer suffice to check requests; `load` loads the weights."""
 
     plan: LoadPlan
     tokenizer: GPT2Tokenizer

@@ -69,9 +69,9 @@ def no_repeat_ngram(size: int) -> Processor:
     def apply(scores: np.ndarray, history: History) -> np.ndarray:
         tokens = history.tokens
         start = tokens[len(tokens) - size + 1 :]  # the last size - 1 ids
-        for at in range(len(tokens) - size + 1):
-            if tokens[at : at + size - 1] == start:
-                scores[tokens[at + size - 1]] = -np.inf
+        for index in range(len(tokens) - size + 1):
+            if tokens[index : index + size - 1] == start:
+                scores[tokens[index + size - 1]] = -np.inf
         return scores
 
     return apply
@@ -120,9 +120,9 @@ def top_p(scores: np.ndarray, p: float) -> np.ndarray:
     """
     ascending = np.sort(scores)
     dropped = min(int(np.count_nonzero(softmax(ascending).cumsum() <= 1 - p)), len(scores) - 1)
-    edge = ascending[dropped]
-    below = scores < edge
-    ties = np.flatnonzero(scores == edge)  # drop the lowest ids first, as a stable sort would
+    threshold = ascending[dropped]
+    below = scores < threshold
+    ties = np.flatnonzero(scores == threshold)  # drop the lowest ids first, as a stable sort would
     return _without(_without(scores, below), ties[: dropped - np.count_nonzero(below)])
 
 
@@ -139,9 +139,9 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def _without(scores: np.ndarray, dropped: np.ndarray) -> np.ndarray:
-    kept = scores.copy()
-    kept[dropped] = -np.inf
-    return kept
+    remaining = scores.copy()
+    remaining[dropped] = -np.inf
+    return remaining
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ def token_logprob(logits: np.ndarray, token: int, alternatives: int) -> TokenLog
 def _most_likely(logprobs: np.ndarray, count: int) -> np.ndarray:
     """Return the `count` most likely ids in descending order, ties by id, without sorting the whole vocabulary."""
     if count < len(logprobs):
-        edge = np.partition(logprobs, -count)[-count] if count else np.inf
-        found = np.flatnonzero(logprobs >= edge)
+        threshold = np.partition(logprobs, -count)[-count] if count else np.inf
+        found = np.flatnonzero(logprobs >= threshold)
     else:
         found = np.arange(len(logprobs))
     return found[np.argsort(-logprobs[found], kind="stable")][:count]

@@ -51,7 +51,7 @@ class Generation:
 
 
 class OutputBuilder:
-    """Collects the outputs of one sequence with their times and builds a Generation from them."""
+    """A builder that collects the outputs of one sequence with their times and makes a Generation of them."""
 
     def __init__(self, request: Request, seed: int) -> None:
         """Start the clock."""
@@ -66,7 +66,7 @@ class OutputBuilder:
 
     @property
     def finished(self) -> bool:
-        """Return whether the last output has a finish reason."""
+        """Return True if the last output has a finish reason."""
         return bool(self._outputs) and self._outputs[-1].finish_reason is not None
 
     def build(self) -> Generation:

@@ -91,7 +91,7 @@ _CHECKS: dict[str, tuple[Callable[..., bool], str]] = {
 
 @dataclass(frozen=True)
 class Request:
-    """The token ids of a prompt, and the options for its continuation.
+    """A generation request: the token ids of a prompt, and the options for its continuation.
 
     Generation stops at an end-of-text token or one of `stop_ids`, which are not part of the output; before the first of
     the strings `stop`; after `max_new_tokens`; or when the context is full. With `context_overflow` "slide", a full

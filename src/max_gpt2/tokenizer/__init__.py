@@ -1,4 +1,4 @@
-"""Text to token ids and back."""
+"""Tokenization: text to token ids and back."""
 
 from max_gpt2.tokenizer.legacy import END_OF_TEXT
 from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer

@@ -1,4 +1,4 @@
-"""Incremental detokenization: token ids in, text that is final out.
+"""Incremental detokenization: turn token ids into text that does not change any more.
 
 Text is held back while it can still change: the bytes of an incomplete character, and a suffix that may be the start of
 a stop string. The work for a token does not depend on how many came before it.
@@ -14,9 +14,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 from max_gpt2.errors import RequestError
 from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
 
-#: What the bytes of an incomplete character decode to.
+#: The replacement character, to which the bytes of an incomplete character decode.
 _INCOMPLETE = "\ufffd"
-#: `WindowDecoder` returns text after this many ids even if its last character is incomplete: one has at most 4 bytes.
+#: `WindowDecoder` returns text after this many ids even if it ends with U+FFFD: a character has at most 4 bytes.
 _MAX_PENDING = 8
 
 
@@ -34,7 +34,7 @@ class TokenTable:
     """The bytes and the printable name of each token of a tokenizer; an unknown id has no bytes."""
 
     def __init__(self, tokenizer: GPT2Tokenizer) -> None:
-        """Look tokens up when they are first used."""
+        """Create a table that is filled as tokens are used."""
         self._tokenizer = tokenizer
         self._letters = _bytes_of_characters()
         self._bytes: dict[int, bytes] = {}
@@ -75,7 +75,7 @@ class TokenTable:
 
 
 class ByteDecoder:
-    """Decodes byte-level BPE: the bytes of the tokens are UTF-8, and a character may span tokens."""
+    """A decoder for byte-level BPE: the bytes of the tokens are UTF-8, and a character may span tokens."""
 
     def __init__(self, tokens: TokenTable, *, special: bool) -> None:
         """Start with no ids."""
@@ -93,13 +93,13 @@ class ByteDecoder:
 
 
 class WindowDecoder:
-    """Decodes with any tokenizer's own decoder, of which only the last ids are decoded again for each token."""
+    """A decoder for any tokenizer: for each token, it decodes a window of the last ids with the tokenizer."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         """Start with no ids."""
         self._decode = decode
         self._ids: list[int] = []
-        self._read = 0  # how many of the ids have been returned as text; they are the context of the others
+        self._read = 0  # the number of ids already returned as text; they are the context of the rest
 
     def add(self, id_: int) -> str:
         """Append an id and return the text that is complete now."""
@@ -128,7 +128,7 @@ class TextDelta:
 
 
 class Detokenizer:
-    """Turns the ids of one sequence into text, token by token.
+    """An incremental detokenizer for one sequence, with stop strings.
 
     The text is cut before the first stop string, even if that spans several tokens; `stopped` is true from then on.
     Tokens that start after the cut get no offset.
@@ -178,9 +178,9 @@ class Detokenizer:
 
 
 def check_stop(stop: Sequence[str]) -> None:
-    """Raise RequestError for an empty stop string, which would end every text at its start."""
+    """Raise RequestError for an empty stop string, which would stop every sequence at its start."""
     if not all(stop):
-        raise RequestError("A stop string is empty. Leave it out.")
+        raise RequestError("A stop string is empty. Remove it.")
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -14,8 +14,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 END_OF_TEXT = "<|endoftext|>"
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
-#: The library's matcher of added tokens takes memory quadratic in their length.
-_LONGEST_ADDED = 1_000
+#: In characters. The memory of the library's matcher for added tokens is quadratic in their length.
+_MAX_ADDED_LENGTH = 1_000
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
 
 
@@ -23,14 +23,14 @@ def added_tokens(text: str) -> list[dict[str, Any]]:
     """Return the added tokens of a `tokenizer.json`; raises ValueError if it would crash or stall the library."""
     content = json.loads(text)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        raise ValueError("there is no model in it")
+        raise ValueError("it has no model")
     if prefix := content["model"].get("continuing_subword_prefix"):
         raise ValueError(f"its continuing_subword_prefix is {json.dumps(prefix)}, and GPT-2's BPE has none")
     tokens = content.get("added_tokens") or []
     if not isinstance(tokens, list) or not all(isinstance(token, dict) for token in tokens):
-        raise ValueError("its added_tokens are no list of objects")
-    if any(len(str(token.get("content"))) > _LONGEST_ADDED for token in tokens):
-        raise ValueError(f"an added token has more than {_LONGEST_ADDED:,} characters")
+        raise ValueError("its added_tokens are not a list of objects")
+    if any(len(str(token.get("content"))) > _MAX_ADDED_LENGTH for token in tokens):
+        raise ValueError(f"an added token has more than {_MAX_ADDED_LENGTH:,} characters")
     return tokens
 
 

@@ -27,7 +27,7 @@ class GPT2Tokenizer:
         self._added_tokens = added_tokens(text)
         self._tokenizer = Tokenizer.from_str(text)
         self._tokenizer.encode_special_tokens = True
-        # A file can contain the padding and truncation settings of training.
+        # The file can contain padding and truncation settings from training.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 
@@ -41,13 +41,12 @@ class GPT2Tokenizer:
         if not single.is_file() and not (vocab.is_file() and merges.is_file()):
             raise TokenizerError(
                 f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt. "
-                "Copy the tokenizer of the checkpoint that this one was made from into the folder, "
-                "or name a folder that has it: --tokenizer FOLDER."
+                "Copy the tokenizer of the original model into it, or give a folder that has one: --tokenizer FOLDER."
             )
         source = single if single.is_file() else vocab
         try:
             tokenizer = cls(single.read_bytes().decode() if source is single else slow_tokenizer_json(folder), folder)
-        except Exception as error:  # the library raises plain Exception, for broken JSON and for a bad merge alike
+        except Exception as error:  # the library raises plain Exception for every error
             raise TokenizerError(f"{source} is not a tokenizer ({error}). Download the file again.") from error
         tokenizer._check(vocab_size, str(source))
         return tokenizer
@@ -110,7 +109,7 @@ class GPT2Tokenizer:
         return self._tokenizer.decode(list(ids), skip_special_tokens=not special)
 
     def token(self, id_: int) -> str | None:
-        """Return a token as it is in the vocabulary, None for an unknown id."""
+        """Return a token as the vocabulary spells it; None for an unknown id."""
         return self._tokenizer.id_to_token(id_)
 
     @cached_property

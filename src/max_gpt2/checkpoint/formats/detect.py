@@ -78,15 +78,15 @@ def detect(path: Path) -> Kind:
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path} is a Git LFS pointer, not the weights. Run `git lfs pull` in its repository.")
     if start.lstrip().startswith(b"<"):
-        raise CheckpointError(f"{path} is a web page, not the weights: the download went wrong. {AGAIN}")
+        raise CheckpointError(f"{path} is a web page, not weights: the download failed. {AGAIN}")
     raise CheckpointError(
-        f"{path} is truncated or damaged, or holds no weights: it does not start as a file of "
-        f"{', '.join(known.value for known in Kind if known is not Kind.INDEX)} does. {AGAIN}"
+        f"{path} is truncated, damaged or not a weights file: its first bytes are not those of "
+        f"{', '.join(known.value for known in Kind if known is not Kind.INDEX)}. {AGAIN}"
     )
 
 
 def weights_file(folder: Path) -> Path:
-    """Return the file with the weights of a folder, or their index; raises CheckpointError."""
+    """Return the weights file of a folder, or the index of its shards; raises CheckpointError unless there is one."""
     for name in NAMES:
         if (folder / name).exists():
             return folder / name
@@ -105,7 +105,7 @@ def weights_file(folder: Path) -> Path:
             )
     raise CheckpointError(
         f"{folder} has no {NAMES[0]}, nor weights in another format. Download the safetensors file, or give another "
-        "folder; a model whose hub has pytorch_model.bin alone is downloaded with --allow-pickle."
+        "folder. For a hub model that only has pytorch_model.bin, add --allow-pickle."
     )
 
 

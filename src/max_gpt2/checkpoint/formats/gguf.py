@@ -69,7 +69,7 @@ def _config(header: Header, file: Path) -> GPT2Config:
     if problems:
         raise ConfigError(listed(source, problems, _REMEDY))
     values = {ours: metadata[theirs] for theirs, ours in _FIELDS.items()}
-    if isinstance(values["layer_norm_epsilon"], float):  # stored as float32: 1e-05 came back as 9.99999974e-06
+    if isinstance(values["layer_norm_epsilon"], float):  # stored as float32, which would turn 1e-05 into 9.99999974e-06
         values["layer_norm_epsilon"] = float(str(np.float32(values["layer_norm_epsilon"])))
     ends = {"eos_token_id": metadata.get("tokenizer.ggml.eos_token_id")}
     fixed = {"model_type": "gpt2", "activation_function": "gelu_new", "vocab_size": embeddings[0]}
@@ -113,7 +113,7 @@ def _type(info: TensorInfo) -> tuple[str, int]:
     except NotImplementedError as error:
         raise ValueError(f"{info.name} is {kind.name}, which the gguf package does not dequantise") from error
     if (info.shape or (1,))[-1] % block:
-        raise ValueError(f"{info.name} {list(info.shape)} is {kind.name}, whose rows are multiples of {block}")
+        raise ValueError(f"{info.name} {list(info.shape)} is {kind.name}, but its rows are not a multiple of {block}")
     return kind.name, elements(info) // block * bytes_
 
 
@@ -137,8 +137,8 @@ def _tokenizer(file: Path, metadata: dict[str, Any], vocab_size: int) -> GPT2Tok
     model, split = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "gpt-2")
     if model != "gpt2" or split not in ("gpt-2", "default"):
         raise TokenizerError(
-            f"The tokenizer in {file} is {model!r} with the splitting {split!r}, not GPT-2's. "
-            "Name a folder with the right one: --tokenizer FOLDER."
+            f"The tokenizer in {file} is {model!r} with the pre-tokenizer {split!r}, not GPT-2's. "
+            "Give a folder with the right one: --tokenizer FOLDER."
         )
     tokens, merges = metadata["tokenizer.ggml.tokens"], metadata.get("tokenizer.ggml.merges", [])
     types = metadata.get("tokenizer.ggml.token_type") or [1] * len(tokens)

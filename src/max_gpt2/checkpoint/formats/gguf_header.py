@@ -18,7 +18,7 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _STRING, _ARRAY = 8, 9
 _VERSIONS = (2, 3)
 _DEFAULT_ALIGNMENT = 32
-_MOST_DIMENSIONS = 4
+_MAX_DIMENSIONS = 4
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """A file's metadata and tensors; each offset is from the start of the file, whose length is `size`."""
+    """A file's metadata and tensors; offsets are from the start of the file, and `size` is its length in bytes."""
 
     metadata: dict[str, Any]
     tensors: list[TensorInfo]
@@ -111,20 +111,20 @@ class _Parser:
             return self._string()
         if type_number == _ARRAY:
             return self._array()
-        raise self._damaged(f"a value of unknown type {type_number}")
+        raise self._damaged(f"it has a value of the unknown type {type_number}")
 
     def _array(self) -> list[Any]:
         type_number, count = self._scalar("I"), self._scalar("Q")
         if type_number == _STRING:
             return [self._string() for _ in range(count)]
         if type_number not in _SCALARS:
-            raise self._damaged(f"an array of type {type_number}, which is not supported")
+            raise self._damaged(f"it has an array of the unsupported type {type_number}")
         code = _SCALARS[type_number]
         return list(struct.unpack(f"<{count}{code}", self._take(count * struct.calcsize(f"<{code}"))))
 
     def _tensor(self) -> TensorInfo:
         name, dimensions = self._string(), self._scalar("I")
-        if dimensions > _MOST_DIMENSIONS:
+        if dimensions > _MAX_DIMENSIONS:
             raise self._damaged(f"{name} has {dimensions} dimensions")
         shape = tuple(self._scalar("Q") for _ in range(dimensions))[::-1]
         return TensorInfo(name, shape, self._scalar("I"), self._scalar("Q"))

@@ -17,7 +17,7 @@ from max_gpt2.errors import CheckpointError, listed
 
 
 def map_values(file: Path, dtype: np.dtype, offset: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Memory-map the values that start at byte `offset`; raises CheckpointError when the file cannot be read.
+    """Memory-map the values that start at byte `offset`: [*shape]; raises CheckpointError when the file cannot be read.
 
     The mapping is copy-on-write: changing the array never changes the file.
     """
@@ -35,8 +35,8 @@ def safetensors_tensors(path: Path) -> list[StoredTensor]:
     """List the tensors of a safetensors file without reading values; raises CheckpointError."""
     start, header = _header(path)
     try:
-        with safe_open(path, framework="numpy") as handle:  # the library checks every entry, and the file's length
-            slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118  (it is no dict)
+        with safe_open(path, framework="numpy") as handle:  # the library checks every entry and the file's length
+            slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118  (not a dict)
             kinds = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is truncated or damaged ({error}). {AGAIN}") from error
@@ -59,7 +59,7 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > LARGEST_HEADER:
-            raise CheckpointError(f"{path} is damaged: its header would be {size:,} bytes, over 100 MB. {AGAIN}")
+            raise CheckpointError(f"{path} is damaged: its header would have {size:,} bytes, more than 100 MB. {AGAIN}")
         header = file.read(size)
     try:
         return 8 + size, json.loads(header.decode("utf-8"), object_pairs_hook=partial(_without_duplicates, path))
@@ -106,7 +106,7 @@ def read_shards(path: Path, index: Path, allow_pickle: bool) -> Source:
             return safetensors_tensors(file)
         if kind is Kind.PICKLE:
             return pickled_tensors(as_state_dict(load_pickle(file, allow_pickle), file), file)
-        raise CheckpointError(f"The shard {file} is a file of {kind.value}, not of safetensors or PyTorch. {AGAIN}")
+        raise CheckpointError(f"The shard {file} has the format {kind.value}, not safetensors or PyTorch. {AGAIN}")
 
     tensors = _tensors_of_shards(index, read_shard)
     pickled = Kind.PICKLE in kinds
@@ -118,7 +118,7 @@ def read_shards(path: Path, index: Path, allow_pickle: bool) -> Source:
 def as_state_dict(content: Any, file: Path) -> Mapping[Any, Any]:
     """Return the content of a pickle if it is a dict; raises CheckpointError otherwise."""
     if not isinstance(content, dict):
-        raise CheckpointError(f"{file} holds a {type(content).__name__}, not a state dict. Use another checkpoint.")
+        raise CheckpointError(f"{file} contains a {type(content).__name__}, not a state dict. Use another checkpoint.")
     return content
 
 
@@ -140,7 +140,7 @@ def _tensors_of_shards(index: Path, read_shard: Callable[[Path], list[StoredTens
         raise CheckpointError(listed(str(index), problems, "Download the checkpoint again."))
     stored = {(tensor.name, tensor.file.name) for tensor in tensors}
     indexed = set(weight_map.items())
-    problems = [f"{name} should be in {shard} and is not" for name, shard in sorted(indexed - stored)]
+    problems = [f"{name} is not in {shard}, where the index has it" for name, shard in sorted(indexed - stored)]
     problems += [f"{name} is in {shard}, but not in the index" for name, shard in sorted(stored - indexed)]
     if problems:
         raise CheckpointError(listed(str(index), problems, "Download the checkpoint again."))

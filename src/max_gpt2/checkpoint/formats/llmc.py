@@ -1,4 +1,4 @@
-"""Read llm.c's `.bin`: a header of 256 int32, then the tensors, each kind stored for all layers in a row.
+"""Read llm.c's `.bin`: a header of 256 int32 values, then the tensors, each kind for all layers consecutively.
 
 Linear weights are `[out, in]`; the head is tied; `wte` has extra rows that pad the vocabulary.
 """
@@ -76,7 +76,7 @@ def _header(file: Path) -> tuple[int, _Sizes]:
     if version not in _VERSIONS:
         raise CheckpointError(
             f"{file} has llm.c version {version}; supported are 3 (float32) and 5 (bfloat16). "
-            "Write it again with llm.c."
+            "Export it again with llm.c."
         )
     if min(sizes) < 1 or sizes.padded_vocab_size < sizes.vocab_size:
         numbers_there = ", ".join(f"{name} {value}" for name, value in sizes._asdict().items())
@@ -89,7 +89,7 @@ def _check_size(file: Path, sizes: _Sizes, dtype: np.dtype) -> None:
     expected, found = 4 * _HEADER + numbers * dtype.itemsize, file.stat().st_size
     if found != expected:
         raise CheckpointError(
-            f"{file} is truncated or damaged: it has {found:,} bytes, its header says {expected:,}. {AGAIN}"
+            f"{file} is truncated or damaged: it has {found:,} bytes instead of {expected:,}. {AGAIN}"
         )
 
 

@@ -25,7 +25,7 @@ _SIZES = {
 
 
 def is_nanogpt(content: Any) -> bool:
-    """Return whether the content of a pickle is a nanoGPT checkpoint."""
+    """Return True if the content of a pickle is a nanoGPT checkpoint."""
     return isinstance(content, dict) and {"model", "model_args"} <= content.keys()
 
 

@@ -1,4 +1,4 @@
-"""Read PyTorch's pickles (`.bin`, `.pt`), only with the user's permission, and only as plain tensors."""
+"""Read PyTorch's pickles (`.bin`, `.pt`): only with the user's permission, and only plain tensors."""
 
 import io
 import os
@@ -81,7 +81,7 @@ def _storages(left: int) -> "Callable[[Storage, str], Storage]":
         left -= storage.nbytes()
         if left < 0:
             raise ValueError("it declares more values than it contains")
-        # A part that the file does not fill must not expose uninitialised memory.
+        # Values that the file does not contain must not expose uninitialised memory.
         torch.empty(0, dtype=torch.uint8).set_(storage).fill_(_NAN)
         return storage
 
@@ -101,8 +101,8 @@ def load_pickle(path: Path, allow_pickle: bool) -> Any:
     """
     if not allow_pickle:
         raise CheckpointError(
-            f"{path} is a pickle, a format that can run code when it is read. If you trust its source, give "
-            "max-gpt2 --allow-pickle (in Python: allow_pickle=True); it is then read as plain tensors and nothing else."
+            f"{path} is a pickle, a format that can run code when it is read. If you trust its source, add "
+            "--allow-pickle (in Python: allow_pickle=True); max-gpt2 then reads plain tensors only."
         )
     try:
         import torch
@@ -116,8 +116,8 @@ def load_pickle(path: Path, allow_pickle: bool) -> Any:
             return _load(path)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than plain tensors, or is damaged ({_reason(error)}). It was not loaded, and nothing "
-            "in it was run. Use a safetensors file of the same model."
+            f"{path} contains more than plain tensors, or is damaged ({_reason(error)}). It was not loaded, and no "
+            "code in it was run. Use a safetensors file of the same model."
         ) from error
     except Exception as error:  # invalid pickles can raise any exception
         raise CheckpointError(f"{path} is truncated or damaged ({_reason(error)}). {AGAIN}") from error
@@ -146,7 +146,7 @@ def pickled_tensors(state_dict: Mapping[Any, Any], path: Path) -> list[StoredTen
         if not (isinstance(name, str) and isinstance(value, torch.Tensor))
     ]
     if problems:
-        raise CheckpointError(listed(f"{path} is not a GPT-2's weights", problems, "Use another checkpoint."))
+        raise CheckpointError(listed(f"{path} does not contain GPT-2 weights", problems, "Use another checkpoint."))
     return [
         StoredTensor(name, _dtype(value), () if value.is_nested else tuple(value.shape), path, partial(_read, value))
         for name, value in state_dict.items()

@@ -24,7 +24,7 @@ GROUPS = {
 
 
 class GroupedHelp(TyperGroup):
-    """Lists the commands by section, each with its whole one-line summary."""
+    """A group that lists its commands by section, with complete one-line summaries."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write one section per group."""

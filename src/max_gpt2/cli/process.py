@@ -1,4 +1,4 @@
-"""Run a command-line program: exit codes, one-line error messages and standard input."""
+"""Run a command-line program: exit codes, error messages and standard input."""
 
 import os
 import stat
@@ -79,7 +79,7 @@ def _print_error(message: str) -> int:
 
 
 def is_interactive() -> bool:
-    """Return whether both standard input and standard output are a terminal."""
+    """Return True if both standard input and standard output are a terminal."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 

@@ -21,13 +21,13 @@ MAX_HISTORY_LINES = 1000
 def history_file() -> Path:
     """Return the path of the history file, below `XDG_STATE_HOME` or `~/.local/state`."""
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # the XDG specification says to ignore relative paths
+    if not state.is_absolute():  # the XDG specification requires ignoring relative paths
         state = Path(os.path.expanduser("~/.local/state"))  # noqa: PTH111  (Path's own raises where there is no home)
     return state / "max-gpt2" / "history"
 
 
 class History:
-    """A readline history in a file. When the file cannot be used, `problem` says why and nothing is saved."""
+    """A readline history in a file. If the file cannot be used, `problem` is the reason, and nothing is saved."""
 
     def __init__(self, file: Path) -> None:
         """Read the last `MAX_HISTORY_LINES` lines of the file."""

@@ -105,7 +105,7 @@ def _difference_cells(differences: Sequence["Difference"], skip: int = 0) -> lis
 
 
 def _greedy_cell(result: "PromptResult") -> str:
-    """Return whether both generated the same tokens greedily after a prompt, and how many."""
+    """Return a table cell: "same" or "different" greedy continuations, and their length in tokens."""
     if not result.greedy_tokens:
         return "context full"
     return f"{'same' if result.greedy_match else 'different'} {result.greedy_tokens}"
@@ -114,7 +114,7 @@ def _greedy_cell(result: "PromptResult") -> str:
 def verdict(
     logits: Sequence["LogitsDifference"], implementations: tuple[str, str] = ("MAX", "PyTorch"), passed: bool = True
 ) -> str:
-    """Return the last line of a comparison; `passed` says whether the hidden states are equal as well."""
+    """Return the last line of a comparison; `passed` is true if the hidden states are equal as well."""
     from max_gpt2.verify import worst
 
     equal, most = all(one.equal for one in logits), worst(logits)

@@ -36,7 +36,7 @@ class RaggedBatch:
     ) -> "RaggedBatch":
         """Make a batch that appends `new_tokens[slot]` to each slot, given the lengths of all slots.
 
-        `num_logits` is the number of last tokens of each sequence whose logits are computed, None for all.
+        `num_logits` is the number of tokens at the end of each sequence for which logits are computed; None for all.
         """
         slots = np.array(list(new_tokens), dtype=np.int64)
         counts = [len(ids) for ids in new_tokens.values()]

@@ -25,7 +25,7 @@ from max_gpt2.system.machine import cache_folder, with_timer_slack
 if TYPE_CHECKING:  # importing max.experimental takes most of a second
     from max.experimental.compilation import CompiledCallable
 
-#: The kinds of graphs: with either set of kernels, and the server's.
+#: The kinds of graph: with either set of kernels, or with the server's paged cache.
 Graph = Literal["mojo", "builtin", "paged"]
 #: The fields of a config that do not change the graph.
 _NOT_IN_THE_GRAPH = ("eos_token_ids", "tie_word_embeddings")
@@ -87,7 +87,7 @@ def compiled_files() -> Path | None:
 
 
 def graph_key(config: GPT2Config, graph: Graph) -> str:
-    """Return the first part of a file's name, a digest of all that the compiled graph depends on."""
+    """Return a digest of everything that a compiled graph depends on: the first part of its file name."""
     fields = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_THE_GRAPH}
     sources = Path(__file__).parent
     files = sorted(path for path in sources.rglob("*") if path.suffix in (".py", ".mojo"))
@@ -111,7 +111,7 @@ def save(content: bytes, folder: Path, key: str) -> None:
 
 
 def _read(path: Path, state_dict: Mapping[str, np.ndarray]) -> Run | None:
-    """Return the graph of a file, None when the file is damaged: its name has the digest of its content."""
+    """Load the graph of a file; None if it is damaged, which the digest of the content in its name shows."""
     from max.driver import CPU
     from max.engine import InferenceSession, read
 

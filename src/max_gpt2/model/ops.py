@@ -88,8 +88,8 @@ class Ops(Protocol):
         """Apply causal attention: [tokens, 3 * n_embd] -> [tokens, n_embd].
 
         Stores the new keys and values in the cache of `layer`, a scalar of int64. Attention scores are multiplied by
-        `scale`, a scalar of float32. `cache` has the fields of `CacheInputs`, or of
-        `PagedCacheInputs` for a paged cache.
+        `scale`, a scalar of float32. `cache` has the fields of `CacheInputs`, or of `PagedCacheInputs` for a paged
+        cache.
         """
         ...
 

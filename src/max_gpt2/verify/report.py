@@ -1,4 +1,4 @@
-"""The result of a verification."""
+"""The report of a verification: differences of every compared tensor, and greedy continuations."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def first_divergence(self) -> Probe | None:
-        """The first probe, in order of computation, whose difference is beyond tolerance; None if all are equal."""
+        """The first probe, in order of computation, with a difference beyond tolerance; None if all are equal."""
         return next((probe for probe in self.probes if not probe.difference.equal), None)
 
     @property

@@ -1,4 +1,4 @@
-"""The activation functions of the MLP, under the names of the table of activation functions in Python.
+"""The activation functions of the MLP, named as in `config.py`.
 
 gelu_tanh is the approximation of Hendrycks and Gimpel 2016, section 2, gelu_erf the exact function, x * Phi(x), and
 quick_gelu the approximation x * sigmoid(1.702 * x) of the same section.

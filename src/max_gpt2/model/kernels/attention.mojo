@@ -1,8 +1,8 @@
 """Causal attention of new tokens to themselves and to the tokens in the cache.
 
 softmax(q @ k.T * scale) @ v: Vaswani et al. 2017, section 3.2. A score is one chain of multiply-adds over head_dim, and
-an element of the result is one chain over the tokens, in which masked tokens count exactly zero. So the result for a
-token is bitwise identical whatever is computed along with it, and whether the cache is contiguous or paged.
+an element of the result is one chain over the tokens, to which masked tokens add exactly zero. So the result for a
+token is bitwise identical regardless of the rest of the batch and of the kind of cache, contiguous or paged.
 """
 
 import extensibility
@@ -94,20 +94,20 @@ def attention(mut team: ThreadTeam, qkv: Matrix, cache: LayerCache, batch: Ragge
     Rows of qkv, [tokens, 3 * n_embd], are contiguous.
     """
     var n_head = cache.n_head
-    var pieces = ceildiv(batch.longest(), ATTENTION_TOKENS)  # of the longest sequence
+    var chunks = ceildiv(batch.longest(), ATTENTION_TOKENS)  # of the longest sequence
 
     def append_and_attend(item: Int) {var}:
-        _append_piece(item // n_head, item % n_head, 0, qkv, cache, batch)
-        _attend_piece(item // n_head, item % n_head, 0, qkv, cache, batch, y, scale)
+        _append_chunk(item // n_head, item % n_head, 0, qkv, cache, batch)
+        _attend_chunk(item // n_head, item % n_head, 0, qkv, cache, batch, y, scale)
 
-    def attend_piece(item: Int) {var}:
-        _attend_piece(item // n_head // pieces, item % n_head, item // n_head % pieces, qkv, cache, batch, y, scale)
+    def attend_chunk(item: Int) {var}:
+        _attend_chunk(item // n_head // chunks, item % n_head, item // n_head % chunks, qkv, cache, batch, y, scale)
 
-    if pieces == 1:
+    if chunks == 1:
         team.phase(batch.size * n_head, append_and_attend)
-    else:  # a later piece reads the keys and values of all earlier ones
+    else:  # a later chunk reads the keys and values of all earlier ones
         _append_all(team, qkv, cache, batch)
-        team.phase(batch.size * n_head * pieces, attend_piece)
+        team.phase(batch.size * n_head * chunks, attend_chunk)
 
 
 @always_inline
@@ -128,7 +128,7 @@ def attention_at(
     """
     var n_head = cache.n_head
 
-    def attend_piece(item: Int) {var}:
+    def attend_chunk(item: Int) {var}:
         var r = item // n_head * ATTENTION_TOKENS
         var end = min(r + ATTENTION_TOKENS, R)
         var sequence = 0
@@ -136,7 +136,7 @@ def attention_at(
             var token = Int(indices.unsafe_load(r))
             while batch.start(sequence + 1) <= token:
                 sequence += 1
-            # Tokens that follow one another in a sequence are computed together.
+            # Consecutive tokens of a sequence are computed together.
             var count = 1
             var most = min(end - r, batch.start(sequence + 1) - token)
             while count < most and Int(indices.unsafe_load(r + count)) == token + count:
@@ -148,43 +148,43 @@ def attention_at(
             r += count
 
     _append_all(team, qkv, cache, batch)
-    team.phase(ceildiv(R, ATTENTION_TOKENS) * n_head, attend_piece)
+    team.phase(ceildiv(R, ATTENTION_TOKENS) * n_head, attend_chunk)
 
 
 @always_inline
 def _append_all(mut team: ThreadTeam, qkv: Matrix, cache: LayerCache, batch: RaggedBatch):
     """Append the keys and values of all new tokens, in one phase."""
     var n_head = cache.n_head
-    var pieces = ceildiv(batch.longest(), ATTENTION_TOKENS)
+    var chunks = ceildiv(batch.longest(), ATTENTION_TOKENS)
 
-    def append_piece(item: Int) {var}:
-        _append_piece(item // n_head // pieces, item % n_head, item // n_head % pieces, qkv, cache, batch)
+    def append_chunk(item: Int) {var}:
+        _append_chunk(item // n_head // chunks, item % n_head, item // n_head % chunks, qkv, cache, batch)
 
-    team.phase(batch.size * n_head * pieces, append_piece)
+    team.phase(batch.size * n_head * chunks, append_chunk)
 
 
 @always_inline
-def _append_piece(sequence: Int, head: Int, piece: Int, qkv: Matrix, cache: LayerCache, batch: RaggedBatch):
-    """Append one piece of ATTENTION_TOKENS tokens, or what the sequence has of it, for one head."""
-    var first = piece * ATTENTION_TOKENS
+def _append_chunk(sequence: Int, head: Int, chunk: Int, qkv: Matrix, cache: LayerCache, batch: RaggedBatch):
+    """Append a chunk of at most ATTENTION_TOKENS tokens of one sequence, for one head."""
+    var first = chunk * ATTENTION_TOKENS
     var last = min(first + ATTENTION_TOKENS, batch.count(sequence))
     append(cache.head(sequence, head), qkv.from_row(batch.start(sequence)), batch.cached(sequence), first, last)
 
 
 @always_inline
-def _attend_piece(
+def _attend_chunk(
     sequence: Int,
     head: Int,
-    piece: Int,
+    chunk: Int,
     qkv: Matrix,
     cache: LayerCache,
     batch: RaggedBatch,
     y: Matrix,
     scale: Scalar[F32],
 ):
-    """Compute one piece of ATTENTION_TOKENS tokens, or what the sequence has of it, for one head."""
+    """Compute attention for a chunk of at most ATTENTION_TOKENS tokens of one sequence, for one head."""
     var start = batch.start(sequence)
-    var first = piece * ATTENTION_TOKENS
+    var first = chunk * ATTENTION_TOKENS
     var last = min(first + ATTENTION_TOKENS, batch.count(sequence))
     if first < last:
         var q = qkv.from_row(start)
@@ -261,7 +261,7 @@ def _compute_scores[
     for d in range(cache.head_dim):
         comptime for v in range(V):
             var key = keys.unsafe_load[width=W](d * cache.page_size + v * W)
-            comptime if Q == 1:  # several queries in a row keep the keys in the cache by themselves
+            comptime if Q == 1:  # several queries reuse the keys while they are in the CPU cache
                 prefetch_l2(keys.unsafe_offset(next_keys + d * cache.page_size + v * W))
             comptime for i in range(Q):
                 var factor = Vector(query.unsafe_load(i * query_stride + d))

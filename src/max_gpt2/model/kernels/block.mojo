@@ -1,6 +1,6 @@
-"""A transformer block as one operation: x + attention(ln_1(x)), and to that add mlp(ln_2(...)) of it.
+"""A transformer block as one operation: h = x + attention(ln_1(x)), y = h + mlp(ln_2(h)).
 
-The threads stay together over all phases. Each element is computed as by the separate operations, bitwise identical.
+One team of threads runs all phases. The result is bitwise identical to that of the separate operations.
 
 A block returns only the tokens `logits_indices`. The other tokens contribute their keys and values, which these tokens
 attend to; everything after that is computed for the R returned tokens only. In all layers but the last, R is M.
@@ -29,7 +29,8 @@ comptime BlockVectors = InputVariadicTensors[dtype=F32, rank=1, size=8, ...]
 struct Block:
     """Apply a block with a contiguous cache: x [tokens, n_embd], logits_indices [rows] -> [rows, n_embd].
 
-    `kv_cache.mojo` has the shapes of the cache. `logits_indices` ascend; as many as there are tokens are all tokens.
+    `kv_cache.mojo` has the shapes of the cache. `logits_indices` ascend; if they are as many as the
+    tokens, they are all tokens.
     """
 
     @staticmethod
@@ -113,7 +114,7 @@ struct BlockWeights(TrivialRegisterPassable):
         vectors: BlockVectors,
         eps: Scalar[F32],
     ):
-        """Take the operands of the graph, and check that their shapes agree."""
+        """Wrap the operands of the graph, and check that their shapes agree."""
         self.ln_1 = NormWeights(vectors[0], vectors[1], eps)
         self.c_attn = LinearWeights(c_attn, vectors[4])
         self.attn_proj = LinearWeights(attn_proj, vectors[5])
@@ -170,13 +171,13 @@ struct _Buffers(TrivialRegisterPassable):
 
     @staticmethod
     def size(M: Int, R: Int, weights: BlockWeights) -> Int:
-        """Return the floats of all buffers together."""
+        """Return the total size of all buffers in floats."""
         var C = weights.n_embd()
         var shared = _Buffers._shared_size(M, R, weights)
         return Matrix.padded_size(R, C) + Matrix.blocked_size(M, C) + shared + _Buffers._sums_size(M, R, weights)
 
     def __init__(out self, mut workspace: Workspace, M: Int, R: Int, weights: BlockWeights):
-        """Take the buffers from a workspace of `size(M, R, weights)` floats."""
+        """Allocate the buffers in a workspace of `size(M, R, weights)` floats."""
         var C = weights.n_embd()
         self.residual = Matrix.padded(workspace.take(Matrix.padded_size(R, C)), C)
         self.queries = self.residual
@@ -189,14 +190,14 @@ struct _Buffers(TrivialRegisterPassable):
 
     @staticmethod
     def _shared_size(M: Int, R: Int, weights: BlockWeights) -> Int:
-        """Return the floats that qkv and attended take, or hidden, which comes later."""
+        """Return the size in floats of the memory that qkv and attended share with hidden."""
         var C = weights.n_embd()
         var attention = Matrix.padded_size(M, 3 * C) + Matrix.blocked_size(R, C)
         return max(attention, Matrix.blocked_size(R, weights.n_inner()))
 
     @staticmethod
     def _sums_size(M: Int, R: Int, weights: BlockWeights) -> Int:
-        """Return the floats of the partial sums of the largest linear layer."""
+        """Return the size in floats of the partial sums of the largest linear layer."""
         var C = weights.n_embd()
         var I = weights.n_inner()
         return max(PartialSums.size(M, C, 3 * C), PartialSums.size(R, C, max(C, I)), PartialSums.size(R, I, C))

@@ -1,4 +1,4 @@
-"""Matrix product for many rows, y = activation(x @ w + bias): bound by arithmetic.
+"""Matrix product for many rows, y = activation(x @ w + bias): compute-bound.
 
 The blocking is that of Goto and van de Geijn 2008. One thread computes NC columns of y, those of one work item:
 
@@ -18,11 +18,11 @@ The blocking is that of Goto and van de Geijn 2008. One thread computes NC colum
         for each NR columns of w           micro-panel [KC, NR] of w: packed by the first tile, in L1 or L2
           for each MR rows               micro-kernel: tile [MR, NR] of y in registers, one FMA chain over KC
 
-The left factor is not packed here: whoever computes x stores it in the blocked layout of `matrix.mojo`. The first tile
-of a micro-panel reads w where it lies and packs it for the other tiles on the way, which costs nothing.
+x is not packed here: the operation that computes it stores it in the blocked layout of `matrix.mojo`. The first tile of
+a micro-panel reads w in place and packs it for the other tiles at no extra cost.
 
-Memory that is needed next is prefetched one cache line per row of w: a core that requests many lines at once waits for
-all of them. This includes the lines of y, since a store waits for its line, too.
+Memory that is needed next is prefetched one cache line per row of w: a core that requests many lines at once stalls
+until all of them arrive. This includes the lines of y, since a store waits for its line as well.
 """
 
 from std.math import align_up, ceildiv
@@ -127,7 +127,7 @@ def gemm[activation: StaticString](x: Matrix, layer: LinearWeights, y: Matrix, M
 
 
 def _pad_tail(x: Matrix, x_tail: Matrix, rows: Int, depth: Int):
-    """Copy the last, incomplete tile of x, [rows, depth], to x_tail, [MR, depth], and fill it up with zero rows."""
+    """Copy the last, incomplete tile of x, [rows, depth], to x_tail, [MR, depth], and pad it with zero rows."""
     var start = (rows - 1) // MR * MR
     for m in range(MR):
         for k in range(0, depth, W):
@@ -141,7 +141,7 @@ def _multiply_panel[
 ](x: Matrix, x_tail: Matrix, panel: _Panel, y: Matrix, rows: Int, neighbors: _Neighbors):
     """Add x, [rows, depth], times a micro-panel, to y, [rows, columns].
 
-    The last tile reads `x_tail` instead of x if `rows` is no multiple of MR.
+    The last tile reads `x_tail` instead of x if `rows` is not a multiple of MR.
     """
     var tiles = ceildiv(rows, MR)
     if panel.columns < NR:
@@ -169,10 +169,10 @@ def _multiply_panel[
 def _prefetch_for_tile(
     t: Int, tiles: Int, x: Matrix, panel: _Panel, y: Matrix, rows: Int, neighbors: _Neighbors
 ) -> _Prefetch:
-    """Return what tile `t` prefetches: the next rows of x, the next columns of y, or the next micro-panel.
+    """Return the prefetches of tile `t`: the next rows of x, the next columns of y, or the next micro-panel.
 
-    The next micro-panel comes last, shortly before it is needed. One line more than it has is fetched: in a file, its
-    rows do not begin at a cache line, and an element may cross two lines.
+    The next micro-panel comes last, shortly before it is needed. One extra line of it is prefetched: weights mapped
+    from a file are not aligned to cache lines.
     """
     var line = t - max(0, tiles - PANEL_LINES - 2)  # of the next micro-panel
     if (line < 0 and neighbors.first) or (line > PANEL_LINES and neighbors.last):
@@ -184,7 +184,7 @@ def _prefetch_for_tile(
 
 
 def _pack_edge(panel: _Panel):
-    """Pack a micro-panel of fewer than NR columns, filled up with zeros."""
+    """Pack a micro-panel of fewer than NR columns, padded with zeros."""
     for k in range(panel.depth):
         for c in range(NR):
             var value = panel.w.unsafe_load(k * panel.N + c) if c < panel.columns else 0
@@ -197,7 +197,7 @@ def _micro_kernel[
 ](x: UntrackedFloats, panel: _Panel, y: Matrix, rows: Int, prefetch: _Prefetch):
     """Add the product of x, [T, depth], and a micro-panel to a tile of y, [rows, columns].
 
-    With `packs`, read the micro-panel from w and pack it on the way.
+    With `packs`, read the micro-panel from w and pack it at the same time.
     """
     comptime V = NR_VECTORS
     var sums = Array[Vector, T * V](fill=0)  # [T, NR]

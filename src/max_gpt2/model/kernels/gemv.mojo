@@ -1,7 +1,7 @@
-"""Matrix product for few rows, y = activation(x @ w + bias): bound by the bandwidth of memory.
+"""Matrix product for few rows, y = activation(x @ w + bias): memory-bound.
 
-Each weight is read once, where it lies, while its products are computed. The threads do not share the columns of w but
-contiguous memory, which a core reads fastest: whole blocks of KC rows, and only the rest of a block by its columns.
+Each weight is read once, in place. The threads do not divide w by columns but into contiguous ranges of memory, which a
+core reads fastest: whole blocks of KC rows, and a part of the columns only at the two ends of a range.
 
                  N                                    N
       +--------+--------+-----+            +--------+--------+-----+
@@ -41,7 +41,7 @@ struct PartialSums(TrivialRegisterPassable):
 
     @staticmethod
     def size(M: Int, K: Int, columns: Int) -> Int:
-        """Return the floats that the partial sums take: none if the product is computed by `gemm`."""
+        """Return the size of the partial sums in floats: 0 if the product is computed by `gemm`."""
         return M * NR * ceildiv(K, KC) * ceildiv(columns, NR) if M <= GEMV_MAX_ROWS else 0
 
     @always_inline
@@ -56,12 +56,12 @@ struct PartialSums(TrivialRegisterPassable):
 
     @always_inline
     def panel(self, index: Int) -> UntrackedFloats:
-        """Return a panel, [M, NR], counted through all blocks."""
+        """Return a panel, [M, NR], by its index over all blocks."""
         return self.data.unsafe_offset(index * self.M * NR)
 
 
 def gemv(x: Matrix, sums: PartialSums, begin: Int, end: Int):
-    """Compute the panels [begin, end) of the partial sums, counted through all blocks, from x, [M, K]."""
+    """Compute the panels [begin, end) of the partial sums, indexed over all blocks, from x, [M, K]."""
     var M = sums.M
     var layer = sums.layer
     var panels = sums.panels()
@@ -110,7 +110,7 @@ def reduce_partial_sums[
 
 @always_inline
 def _pack(x: Matrix, packed: MutFloats, M: Int, depth: Int):
-    """Pack x, [M, depth], as [depth / GEMV_KR, M, GEMV_KR]. Columns that are left over become [left over, M]."""
+    """Pack x, [M, depth], as [depth / GEMV_KR, M, GEMV_KR]. The remaining columns become [remainder, M]."""
     var k = 0
     while k + GEMV_KR <= depth:
         for m in range(M):

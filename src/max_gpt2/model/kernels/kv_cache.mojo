@@ -24,7 +24,7 @@ comptime KEY_BLOCK = ATTENTION_VECTORS * W
 
 
 struct RaggedBatch(TrivialRegisterPassable):
-    """The new tokens of some sequences, one sequence after another.
+    """The new tokens of several sequences, concatenated without padding.
 
     Sequence i has the tokens [row_offsets[i], row_offsets[i + 1]), after `cache_lengths[i]` tokens in the cache.
     """
@@ -35,7 +35,7 @@ struct RaggedBatch(TrivialRegisterPassable):
 
     @always_inline
     def __init__(out self, row_offsets: IntTensor1D, cache_lengths: IntTensor1D, tokens: Int):
-        """Take the operands of the graph, and check that they describe `tokens` tokens."""
+        """Wrap the operands of the graph, and check that they describe `tokens` tokens."""
         self.row_offsets = untracked_ints(row_offsets)
         self.cache_lengths = untracked_ints(cache_lengths)
         self.size = cache_lengths.dim_size(0)
@@ -54,7 +54,7 @@ struct RaggedBatch(TrivialRegisterPassable):
 
     @always_inline
     def cached(self, sequence: Int) -> Int:
-        """Return the number of tokens of a sequence that are in the cache already."""
+        """Return the number of tokens of a sequence that are already in the cache."""
         return Int(self.cache_lengths.unsafe_load(sequence))
 
     def longest(self) -> Int:
@@ -67,7 +67,7 @@ struct RaggedBatch(TrivialRegisterPassable):
 
 @fieldwise_init
 struct HeadCache(TrivialRegisterPassable):
-    """The cache of one head of one sequence, and where this head is in a row of queries, keys and values."""
+    """The cache of one head of one sequence, with the columns of this head in a row of queries, keys and values."""
 
     var keys: UntrackedFloats  # pages [head_dim, page_size], page_stride apart
     var values: UntrackedFloats  # pages [page_size, head_dim], page_stride apart
@@ -172,7 +172,7 @@ struct LayerCache(TrivialRegisterPassable):
 
     def check(self, batch: RaggedBatch, n_embd: Int):
         """Check that the cache has the capacity for a batch, and the heads for `n_embd`."""
-        debug_assert[assert_mode="safe"](self.page_size % KEY_BLOCK == 0, "page size is no multiple of ", KEY_BLOCK)
+        debug_assert[assert_mode="safe"](self.page_size % KEY_BLOCK == 0, "page size is not a multiple of ", KEY_BLOCK)
         debug_assert[assert_mode="safe"](self.n_head * self.head_dim == n_embd, "n_head * head_dim is not n_embd")
         var capacity = self.pages_per_sequence * self.page_size
         for i in range(batch.size):

@@ -48,7 +48,7 @@ struct NormWeights(TrivialRegisterPassable):
 
     @always_inline
     def __init__(out self, weight: FloatTensor1D, bias: FloatTensor1D, eps: Scalar[F32]):
-        """Take the parameters, and check that weight and bias agree."""
+        """Wrap the parameters, and check that the shapes of weight and bias agree."""
         self.weight = untracked(weight.unsafe_ptr())
         self.bias = untracked(bias.unsafe_ptr())
         self.N = weight.dim_size(0)

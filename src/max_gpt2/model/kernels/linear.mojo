@@ -1,8 +1,8 @@
-"""A linear layer, activation(x @ weight + bias), with weight [in, out] as GPT-2's checkpoints have it.
+"""A linear layer, activation(x @ weight + bias), with weight [in, out] as in GPT-2's checkpoints.
 
 Vectors run along the columns of the weight. Every element of y is the bias plus one partial sum for each KC rows of the
 weight, and a partial sum is a chain of fused multiply-adds in the order of the rows. So a row of y is bitwise identical
-whatever other rows there are, however many threads compute it, and whether `gemv` or `gemm` does.
+regardless of the other rows, of the number of threads, and of the choice between `gemv` and `gemm`.
 """
 
 import extensibility

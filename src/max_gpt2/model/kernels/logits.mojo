@@ -1,7 +1,7 @@
-"""The language-model head, x @ weight.T, with weight [vocab, n_embd] as the token embedding has it.
+"""The language-model head, x @ weight.T, with weight [vocab, n_embd] as in the token embedding.
 
 A logit is the dot product of two rows. Its sum runs along the rows in W lanes, one chain of multiply-adds each, so a
-logit is bitwise identical whatever else is computed.
+logit is bitwise identical regardless of the rest of the batch.
 """
 
 import extensibility
@@ -41,7 +41,7 @@ struct Logits:
 
 @fieldwise_init
 struct _Head(TrivialRegisterPassable):
-    """The operands of the head, from some token and some row of the weight on."""
+    """A view of the operands of the head that starts at one token and one row of the weight."""
 
     var x: UntrackedFloats  # [M, K]
     var weight: UntrackedFloats  # [N, K]
@@ -51,7 +51,7 @@ struct _Head(TrivialRegisterPassable):
 
     @always_inline
     def at(self, m: Int, n: Int) -> Self:
-        """Return the operands from token `m` and row `n` of the weight on."""
+        """Return the view that starts `m` tokens and `n` rows of the weight further."""
         return Self(
             self.x.unsafe_offset(m * self.K),
             self.weight.unsafe_offset(n * self.K),

@@ -1,4 +1,4 @@
-"""Matrices and their memory layouts: activations in three layouts, weights as the checkpoint has them.
+"""Matrices and their memory layouts: activations in three layouts, weights as in the checkpoint.
 
 layout      address of element (m, n)                       used for
 row-major   m * columns + n                                 operands and results of the graph
@@ -64,13 +64,13 @@ struct Matrix(TrivialRegisterPassable):
     @staticmethod
     @always_inline
     def padded_size(rows: Int, columns: Int) -> Int:
-        """Return the floats that a padded matrix takes."""
+        """Return the size of a padded matrix in floats."""
         return rows * (align_up(columns, CACHE_LINE) | CACHE_LINE)
 
     @staticmethod
     @always_inline
     def blocked_size(rows: Int, columns: Int) -> Int:
-        """Return the floats that a blocked matrix takes."""
+        """Return the size of a blocked matrix in floats."""
         return rows * BLOCK_ROW * ceildiv(columns, KC)
 
     @always_inline
@@ -111,7 +111,7 @@ struct LinearWeights(TrivialRegisterPassable):
 
     @always_inline
     def __init__(out self, weight: FloatTensor2D, bias: FloatTensor1D):
-        """Take all columns of a layer, and check that weight and bias agree."""
+        """Wrap all columns of a layer, and check that the shapes of weight and bias agree."""
         self.weight = untracked(weight.unsafe_ptr())
         self.bias = untracked(bias.unsafe_ptr())
         self.K = weight.dim_size(0)
@@ -127,7 +127,7 @@ struct LinearWeights(TrivialRegisterPassable):
 
 
 struct Workspace(Movable):
-    """Scratch memory of one operation, handed out piece by piece. The caller frees it."""
+    """A bump allocator for the scratch memory of one operation. The caller frees it."""
 
     var data: UntrackedFloats
     var capacity: Int
@@ -147,7 +147,7 @@ struct Workspace(Movable):
         return start
 
     def free(self):
-        """Free all of it."""
+        """Free the memory."""
         self.data.unsafe_free()
 
 
@@ -183,8 +183,8 @@ def _copy_row(x: Matrix, source: Int, y: Matrix, target: Int, N: Int):
 def transpose_square(x: Floats, x_stride: Int, y: MutFloats, y_stride: Int):
     """Store the transpose of x, [W, W], in y. Rows of x and y are `x_stride` and `y_stride` apart.
 
-    Each of log2(W) rounds interleaves the first half of the rows with the second. After all rounds, the index of a row
-    and the index within it have changed places.
+    Each of log2(W) rounds interleaves the first half of the rows with the second. After all rounds, the row
+    index and the column index are swapped.
     """
     var rows = Array[Vector, W](fill=0)
     comptime for i in range(W):

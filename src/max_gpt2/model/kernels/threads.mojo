@@ -89,7 +89,7 @@ struct WorkPartition(TrivialRegisterPassable):
     var threads: Int
 
     def start(self, item: Int) -> Int:
-        """Return the start of an item, which is the end of the one before, or `length` if there is no such item."""
+        """Return the start of an item, which is the end of the previous one; `length` if there is no such item."""
         var items_before = 0
         var position = 0
         while position < self.length:

@@ -3,15 +3,16 @@
 MC, KC, NC, MR and NR have the meaning of Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix
 Multiplication", and of BLIS. `gemm.mojo` and `gemv.mojo` have a diagram each.
 
-**What may be changed.** KC is part of the numerical contract: an element of a product is the bias plus one partial sum
-for every KC rows of the weight, so another KC gives results that differ in the last bits. The vector width W is that
-of the processor; layer norm, softmax and the logits sum along a row in W lanes. Every other constant in this file
-changes the speed only, and `tests/model/test_kernels.py` compiles the kernels with other values to hold them to that.
+**Which constants may change.** KC is part of the numerical contract: an element of a product is the bias plus one
+partial sum for every KC rows of the weight, so another KC gives results that differ in the last bits. The vector width
+W is that of the processor; layer norm, softmax and the logits sum along a row in W lanes. Every other constant in this
+file changes the speed only, which `tests/model/test_kernels.py` verifies by compiling the kernels with other values.
 Constraints between constants are stated beside them and asserted at compile time.
 
 **How they were measured.** Old and new kernels ran in alternation within the same minutes, on random checkpoints of the
 published sizes, and medians of 7 to 60 repetitions were compared. Where a comment gives no figure, none was recorded:
-the value follows from the size of a cache or from the number of registers. `docs/design/kernels.md` says how to retune.
+the value follows from the size of a cache or from the number of registers. `docs/design/kernels.md` describes how to
+retune.
 """
 
 from .types import W
@@ -41,18 +42,18 @@ comptime NR = NR_VECTORS * W
 #: Heights of the last tile: one, two or three times this many rows. The remainder is padded with zeros.
 comptime MR_STEP = max(1, MR // 3)
 #: Rows ahead at which the first tile of a panel prefetches the weight again. The first panel of a work item was not
-#: prefetched by anyone, and lines of a weight with a row length that is a power of two may have been evicted.
+#: prefetched before, and lines of a weight with a row length that is a power of two may have been evicted.
 comptime PACK_PREFETCH_ROWS = 40
 
 # GEMV: at most GEMV_MAX_ROWS rows of x
 
-#: Largest number of rows of x for which GEMV is faster than GEMM. On Zen 3, reading the weight in contiguous pieces
+#: Largest number of rows of x for which GEMV is faster than GEMM. On Zen 3, reading the weight in contiguous ranges
 #: took a token of one sequence from 28.9 to 25.9 ms and of eight from 44.3 to 42.2 ms; 28 sequences lost 2 to 4 %.
 comptime GEMV_MAX_ROWS = 28
 #: Rows of the weight kept in registers: GEMV_KR * NR_VECTORS vectors. A power of two, since a vector of x has as many
 #: elements.
 comptime GEMV_KR = 8 if LARGE_REGISTER_FILE else 4
-#: Up to this many rows of x, GEMV does not prefetch: it only waits for the weight, which arrives faster without. On
+#: Up to this many rows of x, GEMV does not prefetch: it is bound by the weight, which arrives faster without. On
 #: Zen 5, one or two rows took 0.88 to 0.94 of the time in six comparisons, four and eight rows 1.04 and 1.09. With the
 #: vectors and registers of AVX2 one row took 1.16, so there all rows prefetch.
 comptime GEMV_NO_PREFETCH_ROWS = 2 if LARGE_REGISTER_FILE else 0
@@ -74,15 +75,15 @@ comptime ATTENTION_TOKENS = 48
 comptime LOGITS_TOKENS = 8 if LARGE_REGISTER_FILE else 4
 #: Accumulators of a tile, in vectors, out of 32 and 16 registers.
 comptime LOGITS_ACCUMULATORS = 24 if LARGE_REGISTER_FILE else 8
-#: Rows of the embedding that stay in a core's cache while all tokens pass by: 192 KiB for n_embd = 768.
+#: Rows of the embedding that stay in a core's cache while all tokens use them: 192 KiB for n_embd = 768.
 comptime LOGITS_ROWS = 64
 
 # Threads
 
 #: Rows of a matrix in one work item of layer norm and of gather.
 comptime ROWS_PER_ITEM = 16
-#: Polls of a counter before a waiting thread yields its core. It is longer than any phase takes on a free core, so only
-#: a thread that was descheduled makes another one yield.
+#: Polls of a counter before a waiting thread yields its core. Polling this often takes longer than any phase on a free
+#: core, so a thread yields only if another one was descheduled.
 comptime SPIN_LIMIT = 20000
 #: Phases that one operation may have. A block has at most 16. Each takes two pairs of cache lines.
 comptime MAX_PHASES = 20

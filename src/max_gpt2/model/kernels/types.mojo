@@ -14,7 +14,7 @@ comptime I64 = DType.int64
 comptime W = simd_width_of[F32]()
 comptime Vector = SIMD[F32, W]
 
-#: Pointers to float32. Read and write access are the two halves of the kernels' arguments.
+#: Pointers to float32: read-only, and mutable.
 comptime Floats = Pointer[Scalar[F32], _]
 comptime MutFloats = Pointer[mut=True, Scalar[F32], _]
 #: Pointers without a tracked lifetime. The graph or the caller keeps the memory alive while the operation runs.

@@ -105,8 +105,8 @@ def test_prompt_loop_has_editing_history_and_settings(terminal: Terminal, tmp_pa
     assert 'error: temperature "hot" is not a number' in terminal.wait_for("> ")
     terminal.type("\x04")
     assert terminal.process.wait(SECONDS) == 0
-    kept = (tmp_path / "max-gpt2" / "history").read_text()
-    assert kept == "The dog\n/set seed 3\nThe dog\n/set temperature hot\n"
+    history = (tmp_path / "max-gpt2" / "history").read_text()
+    assert history == "The dog\n/set seed 3\nThe dog\n/set temperature hot\n"
 
 
 def test_ctrl_c_stops_generation_but_not_the_loop(terminal: Terminal) -> None:

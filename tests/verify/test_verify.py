@@ -69,7 +69,7 @@ def with_fault(monkeypatch: pytest.MonkeyPatch, implementation: MaxImplementatio
 
 
 @pytest.mark.parametrize(("fault", "probe"), FAULTS.items(), ids=lambda value: getattr(value, "__name__", value))
-def test_a_planted_fault_is_located_by_the_first_divergence(
+def test_planted_fault_is_located_by_the_first_divergence(
     tiny_original: Path,
     max_model: MaxImplementation,
     monkeypatch: pytest.MonkeyPatch,
@@ -89,7 +89,7 @@ def test_a_planted_fault_is_located_by_the_first_divergence(
     assert all(one["passed"] for one in before)
 
 
-def test_an_unchanged_model_has_no_divergence(
+def test_unchanged_model_has_no_divergence(
     tiny_original: Path, max_model: MaxImplementation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_fault(monkeypatch, max_model, lambda model: None)

@@ -86,12 +86,12 @@ def _convert(peer: Peer, home: Path, implementation: Implementation) -> None:
     _run([str(python), "-c", code, str(path), str(implementation.folder)], peer, home)
 
 
-def _venv(peer: Peer, place: Path, packages: tuple[str, ...], home: Path) -> Path:
-    python = place / "bin" / "python"
-    ready = place / "ready"
+def _venv(peer: Peer, folder: Path, packages: tuple[str, ...], home: Path) -> Path:
+    python = folder / "bin" / "python"
+    ready = folder / "ready"
     if not ready.exists():
         home.mkdir(parents=True, exist_ok=True)
-        _run([sys.executable, "-m", "venv", str(place)], peer, home)
+        _run([sys.executable, "-m", "venv", str(folder)], peer, home)
         settings = [f"{name}={value}" for name, value in peer.settings]
         _run(["env", *settings, str(python), "-m", "pip", "install", "-q", *packages], peer, home)
         if peer.without:

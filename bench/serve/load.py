@@ -35,9 +35,9 @@ class Load:
         """Return the tokens per second over all sequences."""
         return sum(answer.tokens for answer in self.answers) / self.seconds
 
-    def quantile(self, values: list[float], part: float) -> float:
-        """Return the quantile `part` of the values."""
-        return sorted(values)[min(len(values) - 1, int(part * len(values)))] if values else float("nan")
+    def quantile(self, values: list[float], fraction: float) -> float:
+        """Return the quantile of the values at `fraction`."""
+        return sorted(values)[min(len(values) - 1, int(fraction * len(values)))] if values else float("nan")
 
     @property
     def middle(self) -> float:

@@ -15,9 +15,9 @@ def plot(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     for axis, (kind, title) in zip(axes, KINDS.items(), strict=True):
         rates = sorted({row["rate"] for row in rows})
         for name in dict.fromkeys(row["implementation"] for row in rows):
-            mine = sorted((row for row in rows if row["implementation"] == name), key=lambda row: row["rate"])
-            (line,) = axis.plot(rates, [row[f"{kind}_p50_ms"] for row in mine], marker="o", label=f"{name}, median")
-            tail = [row[f"{kind}_p99_ms"] for row in mine]
+            selected = sorted((row for row in rows if row["implementation"] == name), key=lambda row: row["rate"])
+            (line,) = axis.plot(rates, [row[f"{kind}_p50_ms"] for row in selected], marker="o", label=f"{name}, median")
+            tail = [row[f"{kind}_p99_ms"] for row in selected]
             axis.plot(rates, tail, marker="o", linestyle=":", color=line.get_color(), label=f"{name}, p99")
         axis.set(title=title, xlabel="requests per second", ylabel="ms", xscale="log", ylim=(0, None))
         axis.set_xticks(rates, [f"{rate:g}" for rate in rates], minor=False)

@@ -16,6 +16,6 @@ def served(tiny_original: Path) -> ServedModel:
 
 @pytest.fixture(scope="session")
 def shared(served: ServedModel) -> Iterator[Api]:
-    """A front for tests that leave it as it is."""
+    """A frontend for tests that do not change its state."""
     with api(served) as made:
         yield made

@@ -1,4 +1,4 @@
-"""Folders for MAX's server: links where that is possible, converted otherwise, and the same one the second time."""
+"""Folders for MAX's server: weights are linked if possible and converted otherwise, and folders are reused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def assert_serves(prepared: Prepared, source: Any, options: LoadOptions = DEFAULT_OPTIONS) -> None:
-    """The folder holds the very weights and the very tokenizer of the source."""
+    """Check that the folder has the weights and the tokenizer of the source."""
     found, expected = load_checkpoint(prepared.folder), load_checkpoint(source, options)
     assert_same(found.state_dict, expected.state_dict, atol=0)
     assert found.tokenizer.json == expected.tokenizer.json == prepared.tokenizer.json
@@ -57,11 +57,11 @@ def test_other_formats_are_converted(cache: Path, tmp_path: Path, make: Callable
     assert not any(path.is_symlink() for path in prepared.weights)
 
 
-def test_the_checkpoint_that_ships(cache: Path) -> None:
+def test_demo_is_prepared(cache: Path) -> None:
     assert_serves(prepare("demo"), DEMO)
 
 
-def test_nothing_is_written_twice_and_what_is_old_goes(cache: Path, tiny: Path) -> None:
+def test_folder_is_reused_until_the_checkpoint_changes(cache: Path, tiny: Path) -> None:
     first = prepare(tiny)
     written = {path: path.lstat().st_mtime_ns for path in first.folder.iterdir()}
     assert prepare(tiny).folder == first.folder
@@ -72,7 +72,7 @@ def test_nothing_is_written_twice_and_what_is_old_goes(cache: Path, tiny: Path) 
     assert load_checkpoint(second.folder).config.layer_norm_epsilon == 0.5
 
 
-def test_weights_that_are_damaged_are_refused_before_anything_starts(cache: Path, tiny: Path) -> None:
+def test_nonfinite_weights_are_refused_before_a_folder_is_written(cache: Path, tiny: Path) -> None:
     def damage(tensors: dict[str, np.ndarray]) -> None:
         tensors["transformer.h.1.mlp.c_fc.weight"][2, 3] = np.nan
 
@@ -84,7 +84,7 @@ def test_weights_that_are_damaged_are_refused_before_anything_starts(cache: Path
     assert prepared.folder.is_dir()
 
 
-def test_a_tokenizer_from_elsewhere(cache: Path, tiny: Path, tmp_path: Path) -> None:
+def test_tokenizer_option_replaces_a_missing_tokenizer(cache: Path, tiny: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     write_tokenizer(other, 280)
@@ -97,20 +97,20 @@ def test_a_tokenizer_from_elsewhere(cache: Path, tiny: Path, tmp_path: Path) -> 
     assert load_checkpoint(prepared.folder).tokenizer.json == prepared.tokenizer.json
 
 
-def test_a_cache_that_cannot_be_made(cache: Path, tiny: Path) -> None:
+def test_unwritable_cache_is_a_destination_error(cache: Path, tiny: Path) -> None:
     cache.parent.write_text("a file")
     with pytest.raises(DestinationError, match="was not written"):
         prepare(tiny)
 
 
-def test_the_command_and_its_environment(cache: Path, tiny: Path) -> None:
+def test_worker_command_and_environment(cache: Path, tiny: Path) -> None:
     prepared = prepare(tiny)
-    command = worker_command(prepared, 8123, name="mine", max_batch_size=5)
+    command = worker_command(prepared, 8123, name="tiny", max_batch_size=5)
     options = dict(zip(command[4::2], command[5::2], strict=True))
     assert options["--model-path"] == str(prepared.folder)
     assert options["--weight-path"] == str(prepared.weights[0])
     assert (options["--port"], options["--host"], options["--max-batch-size"]) == ("8123", "127.0.0.1", "5")
-    assert (options["--served-model-name"], options["--max-length"]) == ("mine", "67")
+    assert (options["--served-model-name"], options["--max-length"]) == ("tiny", "67")
     assert options["--max-batch-input-tokens"] == "1024"
     environment = worker_environment(8124, cache_bytes=77, base={"PATH": "/bin", CACHE_BYTES_VARIABLE: "1"})
     assert (environment["PATH"], environment[CACHE_BYTES_VARIABLE]) == ("/bin", "77")
@@ -118,7 +118,7 @@ def test_the_command_and_its_environment(cache: Path, tiny: Path) -> None:
     assert (environment["OTEL_SDK_DISABLED"], environment["MODULAR_TELEMETRY_ENABLED"]) == ("true", "0")
 
 
-def test_the_memory_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_size_defaults_to_half_a_context_per_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
     gpt2 = SIZES["gpt2"]
     assert page_bytes(gpt2) == 128 * 768 * 12 * 2 * 4
     assert min_cache_bytes(gpt2) == 9 * page_bytes(gpt2)

@@ -20,8 +20,8 @@ from max_gpt2.serve.runtime.supervisor import Policy, Supervisor
 from max_gpt2.serve.settings import Limits, ServedModel
 from max_gpt2.serve.worker.settings import ALLOW_NONFINITE, CACHE_BYTES_VARIABLE, PAGE_SIZE
 
-#: How many tokens of prompts are read at a time, which bounds the room that takes: MAX itself would read up to 8,192.
-#: With 3,200 at once, what lies between two layers is in no cache any more, which took 6 % longer.
+#: Prompt tokens per forward pass, which bounds the workspace; MAX's default is up to 8,192. With 3,200, prefill took
+#: 6 % longer, since the activations between two layers no longer fit into the processor's caches.
 PROMPT_TOKENS = 1024
 
 
@@ -33,7 +33,7 @@ def worker_command(
     host: str = "127.0.0.1",
     max_batch_size: int = 32,
 ) -> list[str]:
-    """Return the command that starts MAX's server; run it in `worker_environment`.
+    """Return the command line of MAX's server, to be run with `worker_environment`.
 
     `name` is the model name that clients use; at most `max_batch_size` sequences run at a time.
     """
@@ -54,9 +54,9 @@ def worker_environment(
     allow_nonfinite: bool = False,
     base: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
-    """Return the environment of MAX's server: nothing is sent anywhere, and its metrics are on a port of their own.
+    """Return the environment of MAX's server: no telemetry, no downloads, and metrics on `metrics_port`.
 
-    `cache_bytes` is the memory for the keys and values, which `cache_room` decides about otherwise.
+    `cache_bytes` is the size of the KV cache; None leaves it to `configured_cache_bytes`.
     """
     changes = {
         "HF_HUB_OFFLINE": "1",
@@ -90,13 +90,13 @@ class ListenAddress:
 
 
 def check_listen_address(host: str, key: str | None, insecure: bool) -> None:
-    """Raise ServeError for a key that cannot be sent, and for an address that others reach without one."""
+    """Raise ServeError for a key that clients cannot send, and for an address other than loopback without a key."""
     if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
-        raise ServeError("The API key is empty, or has other characters than printable ASCII. Choose another one.")
+        raise ServeError("The API key must be printable ASCII without spaces, and not empty. Choose another one.")
     if key is None and not insecure and not _is_loopback(host):
         raise ServeError(
-            f"--host {host} lets other machines in, and there is no key. Add --api-key KEY (or set MAX_GPT2_API_KEY), "
-            "or --insecure if whoever reaches this machine may use it."
+            f"--host {host} accepts connections from other machines, but there is no API key. Add --api-key KEY (or "
+            "set MAX_GPT2_API_KEY), or add --insecure to allow access without a key."
         )
 
 
@@ -104,7 +104,7 @@ def _is_loopback(host: str) -> bool:
     try:
         found = {str(one[4][0]) for one in socket.getaddrinfo(host, None)}
     except OSError:
-        return True  # it is no address at all, which listening will say
+        return True  # not a valid address: `listen` reports it
     return all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found)
 
 
@@ -125,17 +125,17 @@ def run_server(
     options: ServerOptions = ServerOptions(),
     ready: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Serve until a signal, and return True if a second one stopped it; call `ready` once the worker is ready.
+    """Serve until a signal; return True if a second signal forced an immediate stop.
 
-    Raises ServeError when the worker cannot be started.
+    `ready` is called once, when the worker becomes ready. Raises ServeError if the worker cannot be started.
     """
 
     async def serve() -> bool:
         health = Health()
         frontend = Frontend(served, limits, health, options.key, options.template)
-        patience = options.policy or replace(Policy(), stall_s=limits.stall_s)
+        policy = options.policy or replace(Policy(), stall_s=limits.stall_s)
         supervisor = Supervisor(
-            launch, health, patience, lambda: frontend.admission.running, frontend.metrics.restarts.inc
+            launch, health, policy, lambda: frontend.admission.running, frontend.metrics.restarts.inc
         )
         runner = ServerRunner(frontend, health, supervisor, limits)
         await runner.run(listening, ready)
@@ -145,7 +145,7 @@ def run_server(
 
 
 def curl(address: ListenAddress, name: str) -> str:
-    """Return a command that works as it stands."""
+    """Return an example request as a shell command that works without changes."""
     key = ' -H "Authorization: Bearer $MAX_GPT2_API_KEY"' if address.key is not None else ""
     body = f'{{"model": "{name}", "prompt": "It was", "max_tokens": 20}}'
     body = body.replace("'", "'\\''")

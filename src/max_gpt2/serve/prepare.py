@@ -1,4 +1,4 @@
-"""From anything that is read to a folder that MAX's server reads, and what is known of it by then."""
+"""Prepares a folder that MAX's server can load, from a checkpoint of any supported format."""
 
 import hashlib
 import json
@@ -17,15 +17,15 @@ from max_gpt2.model.compile_cache import compiled_files
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 WEIGHTS = "model.safetensors"
-#: Another way to write the folders makes other folders.
+#: Part of the key of a folder; increase it when the contents of the folders change.
 _VERSION = "1"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A folder for MAX's server: a config and a tokenizer as MAX wants them, and the weights, linked or converted.
+    """A folder for MAX's server: the config and tokenizer in MAX's format, and the weights, linked or converted.
 
-    `weights` are the files of the weights in it. The tokenizer is the one that the prompts are encoded with.
+    `weights` are the weight files in the folder; `tokenizer` encodes the prompts.
     """
 
     folder: Path
@@ -36,16 +36,16 @@ class Prepared:
 
 
 def prepare(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS, *, run: Runner = silently) -> Prepared:
-    """Make "demo", a hub id, a folder or a file ready to be served; the second time nothing is written.
+    """Prepare "demo", a hub id, a folder or a file for serving; a folder that is already prepared is reused.
 
-    Hugging Face's safetensors stay where they are; any other format is converted into the folder of compiled models.
-    Raises DestinationError when that cannot be written to, and MaxGPT2Error as `load_checkpoint` does.
+    Hugging Face safetensors are linked; any other format is converted into the cache of compiled models. Raises
+    DestinationError if the cache cannot be written, and MaxGPT2Error as `load_checkpoint` does.
     """
     _, config, plan = inspect_checkpoint(model, options)
-    words = read_tokenizer(plan, options.tokenizer)
+    tokenizer = read_tokenizer(plan, options.tokenizer)
     run("Checking the weights", lambda: load_weights(plan, allow_nonfinite=options.allow_nonfinite) and None)
-    eos_ids = eos_token_ids(plan, words)
-    files = tokenizer_files(words, config, eos_ids) | config_files(plan, eos_ids)
+    eos_ids = eos_token_ids(plan, tokenizer)
+    files = tokenizer_files(tokenizer, config, eos_ids) | config_files(plan, eos_ids)
     source, key = _keys(plan, files)
     folder = served_folders() / f"{source}-{key}"
     if not folder.is_dir():
@@ -59,14 +59,14 @@ def prepare(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS, *, run: R
             else:
                 run("Converting", lambda: convert(model, folder, options))
         except DestinationError:
-            if not folder.is_dir():  # or another server was faster
+            if not folder.is_dir():  # unless another server has created it meanwhile
                 raise
     weights = sorted(folder.glob("*.safetensors"))
-    return Prepared(folder, weights, config, words, options.allow_nonfinite)
+    return Prepared(folder, weights, config, tokenizer, options.allow_nonfinite)
 
 
 def served_folders() -> Path:
-    """Return the folder of the prepared folders; raises DestinationError without MAX, whose cache it is in."""
+    """Return the parent of the prepared folders, in MAX's cache; raises DestinationError if MAX is not installed."""
     cache = compiled_files()
     if not cache:
         raise DestinationError('MAX is not installed. Install the server: pip install "max-gpt2[serve]".')
@@ -74,27 +74,27 @@ def served_folders() -> Path:
 
 
 def _keys(plan: LoadPlan, files: dict[str, bytes]) -> tuple[str, str]:
-    """Return what says where a checkpoint is, and what says all that its folder depends on."""
-    place = str(Path(os.path.realpath(plan.origin.path)))
-    digest = hashlib.sha256(f"{_VERSION}\n{place}\n".encode())
+    """Return a hash of the checkpoint's path, and a hash of everything that the prepared folder depends on."""
+    origin = str(Path(os.path.realpath(plan.origin.path)))
+    digest = hashlib.sha256(f"{_VERSION}\n{origin}\n".encode())
     for path in sorted({tensor.file for tensor in plan.origin.tensors}):
         state = path.stat()
         digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
     for name, content in sorted(files.items()):
         digest.update(f"{name} {len(content)}\n".encode() + content)
-    return hashlib.sha256(place.encode()).hexdigest()[:12], digest.hexdigest()[:20]
+    return hashlib.sha256(origin.encode()).hexdigest()[:12], digest.hexdigest()[:20]
 
 
 def _link(plan: LoadPlan, files: dict[str, bytes], folder: Path) -> None:
-    """Write a folder whose weights are links to the files that were read."""
+    """Write a folder with links to the checkpoint's weight files."""
     sources = sorted({tensor.file for tensor in plan.origin.tensors})
     with atomic_folder(folder, force=False) as partial:
         for source in sources:
             name = WEIGHTS if len(sources) == 1 else source.name
             (partial / name).symlink_to(os.path.realpath(source))
         if len(sources) > 1:
-            where = {tensor.name: tensor.file.name for tensor in plan.origin.tensors}
-            index = json.dumps({"metadata": {}, "weight_map": where}, indent=2)
+            weight_map = {tensor.name: tensor.file.name for tensor in plan.origin.tensors}
+            index = json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2)
             write_synced(partial / f"{WEIGHTS}.index.json", [index.encode()])
         for name, content in files.items():
             write_synced(partial / name, [content])

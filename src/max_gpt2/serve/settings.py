@@ -10,10 +10,10 @@ from max_gpt2.tokenizer.detokenizer import TokenTable
 
 @dataclass(frozen=True)
 class Limits:
-    """How much the server takes on: requests, bytes and seconds.
+    """Limits of the server, in requests, bytes and seconds.
 
-    `queue_size` requests may wait besides the `max_batch_size` that are being answered. A body has to arrive within
-    `read_s`, and a client that reads nothing for `write_s` is given up.
+    `queue_size` requests may wait in addition to the `max_batch_size` that run. A body must arrive within `read_s`, and
+    a client that reads nothing for `write_s` is disconnected.
     """
 
     max_batch_size: int = 32
@@ -28,7 +28,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model under its name: its config and tokenizer."""
+    """A model with the name that clients use for it."""
 
     name: str
     config: GPT2Config

@@ -1,6 +1,6 @@
-"""A worker that answers as MAX's server does, of a model that only counts: after an id comes the next one.
+"""A worker with the API of MAX's server and a model that counts: the next token of an id is that id plus one.
 
-The first id of a prompt may be a command (see the constants): hang, die, or write slowly.
+The first id of a prompt may be a command (see the constants): hang, die, or generate slowly, for example.
 """
 
 import argparse
@@ -25,7 +25,7 @@ VOCAB, EOS = 300, 299
 
 
 class FakeWorker:
-    """What came in, and what was cancelled, is remembered."""
+    """Records the requests in `seen` and counts the running and the cancelled ones."""
 
     def __init__(self, vocab: int = VOCAB, eos: int = EOS, pause_s: float = 0.0) -> None:
         self.vocab, self.eos, self.pause_s = vocab, eos, pause_s
@@ -59,7 +59,7 @@ class FakeWorker:
         steps = self.steps(given, prompt, command)
         if given["stream"]:
             return StreamingResponse(self.events(steps), media_type="text/event-stream")
-        watch = asyncio.create_task(self.gone(request))
+        watch = asyncio.create_task(self.wait_for_disconnect(request))
         work = asyncio.create_task(self.collect(steps))
         await asyncio.wait([watch, work], return_when=asyncio.FIRST_COMPLETED)
         watch.cancel()
@@ -68,16 +68,16 @@ class FakeWorker:
             return Response(status_code=499)
         return JSONResponse(work.result())
 
-    async def gone(self, request: Request) -> None:
+    async def wait_for_disconnect(self, request: Request) -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
     async def steps(self, given: dict[str, Any], prompt: list[int], command: int) -> AsyncIterator[dict[str, Any]]:
         self.running += 1
         self.most_running = max(self.running, self.most_running)
-        whole = False
+        complete = False
         try:
-            last, asked = prompt[-1], given.get("logprobs") or 0
+            last, has_logprobs = prompt[-1], bool(given.get("logprobs"))
             for step in range(given["max_tokens"]):
                 await asyncio.sleep(0.05 if command == SLOW else self.pause_s)
                 if command == HANG:
@@ -92,7 +92,7 @@ class FakeWorker:
                 finish = "stop" if ended else "length" if done else None
                 values: list[float] = []
                 tops: list[dict[str, float]] = []
-                if asked:
+                if has_logprobs:
                     scored = [*prompt[1:], last] if step == 0 and given.get("echo") else [last]
                     values = [self.logprob(id_) for id_ in scored]
                     tops = [{f"t{id_}": value, "other": value - 1} for id_, value in zip(scored, values, strict=True)]
@@ -109,10 +109,10 @@ class FakeWorker:
                 }
                 if ended:
                     break
-            whole = True
+            complete = True
         finally:
             self.running -= 1
-            self.cancelled += not whole
+            self.cancelled += not complete
 
     @staticmethod
     def logprob(id_: int) -> float:
@@ -140,14 +140,16 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=VOCAB)
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--start-s", type=float, default=0.0)
-    parser.add_argument("--fail", help="say this and end with exit code 3")
-    parser.add_argument("--deaf", action="store_true", help="do not end when told to")
-    parser.add_argument("--child", action="store_true", help="start a process that would stay behind")
+    parser.add_argument("--fail", help="fail with this message and exit code 3")
+    parser.add_argument("--ignore-sigterm", action="store_true", help="do not exit on SIGTERM")
+    parser.add_argument(
+        "--child", action="store_true", help="start a child process in its own group that ignores SIGTERM"
+    )
     options = parser.parse_args()
     if options.fail:
         print(f"Traceback\nValueError: {options.fail}", file=sys.stderr)
         sys.exit(3)
-    if options.deaf:
+    if options.ignore_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if options.child and os.fork() == 0:
         os.setpgid(0, 0)
@@ -156,7 +158,7 @@ def main() -> None:
     time.sleep(options.start_s)
     app = FakeWorker(options.vocab, pause_s=options.pause).app
     server = uvicorn.Server(uvicorn.Config(app, port=options.port, log_level="info", lifespan="off"))
-    if options.deaf:
+    if options.ignore_sigterm:
         asyncio.run(server._serve())
     else:
         server.run()

@@ -1,4 +1,4 @@
-"""A whole server with a fake worker behind it: `python -m tests.serve.frontend.serve_fake FOLDER PORT`."""
+"""Run a complete server with a fake worker: `python -m tests.serve.frontend.serve_fake FOLDER PORT`."""
 
 import argparse
 import logging

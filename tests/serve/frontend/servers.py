@@ -1,10 +1,11 @@
-"""Servers in threads of this process, which take milliseconds to start."""
+"""Run frontends and fake workers in threads of this process, where they start within milliseconds."""
 
 import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +23,19 @@ from tests.serve.frontend.fake_worker import FakeWorker
 LIMITS = Limits(max_batch_size=4, queue_size=8, max_body_bytes=20_000, read_s=0.6, write_s=0.6)
 
 
+def eventually(condition: Callable[[], object], within_s: float = 10.0) -> None:
+    """Wait until the condition is true; fail after `within_s` seconds."""
+    until = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 @contextlib.contextmanager
 def running(app: ASGIApp, limits: Limits = LIMITS) -> Iterator[int]:
-    """Run an application and yield its port."""
+    """Run an application in a thread and yield its port."""
     listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)  # a client that does not read is soon noticed
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)  # detect a client that does not read soon
     listening.bind(("127.0.0.1", 0))
     listening.listen(200)
     config = uvicorn.Config(
@@ -44,7 +53,7 @@ def running(app: ASGIApp, limits: Limits = LIMITS) -> Iterator[int]:
 
 @dataclass
 class Api:
-    """A front, its worker, and a client."""
+    """A frontend, its fake worker, and a client."""
 
     frontend: Frontend
     worker: FakeWorker
@@ -60,16 +69,16 @@ class Api:
         return found
 
     def refused(self, status: int, path: str = "/v1/completions", **fields: Any) -> dict[str, Any]:
-        """Send a request that is refused, and return the error."""
+        """Send a request that is rejected with `status`, and return the error."""
         return error_of(self.client.post(path, json=fields), status)
 
     def last_seen(self) -> dict[str, Any]:
-        """Return what the worker got last."""
+        """Return the last request that the worker received."""
         return self.worker.seen[-1]
 
 
 def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
-    """Return the error of an answer of OpenAI's form."""
+    """Return the error of a response with `status`, and check that it has OpenAI's format."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     error: dict[str, Any] = answer.json()["error"]
@@ -87,7 +96,7 @@ def api(
     template: str | None = None,
     pause_s: float = 0.0,
 ) -> Iterator[Api]:
-    """Run a front with a fake worker behind it."""
+    """Run a frontend with a fake worker."""
     worker = FakeWorker(pause_s=pause_s)
     with running(worker.app) as worker_port:
         url = f"http://127.0.0.1:{worker_port}"

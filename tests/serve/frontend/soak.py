@@ -1,7 +1,7 @@
-"""Mixed load while the worker is killed again and again: `python -m tests.serve.frontend.soak --minutes 10 --kills 5`.
+"""Send mixed load while the worker is killed repeatedly: `python -m tests.serve.frontend.soak --minutes 10 --kills 5`.
 
-Every answer of status 200 is compared with what the same request got before the load; all others have to be the
-429s and 503s that say to come again.
+Every response with status 200 is compared with the response to the same request before the load; all others must be
+429 or 503, which clients can retry.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from typing import Any
 
 import httpx
 
-from tests.serve.frontend.real import RealServer, real_server
-from tests.serve.frontend.tree import descendants, memory
+from tests.serve.frontend.process_tree import descendants, memory
+from tests.serve.frontend.real_server import RealServer, real_server
 
 PROMPTS: list[Any] = ["It was", "She said that", "Mr. Darcy", [10, 11, 12], "The house " * 20, ["Emma", "Elinor"]]
 OPTIONS: list[dict[str, Any]] = [
@@ -33,37 +33,37 @@ RETRY = {429, 503}
 
 
 @dataclass
-class Soaked:
-    """What came of it."""
+class Results:
+    """The number of responses by status, descriptions of unexpected ones, and the seconds to recover from each kill."""
 
     counts: collections.Counter[str] = field(default_factory=collections.Counter)
-    wrong: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     kills: int = 0
     recovered_s: list[float] = field(default_factory=list)
 
 
-def choices_of(answer: dict[str, Any]) -> list[Any]:
-    """Return what has to be the same each time."""
-    return [(one["index"], one["text"], one["finish_reason"]) for one in answer["choices"]]
+def choices_of(response: dict[str, Any]) -> list[Any]:
+    """Return the parts of the choices that must be identical each time."""
+    return [(one["index"], one["text"], one["finish_reason"]) for one in response["choices"]]
 
 
-def whole(server: RealServer, body: dict[str, Any]) -> tuple[int, Any]:
-    """Send a request and return its status, and its choices."""
-    answer = httpx.post(f"{server.url}/v1/completions", json=body, timeout=120)
-    return answer.status_code, choices_of(answer.json()) if answer.status_code == 200 else answer.json()
+def complete(server: RealServer, body: dict[str, Any]) -> tuple[int, Any]:
+    """Send a request; return the status, and the choices or the error."""
+    response = httpx.post(f"{server.url}/v1/completions", json=body, timeout=120)
+    return response.status_code, choices_of(response.json()) if response.status_code == 200 else response.json()
 
 
-def streamed(server: RealServer, body: dict[str, Any]) -> tuple[int, Any]:
-    """Send a request for a stream; one that breaks off with an error has the status 503."""
+def stream(server: RealServer, body: dict[str, Any]) -> tuple[int, Any]:
+    """Send a streaming request; return the status and the choices. A stream that ends with an error counts as 503."""
     texts: collections.defaultdict[int, str] = collections.defaultdict(str)
-    ends: dict[int, str] = {}
-    with httpx.stream("POST", f"{server.url}/v1/completions", json=body | {"stream": True}, timeout=120) as answer:
-        if answer.status_code != 200:
-            return answer.status_code, json.loads(answer.read())
-        for line in answer.iter_lines():
+    reasons: dict[int, str] = {}
+    with httpx.stream("POST", f"{server.url}/v1/completions", json=body | {"stream": True}, timeout=120) as response:
+        if response.status_code != 200:
+            return response.status_code, json.loads(response.read())
+        for line in response.iter_lines():
             data = line.removeprefix("data: ")
             if data == "[DONE]":
-                return 200, [(index, texts[index], ends[index]) for index in sorted(texts)]
+                return 200, [(index, texts[index], reasons[index]) for index in sorted(texts)]
             if not data:
                 continue
             event = json.loads(data)
@@ -72,77 +72,79 @@ def streamed(server: RealServer, body: dict[str, Any]) -> tuple[int, Any]:
             for choice in event["choices"]:
                 texts[choice["index"]] += choice["text"]
                 if choice["finish_reason"]:
-                    ends[choice["index"]] = choice["finish_reason"]
-    return 0, "the stream ended without [DONE], and without an error"
+                    reasons[choice["index"]] = choice["finish_reason"]
+    return 0, "the stream ended without [DONE] and without an error"
 
 
-def soak(server: RealServer, seconds: float, kills: int, clients: int = 6) -> Soaked:
-    """Load a server for some time, and kill its worker so many times meanwhile."""
+def soak(server: RealServer, seconds: float, kills: int, clients: int = 6) -> Results:
+    """Send requests for `seconds` seconds, and kill the worker `kills` times meanwhile."""
     bodies = [{"model": "demo", "prompt": prompt} | options for prompt in PROMPTS for options in OPTIONS]
-    first = [whole(server, body) for body in bodies]
+    first = [complete(server, body) for body in bodies]
     assert all(status == 200 for status, _ in first), first
-    right = [found for _, found in first]
-    soaked, until = Soaked(), time.monotonic() + seconds
+    expected = [choices for _, choices in first]
+    results, until = Results(), time.monotonic() + seconds
 
     def client(number: int) -> None:
-        dice = random.Random(number)
+        rng = random.Random(number)
         while time.monotonic() < until:
-            which = dice.randrange(len(bodies))
-            ask = dice.choice([whole, streamed])
+            index = rng.randrange(len(bodies))
+            send = rng.choice([complete, stream])
             try:
-                status, found = ask(server, bodies[which])
+                status, choices = send(server, bodies[index])
             except httpx.HTTPError as error:
-                soaked.wrong.append(f"{bodies[which]}: {type(error).__name__} {error}")
+                results.failures.append(f"{bodies[index]}: {type(error).__name__} {error}")
                 continue
-            soaked.counts[str(status)] += 1
+            results.counts[str(status)] += 1
             if status in RETRY:
                 time.sleep(0.5)
-            elif status != 200 or found != right[which]:
-                soaked.wrong.append(f"{ask.__name__} {bodies[which]}: {status} {found}, and not {right[which]}")
+            elif status != 200 or choices != expected[index]:
+                results.failures.append(
+                    f"{send.__name__} {bodies[index]}: {status} {choices}, expected {expected[index]}"
+                )
 
     threads = [threading.Thread(target=client, args=[number]) for number in range(clients)]
     for thread in threads:
         thread.start()
     for number in range(kills):
         time.sleep(max(0.0, until - seconds + (number + 0.5) * seconds / kills - time.monotonic()))
-        _kill(server, number, soaked)
+        _kill(server, number, results)
     for thread in threads:
         thread.join()
-    return soaked
+    return results
 
 
-def _kill(server: RealServer, number: int, soaked: Soaked) -> None:
-    """Kill the reaper, MAX's server or the process of the model, in turn, and wait until it can answer again."""
+def _kill(server: RealServer, number: int, results: Results) -> None:
+    """Kill the reaper, MAX's server or the model process, by turns, and wait until the server is ready again."""
     reaper, server_of_max, *others = descendants(server.process.pid)
     before = server.health()["restarts"]
     os.kill([reaper, server_of_max, max(others, key=memory)][number % 3], signal.SIGKILL)
-    soaked.kills += 1
+    results.kills += 1
     started = time.monotonic()
     while time.monotonic() - started < 120:
         health = server.health()
         if health["restarts"] > before and health["status"] == "ready":
-            soaked.recovered_s.append(time.monotonic() - started)
+            results.recovered_s.append(time.monotonic() - started)
             return
         time.sleep(0.1)
-    soaked.wrong.append(f"kill {number}: not ready again after 120 s: {server.health()}")
+    results.failures.append(f"kill {number}: not ready again after 120 s: {server.health()}")
 
 
 def main() -> None:
-    """Run it, and print what was found."""
+    """Run the test and print the results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--kills", type=int, default=5)
     options = parser.parse_args()
     with real_server() as server:
         before = memory(server.process.pid)
-        soaked = soak(server, options.minutes * 60, options.kills)
+        results = soak(server, options.minutes * 60, options.kills)
         after = memory(server.process.pid)
         answer = server.complete("It was", max_tokens=5, temperature=0)
-        print(f"{options.minutes:g} minutes, {soaked.kills} kills: {dict(soaked.counts)} answers by status")
-        print("ready again after " + ", ".join(f"{one:.1f}" for one in soaked.recovered_s) + " s")
+        print(f"{options.minutes:g} minutes, {results.kills} kills; responses by status: {dict(results.counts)}")
+        print("ready again after " + ", ".join(f"{one:.1f}" for one in results.recovered_s) + " s")
         print(f"memory of all processes: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after")
-        print(f"afterwards it answers: {answer['choices'][0]['text']!r}")
-        print("\n".join(["nothing wrong"] if not soaked.wrong else [*soaked.wrong, *server.log[-60:]]), flush=True)
+        print(f"response afterwards: {answer['choices'][0]['text']!r}")
+        print("\n".join([*results.failures, *server.log[-60:]] if results.failures else ["no failures"]), flush=True)
 
 
 if __name__ == "__main__":

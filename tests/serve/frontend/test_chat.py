@@ -30,14 +30,14 @@ def post(made: Api, **fields: Any) -> dict[str, Any]:
     return found
 
 
-def test_without_a_template(shared: Api) -> None:
+def test_chat_without_a_template_is_a_400(shared: Api) -> None:
     error = shared.refused(400, "/v1/chat/completions", model="tiny", messages=HELLO)
     assert error["code"] == "no_chat_template"
     assert "--chat-template FILE" in error["message"]
     assert shared.refused(404, "/v1/chat/completions", model="other", messages=HELLO)["param"] == "model"
 
 
-def test_a_chat(chat: Api, served: ServedModel) -> None:
+def test_chat_is_rendered_and_continued(chat: Api, served: ServedModel) -> None:
     answer = post(chat, max_tokens=4, temperature=0)
     seen = chat.last_seen()
     encode = served.tokenizer.encode
@@ -52,7 +52,7 @@ def test_a_chat(chat: Api, served: ServedModel) -> None:
     assert answer["usage"]["completion_tokens"] == 4
 
 
-def test_the_rest_of_the_context_is_the_default(chat: Api) -> None:
+def test_default_max_tokens_is_the_remaining_context(chat: Api) -> None:
     post(chat)
     seen = chat.last_seen()
     assert seen["max_tokens"] == 67 - len(seen["prompt"])
@@ -60,22 +60,22 @@ def test_the_rest_of_the_context_is_the_default(chat: Api) -> None:
     assert chat.last_seen()["max_tokens"] == 3
 
 
-def test_a_stream(chat: Api) -> None:
+def test_stream_matches_complete_response(chat: Api) -> None:
     fields = {"model": "tiny", "messages": HELLO, "stream": True, "max_tokens": 3, "temperature": 0, "n": 2}
     with chat.client.stream("POST", "/v1/chat/completions", json=fields) as answer:
         lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
     assert lines[-1] == "[DONE]"
-    pieces = [json.loads(line) for line in lines[:-1]]
-    assert {piece["object"] for piece in pieces} == {"chat.completion.chunk"}
+    chunks = [json.loads(line) for line in lines[:-1]]
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
     for index in (0, 1):
-        deltas = [one["delta"] for piece in pieces for one in piece["choices"] if one["index"] == index]
+        deltas = [one["delta"] for chunk in chunks for one in chunk["choices"] if one["index"] == index]
         assert deltas[0] == {"role": "assistant", "content": ""}
-        whole = post(chat, max_tokens=3, temperature=0)["choices"][0]["message"]["content"]
-        assert "".join(delta.get("content", "") for delta in deltas) == whole
-    assert [piece["choices"][0]["finish_reason"] for piece in pieces].count("length") == 2
+        complete = post(chat, max_tokens=3, temperature=0)["choices"][0]["message"]["content"]
+        assert "".join(delta.get("content", "") for delta in deltas) == complete
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks].count("length") == 2
 
 
-def test_logprobs(chat: Api, served: ServedModel) -> None:
+def test_logprobs_and_top_logprobs(chat: Api, served: ServedModel) -> None:
     (choice,) = post(chat, max_tokens=2, temperature=0, logprobs=True, top_logprobs=1)["choices"]
     first = choice["logprobs"]["content"][0]
     id_ = chat.last_seen()["prompt"][-1] + 1
@@ -87,11 +87,11 @@ def test_logprobs(chat: Api, served: ServedModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "param", "says"),
+    ("fields", "param", "message"),
     [
-        ({"messages": []}, "messages", "at least 1"),
+        ({"messages": []}, "messages", "list must have at least 1 item, not 0. Correct it."),
         ({"messages": [{"role": "developer", "content": "x"}]}, "messages", "no developers here"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "should be"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "it must be"),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "required"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "5"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "null"),
@@ -100,38 +100,42 @@ def test_logprobs(chat: Api, served: ServedModel) -> None:
             "messages[0].content[0].type",
             "'text'",
         ),
-        ({"messages": [{"role": "user", "content": "x", "tool_calls": []}]}, "messages[0].tool_calls", "no such field"),
+        (
+            {"messages": [{"role": "user", "content": "x", "tool_calls": []}]},
+            "messages[0].tool_calls",
+            "does not exist",
+        ),
         ({"messages": [{"role": "user", "content": "word " * 70}]}, "messages", "the context is 67"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages[0].content", "Unicode"),
-        ({"max_tokens": 3, "max_completion_tokens": 4}, "max_completion_tokens", "is not the max_tokens 3"),
+        ({"max_tokens": 3, "max_completion_tokens": 4}, "max_completion_tokens", "4 differs from max_tokens (3)"),
         ({"max_completion_tokens": 60}, "max_completion_tokens", "exceed the context"),
-        ({"top_logprobs": 1}, "top_logprobs", "goes with logprobs only"),
-        ({"prompt": "a"}, "prompt", "no such field"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "no constrained output"),
+        ({"top_logprobs": 1}, "top_logprobs", "it requires logprobs: true"),
+        ({"prompt": "a"}, "prompt", "does not exist"),
+        ({"response_format": {"type": "json_object"}}, "response_format", "constrained output is not supported"),
     ],
 )
-def test_bad_chats(chat: Api, fields: dict[str, Any], param: str, says: str) -> None:
+def test_invalid_chat_is_rejected(chat: Api, fields: dict[str, Any], param: str, message: str) -> None:
     body = json.dumps({"model": "tiny", "messages": HELLO} | fields).encode()
     answer = chat.client.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]
     assert error["param"] == param
-    assert says in error["message"]
+    assert message in error["message"]
 
 
-def test_a_text_format_is_what_there_is(chat: Api) -> None:
+def test_response_format_text_is_accepted(chat: Api) -> None:
     post(chat, response_format={"type": "text"}, max_tokens=1, tools=None)
 
 
-def test_a_template_sees_the_messages_only(served: ServedModel) -> None:
+def test_template_is_sandboxed(served: ServedModel) -> None:
     source = "{{ messages.__class__.__mro__[1].__subclasses__() }}"
     with api(served, template=source) as made:
         error = made.refused(400, "/v1/chat/completions", model="tiny", messages=HELLO)
         assert "SecurityError" in error["message"]
 
 
-def test_a_template_that_is_none(served: ServedModel, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"x\.jinja is not a Jinja template"):
+def test_unusable_template_is_a_config_error(served: ServedModel, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"x\.jinja is not a valid Jinja template"):
         ChatTemplate("{% if %}", served.tokenizer, "x.jinja")
     with pytest.raises(ConfigError, match="cannot be read"):
         find_template(tmp_path / "nothing", None)
@@ -140,7 +144,7 @@ def test_a_template_that_is_none(served: ServedModel, tmp_path: Path) -> None:
         find_template(tmp_path / "bytes", None)
 
 
-def test_the_template_of_a_checkpoint(tmp_path: Path) -> None:
+def test_file_takes_precedence_over_template_of_checkpoint(tmp_path: Path) -> None:
     assert find_template(None, None) is None
     assert find_template(None, tmp_path) is None
     config = tmp_path / "tokenizer_config.json"

@@ -1,18 +1,18 @@
 import pytest
 
 from max_gpt2.serve.frontend.choices import ChoiceBuilder
-from max_gpt2.serve.frontend.job import Job, PromptIds, Sampling
+from max_gpt2.serve.frontend.job import Job, PromptIds, SamplingOptions
 from max_gpt2.serve.frontend.worker_client import Finish, Token, WorkerChunk
 from max_gpt2.serve.settings import ServedModel
 
 
 def builder(served: ServedModel, max_tokens: int) -> ChoiceBuilder:
-    sampling = Sampling(0.0, 1.0, -1, 0.0, 0.0, 0.0, 1.0, False, [], {})
+    sampling = SamplingOptions(0.0, 1.0, -1, 0.0, 0.0, 0.0, 1.0, False, [], {})
     return ChoiceBuilder(Job(PromptIds("prompt", [5]), max_tokens, 0, sampling, logprobs=0), served)
 
 
 @pytest.mark.parametrize("finish", [None, "length"])
-def test_what_the_worker_writes_beyond_max_tokens_is_left_out(served: ServedModel, finish: Finish | None) -> None:
+def test_tokens_beyond_max_tokens_are_dropped(served: ServedModel, finish: Finish | None) -> None:
     ids = served.tokenizer.encode("abcdef")
     one = builder(served, 4)
     deltas = [one.add(WorkerChunk([], [Token(id_, -1.0) for id_ in ids[:3]], None))]

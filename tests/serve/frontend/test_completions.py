@@ -10,7 +10,7 @@ from tests.serve.frontend.servers import Api
 
 
 def after(served: ServedModel, prompt: str, count: int) -> str:
-    """What the fake worker writes with temperature 0: it counts on."""
+    """Return the fake worker's output at temperature 0: the ids that follow the last one of the prompt."""
     last = served.tokenizer.encode(prompt)[-1]
     return served.token_table.text((last + 1 + step) % 300 for step in range(count))
 
@@ -30,11 +30,11 @@ def stream(api: Api, **fields: Any) -> list[dict[str, Any]]:
         return events(answer)
 
 
-def texts(pieces: list[dict[str, Any]], index: int = 0) -> str:
-    return "".join(choice["text"] for piece in pieces for choice in piece["choices"] if choice["index"] == index)
+def joined_text(chunks: list[dict[str, Any]], index: int = 0) -> str:
+    return "".join(choice["text"] for chunk in chunks for choice in chunk["choices"] if choice["index"] == index)
 
 
-def test_a_completion(shared: Api, served: ServedModel) -> None:
+def test_completion_has_the_documented_form(shared: Api, served: ServedModel) -> None:
     answer = shared.complete("ab", max_tokens=5, temperature=0)
     (choice,) = answer["choices"]
     assert choice == {"index": 0, "text": after(served, "ab", 5), "logprobs": None, "finish_reason": "length"}
@@ -49,7 +49,7 @@ def test_a_completion(shared: Api, served: ServedModel) -> None:
     assert seen["model"] == "worker-model"
 
 
-def test_what_openai_has_by_default_the_worker_is_told(shared: Api) -> None:
+def test_defaults_are_those_of_openai(shared: Api) -> None:
     shared.complete("ab")
     seen = shared.last_seen()
     expected = {
@@ -68,7 +68,7 @@ def test_what_openai_has_by_default_the_worker_is_told(shared: Api) -> None:
     assert not {"logprobs", "echo", "stop", "n", "best_of", "logit_bias"} & seen.keys()
 
 
-def test_every_field_arrives(shared: Api) -> None:
+def test_every_field_reaches_the_worker(shared: Api) -> None:
     fields: dict[str, Any] = {
         "max_tokens": 3,
         "temperature": 0.5,
@@ -88,58 +88,58 @@ def test_every_field_arrives(shared: Api) -> None:
 
 
 @pytest.mark.parametrize(("seed", "engine"), [(0, 0), (-1, 2**63 - 1), (2**63 - 1, 2**63 - 1), (7, 7)])
-def test_any_seed_is_a_seed(shared: Api, seed: int, engine: int) -> None:
+def test_any_64_bit_seed_is_valid(shared: Api, seed: int, engine: int) -> None:
     shared.complete("ab", seed=seed, max_tokens=1)
     seen = shared.last_seen()
     assert seen["seed"] > 0
     assert seen["dkv_cache_hint"]["max_gpt2"]["seed"] == engine
 
 
-def test_top_p_0_and_top_k_0(shared: Api) -> None:
+def test_top_p_0_is_greedy_and_top_k_0_is_off(shared: Api) -> None:
     shared.complete("ab", top_p=0, top_k=0, max_tokens=1)
     assert (shared.last_seen()["temperature"], shared.last_seen()["top_p"], shared.last_seen()["top_k"]) == (0, 1, -1)
 
 
-def test_5_0_is_5(shared: Api) -> None:
+def test_whole_float_is_an_integer(shared: Api) -> None:
     body = b'{"model": "tiny", "prompt": [5.0, 6e0], "max_tokens": 2.0, "temperature": 0.0}'
     answer = shared.client.post("/v1/completions", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 200
     assert (shared.last_seen()["prompt"], shared.last_seen()["max_tokens"]) == ([5, 6], 2)
 
 
-def test_null_is_the_default(shared: Api) -> None:
+def test_null_selects_the_default(shared: Api) -> None:
     names = "max_tokens temperature top_p top_k min_p n best_of stream stream_options stop presence_penalty suffix"
     names += " frequency_penalty repetition_penalty logit_bias seed user ignore_eos logprobs echo"
     answer = shared.complete("ab", **dict.fromkeys(names.split()))
     assert answer["usage"]["completion_tokens"] == 16
 
 
-def test_the_kinds_of_prompts(shared: Api, served: ServedModel) -> None:
-    def seen_after(prompt: Any) -> list[list[int]]:
+def test_prompt_is_text_or_ids_or_a_list_of_either(shared: Api, served: ServedModel) -> None:
+    def sent(prompt: Any) -> list[list[int]]:
         before = len(shared.worker.seen)
         answer = shared.complete(prompt, max_tokens=1)
         assert [choice["index"] for choice in answer["choices"]] == list(range(len(answer["choices"])))
         return sorted(one["prompt"] for one in shared.worker.seen[before:])
 
     encode = served.tokenizer.encode
-    assert seen_after("ab") == [encode("ab")]
-    assert seen_after(["ab", "the dog"]) == sorted([encode("ab"), encode("the dog")])
-    assert seen_after([5, 6, 310]) == [[5, 6, 310]]
-    assert seen_after([[5], [6, 7]]) == [[5], [6, 7]]
-    assert seen_after(None) == [[299]]
-    assert seen_after("<|endoftext|>") == [encode("<|endoftext|>")]
+    assert sent("ab") == [encode("ab")]
+    assert sent(["ab", "the dog"]) == sorted([encode("ab"), encode("the dog")])
+    assert sent([5, 6, 310]) == [[5, 6, 310]]
+    assert sent([[5], [6, 7]]) == [[5], [6, 7]]
+    assert sent(None) == [[299]]
+    assert sent("<|endoftext|>") == [encode("<|endoftext|>")]
     assert len(encode("<|endoftext|>")) > 1
 
 
-def test_a_missing_prompt_starts_a_document(shared: Api) -> None:
+def test_missing_prompt_starts_a_document(shared: Api) -> None:
     answer = shared.client.post("/v1/completions", json={"model": "tiny", "max_tokens": 2})
     assert answer.status_code == 200
     assert shared.last_seen()["prompt"] == [299]
 
 
-def test_several_prompts_and_samples(shared: Api, served: ServedModel) -> None:
+def test_choices_are_ordered_by_prompt_and_seed(shared: Api, served: ServedModel) -> None:
     answer = shared.complete(["ab", "c"], n=2, max_tokens=2, seed=4, temperature=1)
-    got = [choice["text"] for choice in answer["choices"]]
+    texts = [choice["text"] for choice in answer["choices"]]
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
 
     def counted(prompt: str, by: int) -> str:
@@ -147,7 +147,7 @@ def test_several_prompts_and_samples(shared: Api, served: ServedModel) -> None:
         return served.token_table.text([last + by, last + 2 * by])
 
     # With an even seed the fake worker counts by one, with an odd one by two.
-    assert got == [counted("ab", 1), counted("ab", 2), counted("c", 1), counted("c", 2)]
+    assert texts == [counted("ab", 1), counted("ab", 2), counted("c", 1), counted("c", 2)]
     lengths = [len(served.tokenizer.encode(prompt)) for prompt in ("ab", "c")]
     assert answer["usage"] == {
         "prompt_tokens": sum(lengths),
@@ -156,7 +156,7 @@ def test_several_prompts_and_samples(shared: Api, served: ServedModel) -> None:
     }
 
 
-def test_best_of_returns_the_likeliest(shared: Api, served: ServedModel) -> None:
+def test_best_of_returns_the_most_likely(shared: Api, served: ServedModel) -> None:
     answer = shared.complete([10], n=1, best_of=3, max_tokens=2, seed=1, temperature=1)
     # In the fake worker's model a larger id is less likely: counting by one (seed 2) is best.
     assert [choice["text"] for choice in answer["choices"]] == [served.token_table.text([11, 12])]
@@ -165,20 +165,20 @@ def test_best_of_returns_the_likeliest(shared: Api, served: ServedModel) -> None
     assert answer["usage"]["completion_tokens"] == 6
 
 
-def test_stop_strings(shared: Api, served: ServedModel) -> None:
-    whole = shared.complete([40], max_tokens=9, temperature=0)["choices"][0]["text"]
-    stop = whole[4:6]
+def test_text_ends_before_stop_string(shared: Api, served: ServedModel) -> None:
+    text = shared.complete([40], max_tokens=9, temperature=0)["choices"][0]["text"]
+    stop = text[4:6]
     answer = shared.complete([40], max_tokens=9, temperature=0, stop=stop)
     (choice,) = answer["choices"]
-    assert (choice["text"], choice["finish_reason"]) == (whole[:4], "stop")
+    assert (choice["text"], choice["finish_reason"]) == (text[:4], "stop")
     assert "stop" not in shared.last_seen()  # MAX's server answers some of its own stops with a 400
     assert shared.last_seen()["stream"] is True
-    pieces = stream(shared, prompt=[40], max_tokens=9, temperature=0, stop=["zzz", stop])
-    assert texts(pieces) == whole[:4]
-    assert pieces[-1]["choices"][0]["finish_reason"] == "stop"
+    chunks = stream(shared, prompt=[40], max_tokens=9, temperature=0, stop=["zzz", stop])
+    assert joined_text(chunks) == text[:4]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
 
 
-def test_the_end_of_a_text(shared: Api, served: ServedModel) -> None:
+def test_end_of_text_token_ends_the_sequence(shared: Api, served: ServedModel) -> None:
     answer = shared.complete([296], max_tokens=9, temperature=0)
     (choice,) = answer["choices"]
     assert (choice["text"], choice["finish_reason"]) == (served.token_table.text([297, 298]), "stop")
@@ -188,7 +188,7 @@ def test_the_end_of_a_text(shared: Api, served: ServedModel) -> None:
     assert answer["choices"][0]["finish_reason"] == "length"
 
 
-def test_max_tokens_0(shared: Api) -> None:
+def test_max_tokens_0_does_not_use_the_worker(shared: Api) -> None:
     before = len(shared.worker.seen)
     answer = shared.complete("ab", max_tokens=0)
     assert answer["choices"] == [{"index": 0, "text": "", "logprobs": None, "finish_reason": "length"}]
@@ -198,17 +198,17 @@ def test_max_tokens_0(shared: Api) -> None:
     assert len(shared.worker.seen) == before
 
 
-def test_echo(shared: Api, served: ServedModel) -> None:
+def test_echo_prepends_the_prompt(shared: Api, served: ServedModel) -> None:
     answer = shared.complete("ab", max_tokens=3, temperature=0, echo=True)
     assert answer["choices"][0]["text"] == "ab" + after(served, "ab", 3)
     answer = shared.complete([299, 10], max_tokens=1, temperature=0, echo=True)
     assert answer["choices"][0]["text"] == "<|endoftext|>" + served.token_table.text([10, 11])
-    pieces = stream(shared, max_tokens=3, temperature=0, echo=True)
-    assert texts(pieces) == "ab" + after(served, "ab", 3)
+    chunks = stream(shared, max_tokens=3, temperature=0, echo=True)
+    assert joined_text(chunks) == "ab" + after(served, "ab", 3)
     assert "echo" not in shared.last_seen()
 
 
-def test_logprobs(shared: Api, served: ServedModel) -> None:
+def test_logprobs_have_tokens_values_and_offsets(shared: Api, served: ServedModel) -> None:
     (choice,) = shared.complete([40], max_tokens=3, temperature=0, logprobs=2)["choices"]
     logprobs = choice["logprobs"]
     assert logprobs["tokens"] == [served.token_table.name(id_) for id_ in (41, 42, 43)]
@@ -225,7 +225,7 @@ def test_logprobs(shared: Api, served: ServedModel) -> None:
     assert shared.last_seen()["logprobs"] == 1
 
 
-def test_logprobs_end_where_the_text_ends(shared: Api) -> None:
+def test_logprobs_end_with_the_text(shared: Api) -> None:
     (choice,) = shared.complete([40], max_tokens=9, temperature=0, logprobs=1, stop="0")["choices"]
     assert "".join(choice["logprobs"]["tokens"]) == choice["text"]
     (choice,) = shared.complete([296], max_tokens=9, temperature=0, logprobs=1)["choices"]
@@ -233,7 +233,7 @@ def test_logprobs_end_where_the_text_ends(shared: Api) -> None:
     assert "".join(choice["logprobs"]["tokens"][:-1]) == choice["text"]
 
 
-def test_echo_with_logprobs_as_lm_evaluation_harness_asks_for_it(shared: Api, served: ServedModel) -> None:
+def test_echo_with_logprobs_serves_lm_evaluation_harness(shared: Api, served: ServedModel) -> None:
     prompt = [40, 41, 90]
     fields = {"max_tokens": 1, "logprobs": 1, "echo": True, "temperature": 0, "seed": 1234}
     (choice,) = shared.complete([prompt], **fields)["choices"]
@@ -249,7 +249,7 @@ def test_echo_with_logprobs_as_lm_evaluation_harness_asks_for_it(shared: Api, se
     assert choice["text"] == served.token_table.text(prompt)
 
 
-def test_a_prompt_that_fills_the_context_can_be_scored(shared: Api) -> None:
+def test_prompt_that_fills_the_context_can_be_scored(shared: Api) -> None:
     fields: dict[str, Any] = {"model": "tiny", "prompt": [5] * 67, "temperature": 0, "max_tokens": 1}
     error = shared.refused(400, **fields)
     assert error["code"] == "context_length_exceeded"
@@ -257,31 +257,31 @@ def test_a_prompt_that_fills_the_context_can_be_scored(shared: Api) -> None:
     assert len(choice["logprobs"]["token_logprobs"]) == 68
 
 
-def test_a_stream(shared: Api, served: ServedModel) -> None:
-    pieces = stream(shared, max_tokens=6, temperature=0, stream_options={"include_usage": True})
-    assert texts(pieces) == after(served, "ab", 6)
-    assert len({piece["id"] for piece in pieces}) == 1
-    assert len(pieces) == 7
-    assert all(piece["usage"] is None for piece in pieces[:-1])
-    assert pieces[-1]["choices"] == []
-    assert pieces[-1]["usage"]["completion_tokens"] == 6
-    assert [piece["choices"][0]["finish_reason"] for piece in pieces[:-1]] == [None] * 5 + ["length"]
+def test_stream_ends_with_usage_if_requested(shared: Api, served: ServedModel) -> None:
+    chunks = stream(shared, max_tokens=6, temperature=0, stream_options={"include_usage": True})
+    assert joined_text(chunks) == after(served, "ab", 6)
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    assert len(chunks) == 7
+    assert all(chunk["usage"] is None for chunk in chunks[:-1])
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["completion_tokens"] == 6
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks[:-1]] == [None] * 5 + ["length"]
     assert "usage" not in stream(shared, max_tokens=1)[-1]
 
 
-def test_a_stream_of_several_choices(shared: Api, served: ServedModel) -> None:
+def test_stream_of_several_choices_matches_complete_response(shared: Api, served: ServedModel) -> None:
     fields: dict[str, Any] = {"prompt": [[10], [60]], "n": 2, "max_tokens": 4, "seed": 2, "temperature": 1}
-    pieces = stream(shared, **fields)
-    whole = shared.complete(**fields)
-    assert [texts(pieces, index) for index in range(4)] == [choice["text"] for choice in whole["choices"]]
-    ends = [choice["index"] for piece in pieces for choice in piece["choices"] if choice["finish_reason"]]
-    assert sorted(ends) == [0, 1, 2, 3]
+    chunks = stream(shared, **fields)
+    complete = shared.complete(**fields)
+    assert [joined_text(chunks, index) for index in range(4)] == [choice["text"] for choice in complete["choices"]]
+    finished = [choice["index"] for chunk in chunks for choice in chunk["choices"] if choice["finish_reason"]]
+    assert sorted(finished) == [0, 1, 2, 3]
 
 
-def test_logprobs_of_a_stream(shared: Api) -> None:
+def test_streamed_logprobs_match_complete_response(shared: Api) -> None:
     fields: dict[str, Any] = {"prompt": [40], "max_tokens": 5, "temperature": 0, "logprobs": 1, "echo": True}
-    pieces = stream(shared, **fields)
-    whole = shared.complete(**fields)["choices"][0]["logprobs"]
+    chunks = stream(shared, **fields)
+    complete = shared.complete(**fields)["choices"][0]["logprobs"]
     for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
-        joined = [one for piece in pieces for choice in piece["choices"] for one in choice["logprobs"][name]]
-        assert joined == whole[name]
+        joined = [one for chunk in chunks for choice in chunk["choices"] for one in choice["logprobs"][name]]
+        assert joined == complete[name]

@@ -2,7 +2,6 @@ import concurrent.futures
 import json
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -10,14 +9,7 @@ import pytest
 
 from max_gpt2.serve.settings import ServedModel
 from tests.serve.frontend.fake_worker import BREAK, HANG, SLOW
-from tests.serve.frontend.servers import Api, api, error_of
-
-
-def eventually(true: Callable[[], object], within_s: float = 10.0) -> None:
-    until = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+from tests.serve.frontend.servers import Api, api, error_of, eventually
 
 
 @pytest.fixture
@@ -27,7 +19,7 @@ def own(served: ServedModel) -> Any:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_goes_away_frees_its_place(own: Api, stream: bool) -> None:
+def test_disconnected_client_frees_its_slots(own: Api, stream: bool) -> None:
     fields = {"model": "tiny", "prompt": [HANG], "stream": stream, "n": 3}
     with pytest.raises(httpx.ReadTimeout):
         own.client.post("/v1/completions", json=fields, timeout=0.3)
@@ -38,7 +30,7 @@ def test_a_client_that_goes_away_frees_its_place(own: Api, stream: bool) -> None
     assert "max_gpt2_client_disconnects_total 1.0" in own.client.get("/metrics").text
 
 
-def test_a_client_that_goes_away_in_the_midst_of_a_stream(own: Api) -> None:
+def test_client_that_disconnects_during_a_stream_frees_its_slot(own: Api) -> None:
     fields = {"model": "tiny", "prompt": [SLOW], "stream": True, "max_tokens": 60}
     with own.client.stream("POST", "/v1/completions", json=fields) as answer:
         assert next(answer.iter_lines()).startswith("data: ")
@@ -46,7 +38,7 @@ def test_a_client_that_goes_away_in_the_midst_of_a_stream(own: Api) -> None:
     eventually(lambda: own.frontend.admission.running == 0)
 
 
-def test_a_stop_string_ends_the_workers_work(own: Api, served: ServedModel) -> None:
+def test_stop_string_cancels_the_request_to_the_worker(own: Api, served: ServedModel) -> None:
     stop = served.token_table.name(SLOW + 3 - 300)
     fields: dict[str, Any] = {"model": "tiny", "prompt": [SLOW], "stream": True, "max_tokens": 60, "temperature": 0}
     with own.client.stream("POST", "/v1/completions", json=fields | {"stop": stop}) as answer:
@@ -54,7 +46,7 @@ def test_a_stop_string_ends_the_workers_work(own: Api, served: ServedModel) -> N
     eventually(lambda: own.worker.cancelled == 1)
 
 
-def test_a_client_that_reads_nothing_is_given_up(own: Api) -> None:
+def test_client_that_does_not_read_is_disconnected(own: Api) -> None:
     body = json.dumps({"model": "tiny", "prompt": [[5]] * 40, "stream": True, "max_tokens": 60, "logprobs": 5}).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with socket.socket() as connection:
@@ -66,20 +58,20 @@ def test_a_client_that_reads_nothing_is_given_up(own: Api) -> None:
     assert own.complete("ab", max_tokens=1)
 
 
-def test_too_many_requests(own: Api) -> None:
+def test_requests_beyond_the_queue_are_a_429(own: Api) -> None:
     fields = {"model": "tiny", "prompt": [SLOW], "max_tokens": 20}
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: own.client.post("/v1/completions", json=fields), range(20)))
-    good = [answer for answer in answers if answer.status_code == 200]
-    bad = [answer for answer in answers if answer.status_code != 200]
-    assert len(good) == 12  # 4 in a batch, and 8 that wait
-    for answer in bad:
+    accepted = [answer for answer in answers if answer.status_code == 200]
+    rejected = [answer for answer in answers if answer.status_code != 200]
+    assert len(accepted) == 12  # a batch of 4, and a queue of 8
+    for answer in rejected:
         assert error_of(answer, 429)["code"] == "queue_full"
         assert int(answer.headers["retry-after"]) >= 1
-    assert own.worker.most_running == 8  # twice the batch, so that the worker need not wait for the next one
+    assert own.worker.most_running == 8  # twice the batch, so that the worker never waits for the next one
 
 
-def test_one_request_with_many_texts_leaves_room_for_others(own: Api) -> None:
+def test_request_with_many_prompts_does_not_block_others(own: Api) -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         many = pool.submit(own.complete, [[SLOW]] * 12, max_tokens=10)
         eventually(lambda: own.worker.running == 4)
@@ -88,15 +80,15 @@ def test_one_request_with_many_texts_leaves_room_for_others(own: Api) -> None:
         assert time.monotonic() - started < 0.4
         assert not many.done()
         assert len(many.result()["choices"]) == 12
-    assert own.worker.most_running == 5  # a batch of the one request, and the other one
+    assert own.worker.most_running == 5  # one batch of the first request, and the second one
 
 
 @pytest.mark.parametrize("state", ["starting", "restarting", "failed"])
-def test_without_a_worker_it_says_so(served: ServedModel, state: Any) -> None:
+def test_requests_without_a_ready_worker_are_a_503_with_the_reason(served: ServedModel, state: Any) -> None:
     with api(served) as made:
         made.health.transition_to(state, "It is broken.")
         answer = made.client.post("/v1/completions", json={"model": "tiny", "prompt": "a"})
-        assert error_of(answer, 503)["message"] == "It is broken. Send the request again later."
+        assert error_of(answer, 503)["message"] == "It is broken. Retry later."
         assert answer.headers["retry-after"] == "1"
         health = made.client.get("/health")
         assert (health.status_code, health.json()["status"]) == (503, state)
@@ -106,7 +98,7 @@ def test_without_a_worker_it_says_so(served: ServedModel, state: Any) -> None:
         made.complete("ab", max_tokens=1)
 
 
-def test_a_server_that_is_being_stopped_takes_nothing_new(own: Api) -> None:
+def test_draining_server_rejects_new_requests(own: Api) -> None:
     own.frontend.draining = True
     answer = own.client.post("/v1/completions", json={"model": "tiny", "prompt": "a"})
     assert error_of(answer, 503)["code"] == "stopping"
@@ -114,14 +106,14 @@ def test_a_server_that_is_being_stopped_takes_nothing_new(own: Api) -> None:
     assert own.client.get("/health").json()["status"] == "stopping"
 
 
-def test_a_worker_that_nobody_reaches(own: Api) -> None:
+def test_unreachable_worker_is_a_503(own: Api) -> None:
     own.health.url = "http://127.0.0.1:1"
     for stream in (False, True):
         error = own.refused(503, model="tiny", prompt="a", stream=stream)
-        assert "The worker stopped" in error["message"]
+        assert "The worker failed during the request" in error["message"]
 
 
-def test_a_connection_that_the_worker_closes_just_then_is_tried_once_more(own: Api) -> None:
+def test_request_on_a_closed_connection_is_retried_once(own: Api) -> None:
     answer = json.dumps({"choices": [{"token_ids": [10], "finish_reason": "length"}]}).encode()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
     with socket.create_server(("127.0.0.1", 0)) as listening, concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -142,7 +134,7 @@ def test_a_connection_that_the_worker_closes_just_then_is_tried_once_more(own: A
         twice.result(5)
 
 
-def test_a_stream_that_breaks_off_says_so(own: Api) -> None:
+def test_broken_stream_ends_with_an_error_event(own: Api) -> None:
     fields = {"model": "tiny", "prompt": [BREAK], "stream": True, "max_tokens": 9}
     with own.client.stream("POST", "/v1/completions", json=fields) as answer:
         assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""What the published OpenAPI document says is what the server does, as schemathesis sees it."""
+"""The server conforms to its OpenAPI document, checked by schemathesis."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,12 +25,12 @@ def described(served: ServedModel) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="module")
-def schema_of_it(described: Api) -> schemathesis.BaseSchema:
+def schema(described: Api) -> schemathesis.BaseSchema:
     return schemathesis.openapi.from_url(f"http://127.0.0.1:{described.port}/openapi.json")
 
 
-# What depends on two fields, on the tokenizer or on the template cannot be said in a schema.
-NOT_IN_THE_DOCUMENT = ("incompatible_fields", "context_length_exceeded", "id_out_of_range", "chat_template")
+# Errors that depend on two fields, on the tokenizer or on the template; a schema cannot express them.
+NOT_IN_SCHEMA = ("incompatible_fields", "context_length_exceeded", "id_out_of_range", "chat_template")
 OPERATIONS = [
     ("POST", "/v1/completions"),
     ("POST", "/v1/chat/completions"),
@@ -43,31 +43,31 @@ OPERATIONS = [
 ]
 
 
-def test_every_path_is_tested(schema_of_it: schemathesis.BaseSchema) -> None:
-    operations = [one.ok() for one in schema_of_it.get_all_operations() if isinstance(one, Ok)]
+def test_every_operation_is_tested(schema: schemathesis.BaseSchema) -> None:
+    operations = [one.ok() for one in schema.get_all_operations() if isinstance(one, Ok)]
     found = {(one.method.upper(), one.path) for one in operations}
-    assert found | {("GET", "/openapi.json")} == set(OPERATIONS)  # where the document is from is left out
+    assert found | {("GET", "/openapi.json")} == set(OPERATIONS)  # schemathesis omits the path of the document
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_the_document_tells_the_truth(
-    schema_of_it: schemathesis.BaseSchema, method: str, path: str, mode: GenerationMode
+def test_server_conforms_to_document(
+    schema: schemathesis.BaseSchema, method: str, path: str, mode: GenerationMode
 ) -> None:
-    cases = schema_of_it[path][method].as_strategy(generation_mode=mode)
+    cases = schema[path][method].as_strategy(generation_mode=mode)
     count = 80 if method == "POST" else 10
 
     @given(case=cases)
     @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    def holds(case: schemathesis.Case[Any]) -> None:
+    def conforms(case: schemathesis.Case[Any]) -> None:
         if method == "GET" or mode is GenerationMode.NEGATIVE:
             case.call_and_validate()
             return
         answer = case.call_and_validate(excluded_checks=[positive_data_acceptance])
-        assert answer.status_code == 200 or answer.json()["error"]["code"] in NOT_IN_THE_DOCUMENT, answer.text
+        assert answer.status_code == 200 or answer.json()["error"]["code"] in NOT_IN_SCHEMA, answer.text
 
     try:
-        holds()
+        conforms()
     except Unsatisfiable:
-        assert mode is GenerationMode.NEGATIVE  # a request without parameters cannot be wrong
+        assert mode is GenerationMode.NEGATIVE  # a request without parameters cannot be invalid
         assert method == "GET"

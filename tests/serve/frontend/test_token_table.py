@@ -3,7 +3,7 @@ import pytest
 from max_gpt2.serve.settings import ServedModel
 
 
-def test_the_name_of_a_token(served: ServedModel) -> None:
+def test_every_token_has_a_unique_name(served: ServedModel) -> None:
     (e_acute, second) = served.tokenizer.encode("é")
     assert served.token_table.name(e_acute) == "bytes:\\xc3"
     assert served.token_table.name(second) == "bytes:\\xa9"
@@ -15,5 +15,5 @@ def test_the_name_of_a_token(served: ServedModel) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", " the", "日本"])
-def test_the_text_of_ids(served: ServedModel, text: str) -> None:
+def test_text_of_ids_round_trips(served: ServedModel, text: str) -> None:
     assert served.token_table.text(served.tokenizer.encode(text)) == text

@@ -1,4 +1,4 @@
-"""The configurations in deploy/, with Debian's nginx and two servers."""
+"""The configurations in deploy/, checked with Debian's nginx and two servers."""
 
 import concurrent.futures
 import re
@@ -13,14 +13,14 @@ import pytest
 
 from max_gpt2.serve.runtime.process import free_ports
 from tests.serve.frontend.fake_worker import DIE, SLOW
-from tests.serve.frontend.test_failures import eventually
-from tests.serve.runtime.test_supervisor import Server, server
+from tests.serve.frontend.servers import eventually
+from tests.serve.runtime.server_process import Server, server
 from tests.support.cli import Cli
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx)")
-AROUND = """daemon off; error_log stderr warn; pid {folder}/nginx.pid; worker_processes 1;
+NGINX_CONF = """daemon off; error_log stderr warn; pid {folder}/nginx.pid; worker_processes 1;
 events {{ worker_connections 256; }}
 http {{
   access_log off;
@@ -31,7 +31,7 @@ http {{
 
 
 class Site:
-    """nginx, and the two servers behind it."""
+    """An nginx and the two servers behind it."""
 
     def __init__(self, url: str, first: Server, second: Server) -> None:
         self.url, self.first, self.second = url, first, second
@@ -51,20 +51,20 @@ def site(tiny_original: Path, tmp_path: Path) -> Iterator[Site]:
             assert old in text
             text = text.replace(old, str(new))
         (tmp_path / "site.conf").write_text(text)
-        (tmp_path / "nginx.conf").write_text(AROUND.format(folder=tmp_path))
+        (tmp_path / "nginx.conf").write_text(NGINX_CONF.format(folder=tmp_path))
         command = [NGINX, "-e", "stderr", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
         subprocess.run([*command, "-t", "-q"], check=True, capture_output=True)
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         url = f"http://127.0.0.1:{port}"
         try:
-            eventually(lambda: reached(url))
+            eventually(lambda: is_healthy(url))
             yield Site(url, first, second)
         finally:
             process.terminate()
             process.wait(10)
 
 
-def reached(url: str) -> bool:
+def is_healthy(url: str) -> bool:
     try:
         return httpx.get(f"{url}/health").status_code == 200
     except httpx.HTTPError:
@@ -72,7 +72,7 @@ def reached(url: str) -> bool:
 
 
 @needs_nginx
-def test_both_servers_work(site: Site) -> None:
+def test_both_servers_receive_requests(site: Site) -> None:
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: site.complete([SLOW], 10), range(8)))
     assert {answer.status_code for answer in answers} == {200}
@@ -83,10 +83,10 @@ def test_both_servers_work(site: Site) -> None:
 
 
 @needs_nginx
-def test_nothing_is_lost_when_one_of_them_is_stopped(site: Site) -> None:
+def test_stopping_one_server_loses_no_request(site: Site) -> None:
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         running = [pool.submit(site.complete, [SLOW], 40) for _ in range(4)]
-        eventually(lambda: site.first.writes(2) and site.second.writes(2))
+        eventually(lambda: site.first.has_running(2) and site.second.has_running(2))
         site.first.process.terminate()
         later = [site.complete([10]) for _ in range(20)]
         assert {answer.status_code for answer in [*later, *(one.result() for one in running)]} == {200}
@@ -94,14 +94,14 @@ def test_nothing_is_lost_when_one_of_them_is_stopped(site: Site) -> None:
 
 
 @needs_nginx
-def test_a_lost_worker_is_answered_for_by_the_other_server(site: Site) -> None:
+def test_other_server_answers_while_a_worker_restarts(site: Site) -> None:
     site.first.complete([DIE])
     assert {site.complete([10]).status_code for _ in range(20)} == {200}
-    eventually(site.first.is_again_ready)
+    eventually(site.first.is_ready_again)
 
 
 @needs_nginx
-def test_a_stream_comes_piece_by_piece(site: Site) -> None:
+def test_stream_is_not_buffered(site: Site) -> None:
     body = {"model": "tiny", "prompt": [SLOW], "max_tokens": 10, "stream": True}
     times = []
     with httpx.stream("POST", f"{site.url}/v1/completions", json=body) as answer:
@@ -111,7 +111,7 @@ def test_a_stream_comes_piece_by_piece(site: Site) -> None:
     assert times[-1] - times[0] > 0.3
 
 
-def test_the_unit_and_the_container_use_options_that_there_are(cli: Cli) -> None:
+def test_unit_and_container_use_existing_options(cli: Cli) -> None:
     known = cli("serve", "--help").out
     unit = (DEPLOY / "max-gpt2@.service").read_text().partition("ExecStart=")[2].partition("\n")[0]
     container = (DEPLOY / "Containerfile").read_text().partition("ENTRYPOINT")[2]
@@ -122,7 +122,7 @@ def test_the_unit_and_the_container_use_options_that_there_are(cli: Cli) -> None
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_the_unit_is_one(tmp_path: Path) -> None:
+def test_systemd_unit_is_valid(tmp_path: Path) -> None:
     unit = (DEPLOY / "max-gpt2@.service").read_text().replace("/opt/max-gpt2/.venv/bin/max-gpt2", "/bin/true")
     (tmp_path / "max-gpt2@8001.service").write_text(unit)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""How patient the supervisor is, with workers that do nothing but start, answer, and end."""
+"""Restarts and timeouts of the supervisor, with workers that only start, answer and exit."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from max_gpt2.serve.frontend.health import Health
 from max_gpt2.serve.runtime.process import Command
 from max_gpt2.serve.runtime.supervisor import Policy, Supervisor
 
-#: Answers as MAX's server does, and ends soon after it was asked for its model.
+#: A worker that answers as MAX's server does, and exits soon after a request for its models.
 BRIEF = """
 import http.server, os, sys, threading
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -22,13 +22,13 @@ class Answer(http.server.BaseHTTPRequestHandler):
         if "models" in self.path: threading.Timer(0.3, lambda: os._exit(1)).start()
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
 """
-FAILS, NEVER = "import sys; sys.exit(3)", "import time; time.sleep(60)"
+FAILS, NEVER_READY = "import sys; sys.exit(3)", "import time; time.sleep(60)"
 
 
 def supervised(
     workers: Sequence[str], caplog: pytest.LogCaptureFixture, **policy: float
 ) -> tuple[list[float], str, int]:
-    """Run one worker after the other until the supervisor gives up; return its pauses, last word and starts."""
+    """Run one worker after another until the supervisor gives up; return the pauses, the error and the starts."""
     started = iter(workers)
     count = 0
 
@@ -38,33 +38,34 @@ def supervised(
         count += 1
         return Command([sys.executable, "-c", next(started), str(port)], dict(os.environ))
 
-    patience = {"first_pause_s": 0.01, "longest_pause_s": 0.04, "poll_s": 0.02, "end_s": 0.5} | policy
+    fields = {"first_pause_s": 0.01, "longest_pause_s": 0.04, "poll_s": 0.02, "end_s": 0.5} | policy
 
     async def run() -> None:
-        supervisor = Supervisor(launch, Health(), Policy(**patience), lambda: 0)  # type: ignore[arg-type]
+        supervisor = Supervisor(launch, Health(), Policy(**fields), lambda: 0)  # type: ignore[arg-type]
         await asyncio.wait_for(supervisor.run(), 60)
 
     with caplog.at_level(logging.WARNING, "max_gpt2.serve"), pytest.raises(ServeError) as gave_up:
         asyncio.run(run())
-    pauses = [float(one.getMessage().split()[-2]) for one in caplog.records if "again in" in one.getMessage()]
+    messages = [record.getMessage() for record in caplog.records]
+    pauses = [float(message.split()[-2]) for message in messages if message.startswith("Restarting the worker in")]
     return pauses, str(gave_up.value), count
 
 
-def test_failures_count_in_a_row_and_the_pauses_grow(caplog: pytest.LogCaptureFixture) -> None:
+def test_gives_up_after_failures_in_a_row_with_growing_pauses(caplog: pytest.LogCaptureFixture) -> None:
     workers = [FAILS, FAILS, BRIEF, FAILS, FAILS, FAILS, FAILS]
-    pauses, last, count = supervised(workers, caplog)
-    assert count == 6  # two failures before one that was ready, and three after it
+    pauses, error, count = supervised(workers, caplog)
+    assert count == 6  # two failures, one worker that becomes ready, and three failures
     assert pauses == [0.01, 0.02, 0.04, 0.04, 0.04]
-    assert "could not be started 3 times" in last
+    assert "failed to start 3 times in a row" in error
 
 
-def test_after_a_worker_that_stayed_the_pauses_begin_anew(caplog: pytest.LogCaptureFixture) -> None:
+def test_pauses_restart_after_a_settled_worker(caplog: pytest.LogCaptureFixture) -> None:
     pauses, _, _ = supervised([FAILS, FAILS, BRIEF, FAILS, FAILS, FAILS], caplog, settled_s=0.1)
     assert pauses == [0.01, 0.02, 0.01, 0.02, 0.04]
 
 
-def test_a_worker_that_never_answers_is_a_failed_start(caplog: pytest.LogCaptureFixture) -> None:
-    pauses, last, count = supervised([NEVER] * 4, caplog, start_s=0.3)
+def test_worker_that_never_becomes_ready_is_a_failed_start(caplog: pytest.LogCaptureFixture) -> None:
+    pauses, error, count = supervised([NEVER_READY] * 4, caplog, start_s=0.3)
     assert count == 3
     assert len(pauses) == 2
-    assert "The worker was not ready after 0.3 s." in last
+    assert "The worker was not ready after 0.3 s." in error

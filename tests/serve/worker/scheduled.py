@@ -1,4 +1,4 @@
-"""MAX's scheduler with our pipeline, in this process: what the worker's process runs, without HTTP around it."""
+"""Run MAX's scheduler with the pipeline of this package in this process, as the worker does, but without HTTP."""
 
 import asyncio
 import itertools
@@ -14,7 +14,7 @@ from max.pipelines.modeling.types import RequestID, TextGenerationRequest
 
 from max_gpt2.serve.prepare import Prepared
 
-with warnings.catch_warnings():  # what MAX imports has moved since
+with warnings.catch_warnings():  # MAX imports deprecated names
     warnings.simplefilter("ignore", DeprecationWarning)
     from max.serve.scheduler.text_generation_scheduler import load_text_generation_scheduler
 
@@ -22,7 +22,7 @@ _NUMBERS = itertools.count()
 
 
 @dataclass
-class Ask:
+class Request:
     """A request; `params` are fields of MAX's `SamplingParams`."""
 
     prompt: list[int] | str
@@ -34,8 +34,8 @@ class Ask:
 
 
 @dataclass
-class Written:
-    """What was answered; `logprobs` has the prompt's first, if they were asked for."""
+class Output:
+    """The output of a request; `logprobs` begin with those of the prompt if `echo` is set."""
 
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Written:
 
 
 class Scheduled:
-    """A server without HTTP; `options` are those of `max serve`."""
+    """A scheduler with its pipeline; `options` are those of `max serve`."""
 
     def __init__(self, prepared: Prepared, max_batch_size: int = 32, **options: Any) -> None:
         flat = {
@@ -62,44 +62,44 @@ class Scheduled:
         self.tokenizer: Any = found.tokenizer
         factory: Any = found.factory
         self.pipeline = factory()
-        self._requests, self._answers, self._cancelled = SimpleQueue[Any](), SimpleQueue[Any](), SimpleQueue[Any]()
+        self._requests, self._responses, self._cancelled = SimpleQueue[Any](), SimpleQueue[Any](), SimpleQueue[Any]()
         self.scheduler: Any = load_text_generation_scheduler(
-            self.pipeline, config, self._requests, self._answers, self._cancelled, found.memory_plan
+            self.pipeline, config, self._requests, self._responses, self._cancelled, found.memory_plan
         )
 
-    def context(self, ask: Ask) -> TextContext:
-        """Make what the scheduler gets of a request; raises InputError."""
-        params = {"temperature": 0.0, "ignore_eos": True, "seed": 1} | ask.params
-        request = TextGenerationRequest(
+    def context(self, request: Request) -> TextContext:
+        """Create the scheduler's context of a request; raises InputError."""
+        params = {"temperature": 0.0, "ignore_eos": True, "seed": 1} | request.params
+        to_max = TextGenerationRequest(
             request_id=RequestID(f"request {next(_NUMBERS)}"),
             model_name="tiny",
-            prompt=ask.prompt,
-            logprobs=ask.logprobs,
-            echo=ask.echo,
-            sampling_params=SamplingParams(max_new_tokens=ask.new, **params),
-            dkv_cache_hint=ask.hint,
+            prompt=request.prompt,
+            logprobs=request.logprobs,
+            echo=request.echo,
+            sampling_params=SamplingParams(max_new_tokens=request.new, **params),
+            dkv_cache_hint=request.hint,
         )
-        made: TextContext = asyncio.run(self.tokenizer.new_context(request))
-        return made
+        context: TextContext = asyncio.run(self.tokenizer.new_context(to_max))
+        return context
 
-    def write(self, *asked: Ask) -> list[Written]:
-        """Carry requests out that arrive together."""
-        contexts = [self.context(ask) for ask in asked]
-        found = {context.request_id: Written() for context in contexts}
+    def generate(self, *requests: Request) -> list[Output]:
+        """Run requests that arrive at the same time; return their outputs in order."""
+        contexts = [self.context(request) for request in requests]
+        outputs = {context.request_id: Output() for context in contexts}
         for context in contexts:
             self._requests.put_nowait(context)
-        while not all(written.status for written in found.values()):
+        while not all(output.status for output in outputs.values()):
             self.scheduler.run_iteration()
-            while not self._answers.empty():
-                for request, result in self._answers.get_nowait().items():
-                    self._add(found[request], result.result)
-        return list(found.values())
+            while not self._responses.empty():
+                for request_id, response in self._responses.get_nowait().items():
+                    self._add(outputs[request_id], response.result)
+        return list(outputs.values())
 
-    def _add(self, written: Written, output: Any) -> None:
-        written.tokens += output.tokens
-        written.cached = output.num_cached_tokens
-        for one in output.log_probabilities or []:
-            written.logprobs += one.token_log_probabilities
-            written.tops += one.top_log_probabilities
-        if output.is_done:
-            written.status = output.final_status.name
+    def _add(self, output: Output, result: Any) -> None:
+        output.tokens += result.tokens
+        output.cached = result.num_cached_tokens
+        for one in result.log_probabilities or []:
+            output.logprobs += one.token_log_probabilities
+            output.tops += one.top_log_probabilities
+        if result.is_done:
+            output.status = result.final_status.name

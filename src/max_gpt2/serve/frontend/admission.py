@@ -18,19 +18,19 @@ class ApiKey:
     """Checks that requests have the API key; without a key, all requests pass."""
 
     def __init__(self, key: str | None) -> None:
-        """Keep a digest only: digests are all of one length."""
+        """Store a digest of the key: comparing digests takes the same time for keys of any length."""
         self._digest = None if key is None else _digest(key.encode())
 
     def check(self, request: Request) -> None:
-        """Raise a 401 for a request without the key, unless its path is open to all."""
+        """Raise a 401 for a request without the key, unless its path is open."""
         if self._digest is None or request.url.path in OPEN_PATHS:
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(_digest(given.strip().encode("latin-1", "replace")), self._digest)
-        if scheme.lower() != "bearer" or not right:
+        valid = hmac.compare_digest(_digest(given.strip().encode("latin-1", "replace")), self._digest)
+        if scheme.lower() != "bearer" or not valid:
             raise RefusedError(
                 401,
-                "The API key is missing or wrong. Send it as: Authorization: Bearer KEY.",
+                "The API key is missing or wrong. Send it in the header Authorization: Bearer KEY.",
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
@@ -41,7 +41,7 @@ def _digest(key: bytes) -> bytes:
 
 
 class AdmissionLimiter:
-    """Counts requests, which are refused above a limit, and sequences, which wait in order."""
+    """Rejects requests when the queue is full, and makes sequences wait for a free slot at the worker."""
 
     def __init__(self, limits: Limits) -> None:
         """Admit two batches of sequences, so that the worker never waits for the next one."""
@@ -49,14 +49,14 @@ class AdmissionLimiter:
         self.batch_size = limits.max_batch_size
         self._slots = asyncio.Semaphore(2 * limits.max_batch_size)
         self.requests = 0
-        self.running = 0  # sequences at the worker
-        self.waiting = 0  # sequences that wait for a slot
+        self.running = 0  # sequences sent to the worker
+        self.waiting = 0  # sequences waiting for a slot
 
     @contextmanager
     def request(self) -> Iterator[None]:
         """Count a request while it is in flight; raises a 429 if the queue is full."""
         if self.requests >= self._max_requests:
-            message = f"There are {self.requests} requests already, as many as are possible. Send it again later."
+            message = f"The queue is full: the server has {self.requests} requests in flight. Retry later."
             raise RefusedError(429, message, code="queue_full")
         self.requests += 1
         try:

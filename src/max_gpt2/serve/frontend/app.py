@@ -1,4 +1,4 @@
-"""The ASGI application: OpenAI's paths, and those that keep a server running."""
+"""The ASGI application: OpenAI's endpoints, and those for operating the server."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ CLIENT_CLOSED = 499
 
 
 class Frontend:
-    """One server: what it serves, its limits, its key, and the state of its worker."""
+    """The HTTP frontend of one server: checks requests, runs them on the worker, and builds the responses."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Frontend:
         key: str | None = None,
         template: ChatTemplate | None = None,
     ) -> None:
-        """Make the application, `app`."""
+        """Create the application `app`; without `key`, requests need no API key."""
         self._served, self._limits, self._health = served, limits, health
         self._api_key, self._template = ApiKey(key), template
         self.admission = AdmissionLimiter(limits)
@@ -54,14 +54,14 @@ class Frontend:
         self._fan_out = FanOut(self.worker_client, self.admission, served)
         self.app = Starlette(
             routes=[
-                Route("/v1/completions", self._answered(self._completions), methods=["POST"]),
-                Route("/v1/chat/completions", self._answered(self._chat), methods=["POST"]),
-                Route("/v1/models", self._answered(self._models), methods=["GET"]),
-                Route("/v1/models/{name:path}", self._answered(self._model), methods=["GET"]),
-                Route("/health", self._answered(self._healthy), methods=["GET"]),
-                Route("/version", self._answered(self._version), methods=["GET"]),
-                Route("/metrics", self._answered(self._counted), methods=["GET"]),
-                Route("/openapi.json", self._answered(self._openapi), methods=["GET"]),
+                Route("/v1/completions", self._endpoint(self._completions), methods=["POST"]),
+                Route("/v1/chat/completions", self._endpoint(self._chat), methods=["POST"]),
+                Route("/v1/models", self._endpoint(self._models), methods=["GET"]),
+                Route("/v1/models/{name:path}", self._endpoint(self._model), methods=["GET"]),
+                Route("/health", self._endpoint(self._get_health), methods=["GET"]),
+                Route("/version", self._endpoint(self._version), methods=["GET"]),
+                Route("/metrics", self._endpoint(self._get_metrics), methods=["GET"]),
+                Route("/openapi.json", self._endpoint(self._openapi), methods=["GET"]),
             ],
             exception_handlers={HTTPException: self._no_route},
             lifespan=self._lifespan,
@@ -73,8 +73,8 @@ class Frontend:
         yield
         await self.worker_client.client.aclose()
 
-    def _answered(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """Check the key, turn whatever is raised into an answer, and count it."""
+    def _endpoint(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """Wrap a handler: check the API key, turn exceptions into error responses, and count the request."""
 
         async def endpoint(request: Request) -> Response:
             path, started = request.scope["route"].path, time.perf_counter()
@@ -87,8 +87,8 @@ class Frontend:
                 self.metrics.client_disconnects.inc()
                 response = Response(status_code=CLIENT_CLOSED)
             except Exception:
-                logger.exception("An error that max-gpt2 did not foresee, in %s", path)
-                message = "An error that max-gpt2 did not foresee. The server's log has it; report it."
+                logger.exception("Internal error in %s", path)
+                message = "Internal server error. The server's log has the traceback; please report it."
                 response = RefusedError(500, message).response()
             if not isinstance(response, EventStream):
                 self._count(path, response.status_code, time.perf_counter() - started)
@@ -97,52 +97,53 @@ class Frontend:
         return endpoint
 
     async def _completions(self, request: Request) -> Response:
-        given = await read_object(request, self._limits)
-        return await self._carry_out(request, read_completion(given, self._served, self._limits))
+        body = await read_object(request, self._limits)
+        return await self._complete(request, read_completion(body, self._served, self._limits))
 
     async def _chat(self, request: Request) -> Response:
-        given = await read_object(request, self._limits)
-        return await self._carry_out(request, read_chat(given, self._served, self._limits, self._template))
+        body = await read_object(request, self._limits)
+        return await self._complete(request, read_chat(body, self._served, self._limits, self._template))
 
-    async def _carry_out(self, request: Request, asked: CompletionRequest) -> Response:
-        """Return the completion, complete or as a stream."""
+    async def _complete(self, request: Request, parsed: CompletionRequest) -> Response:
+        """Return the complete response, or a stream."""
         if self.draining:
-            message = "The server is being stopped. Send the request to another one, or again later."
+            message = "The server is shutting down. Send the request to another server, or retry later."
             raise RefusedError(503, message, code="stopping", headers={"Connection": "close"})
         if refusal := self._health.refusal():
             raise refusal
         path, started = request.scope["route"].path, time.perf_counter()
-        if asked.stream:
-            stream = self._events(asked, path, started)
-            # Whatever goes wrong before the first text is still an answer with a status of its own.
+        if parsed.stream:
+            stream = self._events(parsed, path, started)
+            # An error before the first event still gets a response with its own status.
             first = await cancel_on_disconnect(request, anext(stream))
             return EventStream(_chained(first, stream))
-        usage = Usage(asked.prompt_tokens)
+        usage = Usage(parsed.prompt_tokens)
         with self.admission.request():
-            choices = await cancel_on_disconnect(request, self._fan_out.choices(asked.jobs))
+            choices = await cancel_on_disconnect(request, self._fan_out.choices(parsed.jobs))
         for choice in choices:
-            usage.written(choice.count)
-        best = [asked.answer.whole(place, one.output, job) for place, (job, one) in enumerate(asked.best(choices))]
-        self._log(path, 200, started, usage, asked.user)
-        return JSONResponse(asked.answer.head() | {"choices": best, "usage": usage.to_json()})
+            usage.add_completion(choice.count)
+        builder = parsed.response
+        best = [builder.choice(index, one.output, job) for index, (job, one) in enumerate(parsed.best(choices))]
+        self._log(path, 200, started, usage, parsed.user)
+        return JSONResponse(builder.head() | {"choices": best, "usage": usage.to_json()})
 
-    async def _events(self, asked: CompletionRequest, path: str, started: float) -> AsyncGenerator[bytes, None]:
-        """Yield the events of a stream; one that breaks off says so, and ends without [DONE]."""
-        usage, answer, begun, status = Usage(asked.prompt_tokens), asked.answer, False, CLIENT_CLOSED
-        head = answer.head(chunk=True) | ({"usage": None} if asked.include_usage else {})
+    async def _events(self, parsed: CompletionRequest, path: str, started: float) -> AsyncGenerator[bytes, None]:
+        """Yield the events of a stream; a failed stream ends with an error event and without [DONE]."""
+        usage, builder, begun, status = Usage(parsed.prompt_tokens), parsed.response, False, CLIENT_CLOSED
+        head = builder.head(chunk=True) | ({"usage": None} if parsed.include_usage else {})
         try:
             with self.admission.request():
-                async with aclosing(self._fan_out.merged(asked.jobs, usage.written)) as parts:
-                    async for index, delta in parts:
+                async with aclosing(self._fan_out.merged(parsed.jobs, usage.add_completion)) as deltas:
+                    async for index, delta in deltas:
                         if not begun:
                             self.metrics.time_to_first_token.observe(time.perf_counter() - started)
-                            if answer.kind == "chat":
-                                for place in range(len(asked.jobs)):
-                                    yield _event(head | {"choices": [answer.first(place)]})
+                            if builder.kind == "chat":
+                                for choice in range(len(parsed.jobs)):
+                                    yield _event(head | {"choices": [builder.first_chunk(choice)]})
                         begun = True
                         if delta.text or delta.tokens or delta.finish:
-                            yield _event(head | {"choices": [answer.chunk(index, delta, asked.jobs[index])]})
-            if asked.include_usage:
+                            yield _event(head | {"choices": [builder.chunk(index, delta, parsed.jobs[index])]})
+            if parsed.include_usage:
                 yield _event(head | {"choices": [], "usage": usage.to_json()})
             status = 200
             yield b"data: [DONE]\n\n"
@@ -156,7 +157,7 @@ class Frontend:
                 if status == CLIENT_CLOSED:
                     self.metrics.client_disconnects.inc()
                 self._count(path, status, time.perf_counter() - started)
-                self._log(path, status, started, usage, asked.user)
+                self._log(path, status, started, usage, parsed.user)
 
     async def _models(self, request: Request) -> Response:
         del request
@@ -165,7 +166,7 @@ class Frontend:
     async def _model(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name != self._served.name:
-            message = f"The model {name[:100]!r} is not served here. Ask /v1/models."
+            message = f"The model {name[:100]!r} is not served here. Use {self._served.name!r}."
             raise RefusedError(404, message, "model", "model_not_found")
         return JSONResponse(self._card())
 
@@ -174,17 +175,17 @@ class Frontend:
         card = {"id": served.name, "object": "model", "created": served.created, "owned_by": "max-gpt2"}
         return card | {"max_model_len": served.config.n_positions}
 
-    async def _healthy(self, request: Request) -> Response:
+    async def _get_health(self, request: Request) -> Response:
         del request
-        good = self._health.state == "ready" and not self.draining
-        says = self._health.to_json() | ({"status": "stopping"} if self.draining else {})
-        return JSONResponse(says, 200 if good else 503)
+        ready = self._health.state == "ready" and not self.draining
+        body = self._health.to_json() | ({"status": "stopping"} if self.draining else {})
+        return JSONResponse(body, 200 if ready else 503)
 
     async def _version(self, request: Request) -> Response:
         del request
         return JSONResponse({"version": __version__, "max": version("max")})
 
-    async def _counted(self, request: Request) -> Response:
+    async def _get_metrics(self, request: Request) -> Response:
         del request
         self.metrics.ready.set(self._health.state == "ready")
         page = self.metrics.page()
@@ -193,7 +194,7 @@ class Frontend:
                 worker = await self.worker_client.client.get(self._health.metrics_url, timeout=5, follow_redirects=True)
                 page += worker.content if worker.status_code == 200 else b""
             except httpx.HTTPError:
-                logger.warning("The worker's metrics cannot be read")
+                logger.warning("Could not read the worker's metrics")
         return Response(page, media_type=CONTENT_TYPE)
 
     async def _openapi(self, request: Request) -> Response:
@@ -201,7 +202,7 @@ class Frontend:
         return JSONResponse(document(self._served))
 
     async def _no_route(self, request: Request, error: Exception) -> Response:
-        """Answer for an unknown path, or a method that a path does not have."""
+        """Return the 404 for an unknown path, or the 405 for a method that a path does not support."""
         assert isinstance(error, HTTPException)
         headers = dict(error.headers or {})
         try:
@@ -209,9 +210,9 @@ class Frontend:
         except RefusedError as refused:
             return refused.response()
         if error.status_code == 405:
-            message = f"{request.method[:20]} is not possible here. Use {headers.get('Allow', 'another method')}."
+            message = f"This path does not support {request.method[:20]}. Use {headers.get('Allow', 'another method')}."
         else:
-            message = "There is no such path. /openapi.json has those that there are."
+            message = "This path does not exist. GET /openapi.json lists the paths of the server."
         self._count("other", error.status_code, 0.0)
         return RefusedError(error.status_code, message, headers=headers).response()
 

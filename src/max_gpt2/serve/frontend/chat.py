@@ -1,4 +1,4 @@
-"""A chat as one prompt: the template of a checkpoint or of a file, rendered as transformers does it."""
+"""Renders a chat as one prompt with the template of a checkpoint or of a file, as transformers does."""
 
 import json
 from collections.abc import Sequence
@@ -18,57 +18,56 @@ from max_gpt2.serve.frontend.schema import Message
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.tokenizer.legacy import END_OF_TEXT
 
-_LONGEST = 1 << 20
+_MAX_CHARACTERS = 1 << 20
 
 
 class ChatTemplate:
-    """A Jinja template in a sandbox: it can change nothing, and sees the messages only."""
+    """A Jinja template in a sandbox: it can change nothing and sees only the messages."""
 
     def __init__(self, source: str, tokenizer: GPT2Tokenizer, name: str = "the chat template") -> None:
-        """Compile a template; raises ConfigError, which names it, for one that is no Jinja."""
+        """Compile a template; raises ConfigError, which contains `name`, if it is not valid Jinja."""
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         environment.filters["tojson"] = _to_json
-        environment.globals |= {"raise_exception": _refuse, "strftime_now": _now}
+        environment.globals |= {"raise_exception": _reject, "strftime_now": _now}
         try:
             self._template = environment.from_string(source)
         except TemplateError as error:
-            raise ConfigError(f"{name} is not a Jinja template ({error}). Correct it.") from error
-        # Unlike everywhere else, a special token in the text is one: that is how a template marks whose turn it is.
+            raise ConfigError(f"{name} is not a valid Jinja template ({error}). Correct it.") from error
+        # Unlike elsewhere, special tokens in the text are recognized: templates separate the messages with them.
         self._library = Tokenizer.from_str(tokenizer.json)
         self._library.no_padding()
         self._library.no_truncation()
 
     def ids(self, messages: Sequence[Message], n_positions: int) -> list[int]:
-        """Return the ids of a chat; raises RefusedError when the template refuses it, or the context is too small."""
-        said = [
+        """Return the ids of a chat; raises RefusedError if the template rejects it or it exceeds the context."""
+        conversation = [
             {"role": one.role, "content": one.text()} | ({"name": one.name} if one.name else {}) for one in messages
         ]
         names = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}
         try:
-            text = self._template.render(messages=said, add_generation_prompt=True, **names)
+            text = self._template.render(messages=conversation, add_generation_prompt=True, **names)
         except RefusedError:
             raise
-        except Exception as error:  # a template is a program: whatever it does wrong is about this chat
-            problem = (
-                f"the chat template does not accept them ({type(error).__name__}: {str(error)[:200]}). Correct them."
-            )
+        except Exception as error:  # a template is a program and can raise anything
+            problem = f"the chat template failed ({type(error).__name__}: {str(error)[:200]}). Correct the messages."
             raise bad_field("messages", problem, "chat_template") from None
         check_unicode("messages", text)
-        if len(text) > _LONGEST:
-            raise bad_field("messages", f"the chat has {len(text)} characters. Shorten it.", "context_length_exceeded")
+        if len(text) > _MAX_CHARACTERS:
+            problem = f"the chat has {len(text)} characters; the maximum is {_MAX_CHARACTERS}. Shorten it."
+            raise bad_field("messages", problem, "context_length_exceeded")
         ids = self._library.encode(text, add_special_tokens=False).ids
         if not ids:
-            raise bad_field("messages", "the chat template makes an empty prompt of them. Correct the template.")
+            raise bad_field("messages", "the chat template renders an empty prompt. Correct the template.")
         if len(ids) > n_positions:
-            problem = f"the chat has {len(ids)} tokens, and the context is {n_positions}. Shorten it."
+            problem = f"the chat has {len(ids)} tokens, but the context is {n_positions}. Shorten it."
             raise bad_field("messages", problem, "context_length_exceeded")
         return ids
 
 
 def find_template(file: Path | None, folder: Path | None) -> tuple[str, str] | None:
-    """Return the text and the name of a template: the file's, or else the checkpoint's own, if it has one.
+    """Return the source and the name of a template: that of the file, or else that of the checkpoint if it has one.
 
-    Raises ConfigError when a file cannot be read or holds none.
+    Raises ConfigError if a file cannot be read.
     """
     if file is not None:
         return _read(file), str(file)
@@ -90,13 +89,14 @@ def _read(file: Path) -> str:
     try:
         return file.read_bytes().decode()
     except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}. Name a file with a Jinja template.") from error
+        raise ConfigError(f"{file} cannot be read: {error.strerror}. Specify a Jinja template.") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} is not UTF-8. Name a file with a Jinja template.") from error
+        raise ConfigError(f"{file} is not UTF-8. Specify a Jinja template.") from error
 
 
-def _refuse(message: object) -> NoReturn:
-    raise bad_field("messages", f"the chat template refuses them: {str(message)[:500]}. Correct them.", "chat_template")
+def _reject(message: object) -> NoReturn:
+    problem = f"the chat template rejects them: {str(message)[:500]}. Correct the messages."
+    raise bad_field("messages", problem, "chat_template")
 
 
 def _now(form: str) -> str:

@@ -40,11 +40,11 @@ class ChoiceDelta:
 
 
 class ChoiceBuilder:
-    """Makes the deltas of one choice; `done` is true after the last one, even if the worker sends more tokens."""
+    """Builds the deltas of one choice; `done` is True after the last one, even if the worker sends more tokens."""
 
     def __init__(self, job: Job, served: ServedModel) -> None:
         """Start with an empty text."""
-        self.count = 0  # of tokens that were written
+        self.count = 0  # generated tokens
         self.total_logprob = 0.0
         self.done = False
         self._job = job
@@ -55,14 +55,14 @@ class ChoiceBuilder:
 
     def begin(self, prompt: list[Token]) -> ChoiceDelta:
         """Return the prompt if `echo` is set: the text as received, or the decoded ids including special tokens."""
-        job, texts = self._job, self._served.token_table
+        job, table = self._job, self._served.token_table
         if not job.echo:
             return ChoiceDelta()
-        text = texts.text(job.prompt.ids, special=True) if job.prompt.text is None else job.prompt.text
+        text = table.text(job.prompt.ids, special=True) if job.prompt.text is None else job.prompt.text
         self._start = len(text)
         if not job.scored:
             return ChoiceDelta(text)
-        detokenizer = Detokenizer(texts, special=True)
+        detokenizer = Detokenizer(table, special=True)
         offsets = [*detokenizer.add(job.prompt.ids).offsets, *detokenizer.end().offsets]
         found = zip(prompt or [Token(id_) for id_ in job.prompt.ids], offsets, strict=True)
         return ChoiceDelta(text, [self._token_logprob(token, offset) for token, offset in found])
@@ -84,8 +84,8 @@ class ChoiceBuilder:
             delta.finish, self.done = "stop" if stopped else "length", True
         return delta
 
-    def nothing(self) -> ChoiceDelta:
-        """Return the last delta of a choice without tokens."""
+    def finish(self) -> ChoiceDelta:
+        """Return the only delta of a choice with `max_tokens` 0."""
         self.done = True
         return ChoiceDelta(finish="length")
 
@@ -127,16 +127,16 @@ class FanOut:
         """Return the complete choices in the order of the jobs; the first failure cancels all of them."""
         found: list[Choice | None] = [None] * len(jobs)
 
-        async def one(index: int) -> None:
-            whole, builder = ChoiceDelta(), ChoiceBuilder(jobs[index], self._served)
-            # Only the frontend detects stop strings, so it has to see the text as it grows.
+        async def collect(index: int) -> None:
+            complete, builder = ChoiceDelta(), ChoiceBuilder(jobs[index], self._served)
+            # Only the frontend detects stop strings, so it needs every token as soon as it is generated.
             stream = bool(jobs[index].sampling.stop)
             async with aclosing(self._deltas(jobs[index], builder, stream=stream)) as deltas:
                 async for delta in deltas:
-                    whole.join(delta)
-            found[index] = Choice(whole, builder.count, builder.total_logprob)
+                    complete.join(delta)
+            found[index] = Choice(complete, builder.count, builder.total_logprob)
 
-        await self._each(len(jobs), one)
+        await self._each(len(jobs), collect)
         return [choice for choice in found if choice is not None]
 
     async def merged(
@@ -148,14 +148,14 @@ class FanOut:
         """
         queue: asyncio.Queue[tuple[int, ChoiceDelta] | None] = asyncio.Queue()
 
-        async def one(index: int) -> None:
+        async def enqueue(index: int) -> None:
             builder = ChoiceBuilder(jobs[index], self._served)
             async with aclosing(self._deltas(jobs[index], builder, stream=True)) as deltas:
                 async for delta in deltas:
                     queue.put_nowait((index, delta))
             on_done(builder.count)
 
-        task = asyncio.create_task(self._each(len(jobs), one))
+        task = asyncio.create_task(self._each(len(jobs), enqueue))
         task.add_done_callback(lambda _: queue.put_nowait(None))
         try:
             while (item := await queue.get()) is not None:
@@ -168,7 +168,7 @@ class FanOut:
     async def _deltas(self, job: Job, builder: ChoiceBuilder, *, stream: bool) -> AsyncGenerator[ChoiceDelta, None]:
         if not job.needs_worker:
             delta = builder.begin([])
-            delta.join(builder.nothing())
+            delta.join(builder.finish())
             yield delta
             return
         async with self._admission.slot(), aclosing(self._worker_client.chunks(job, stream=stream)) as chunks:
@@ -176,13 +176,13 @@ class FanOut:
             async for chunk in chunks:
                 delta = builder.begin(chunk.prompt) if first else ChoiceDelta()
                 first = False
-                delta.join(builder.add(chunk) if job.max_tokens else builder.nothing())
+                delta.join(builder.add(chunk) if job.max_tokens else builder.finish())
                 yield delta
                 if builder.done:
                     break
 
-    async def _each(self, count: int, one: Callable[[int], Coroutine[Any, Any, None]]) -> None:
-        """Run `one` for each index, at most one batch at a time, so that other requests can be scheduled in between.
+    async def _each(self, count: int, run: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+        """Call `run` with each index, at most one batch at a time, so that other requests can be scheduled in between.
 
         The first failure cancels the others and is raised.
         """
@@ -190,7 +190,7 @@ class FanOut:
 
         async def run_limited(index: int) -> None:
             async with slots:
-                await one(index)
+                await run(index)
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""The health of the worker, with the reason if it cannot answer."""
+"""The health of the worker, with the reason if it is not ready."""
 
 from dataclasses import dataclass, field
 from time import monotonic
@@ -11,7 +11,7 @@ State = Literal["starting", "ready", "restarting", "stopping", "failed"]
 
 @dataclass
 class Health:
-    """The supervisor writes it, everybody reads it. `url` and `model` are the worker's while it is ready."""
+    """The state of the worker, set by the supervisor; `url` and `model` are valid while it is ready."""
 
     state: State = "starting"
     reason: str = "The worker is starting."
@@ -23,26 +23,26 @@ class Health:
     last_answer: float = field(default_factory=monotonic)
 
     def transition_to(self, state: State, reason: str = "") -> None:
-        """Go over to another state."""
+        """Set the state and the reason for it."""
         self.state, self.reason, self.since = state, reason, monotonic()
 
     def address(self) -> tuple[str, str]:
-        """Return the worker's URL and model; raises a 503 while there is none."""
+        """Return the worker's URL and model; raises a 503 while the worker is not ready."""
         refusal = self.refusal()
         if refusal:
             raise refusal
         return self.url, self.model
 
     def refusal(self) -> RefusedError | None:
-        """Return the 503 that says why nothing can be answered now, None when it can."""
-        return None if self.state == "ready" else worker_lost(f"{self.reason} Send the request again later.")
+        """Return a 503 with the reason while the worker is not ready, otherwise None."""
+        return None if self.state == "ready" else worker_lost(f"{self.reason} Retry later.")
 
     def answered(self) -> None:
-        """Take note that the worker did something."""
+        """Record that the worker has answered."""
         self.last_answer = monotonic()
 
     def to_json(self) -> dict[str, Any]:
-        """Return what /health says."""
+        """Return the body of the response to /health."""
         return {
             "status": self.state,
             "reason": self.reason or None,

@@ -1,4 +1,4 @@
-"""Jobs: one prompt and one sequence each. A request consists of one or more jobs."""
+"""Jobs, each of which generates one sequence for one prompt. A request consists of one or more jobs."""
 
 import secrets
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from max_gpt2.serve.settings import Limits, ServedModel
 
 @dataclass(frozen=True)
 class PromptIds:
-    """The ids of a prompt, how errors call it, and its text if it came as one."""
+    """The ids of a prompt, its name in error messages, and its text if it was sent as a string."""
 
     param: str
     ids: list[int]
@@ -21,40 +21,45 @@ class PromptIds:
 
 
 def read_prompts(value: object, served: ServedModel, limits: Limits) -> list[PromptIds]:
-    """Return the prompts of a request; raises RefusedError that names the one at fault."""
+    """Return the prompts of a request; raises RefusedError, which names the invalid one."""
     if value is None:
         return [PromptIds("prompt", [served.tokenizer.end_of_text], "")]
     if isinstance(value, str):
         return [_of_text("prompt", value, served)]
     if not isinstance(value, list):
-        raise bad_field("prompt", f"{format_value(value)} is neither a text nor a list. Send a text, texts or ids.")
+        problem = (
+            f"{format_value(value)} is neither a string nor a list. Send a string, token ids, or a list of either."
+        )
+        raise bad_field("prompt", problem)
     if not value:
-        raise bad_field("prompt", "the list is empty. Send at least one text or id, or null to start a new document.")
+        problem = "the list is empty. Send at least one string or token id, or null to start a new document."
+        raise bad_field("prompt", problem)
     if _is_id(value[0]):
         return [_of_ids("prompt", value, served)]
     if len(value) > limits.max_prompts:
-        raise bad_field("prompt", f"there are {len(value)}, and at most {limits.max_prompts} are possible. Send fewer.")
-    return [_of_one(f"prompt[{place}]", one, type(value[0]), served) for place, one in enumerate(value)]
+        problem = f"there are {len(value)} prompts; the maximum is {limits.max_prompts}. Send fewer."
+        raise bad_field("prompt", problem)
+    return [_of_one(f"prompt[{index}]", one, type(value[0]), served) for index, one in enumerate(value)]
 
 
 def _of_one(param: str, value: object, kind: type, served: ServedModel) -> PromptIds:
     if kind not in (str, list):
-        raise bad_field(param, f"{format_value(value)} is neither a text nor an id nor a list of ids. Correct it.")
+        problem = f"{format_value(value)} is not a string, a token id or a list of token ids. Correct it."
+        raise bad_field(param, problem)
     if isinstance(value, str) and kind is str:
         return _of_text(param, value, served)
     if isinstance(value, list) and kind is list:
         return _of_ids(param, value, served)
-    raise bad_field(
-        param, f"{format_value(value)} is not of the kind of the first prompt. Send all as texts, or all as ids."
-    )
+    problem = f"{format_value(value)} differs in type from the first prompt. Send only strings or only token ids."
+    raise bad_field(param, problem)
 
 
 def _of_text(param: str, text: str, served: ServedModel) -> PromptIds:
     if not text:
-        raise bad_field(param, "the text is empty. Send one, or null to start a new document.")
+        raise bad_field(param, "the string is empty. Send some text, or null to start a new document.")
     check_unicode(param, text)
     least = -(-len(text.encode()) // served.token_table.longest)
-    if least > served.config.n_positions:  # without counting them, which takes long in a very long text
+    if least > served.config.n_positions:  # a lower bound, since encoding a very long text takes seconds
         raise too_long(param, f"at least {least}", served)
     ids = served.tokenizer.encode(text)
     _check_length(param, ids, served)
@@ -65,14 +70,14 @@ def _of_ids(param: str, values: Sequence[object], served: ServedModel) -> Prompt
     ids: list[int] = []
     vocab = served.config.vocab_size
     if not values:
-        raise bad_field(param, "the list is empty. Send at least one id.")
+        raise bad_field(param, "the list is empty. Send at least one token id.")
     _check_length(param, values, served)
-    for place, one in enumerate(values):
+    for index, one in enumerate(values):
         if not isinstance(one, int) or isinstance(one, bool):
-            raise bad_field(f"{param}[{place}]", f"{format_value(one)} is not an id. Send whole numbers.")
+            raise bad_field(f"{param}[{index}]", f"{format_value(one)} is not a token id. Send an integer.")
         if not 0 <= one < vocab:
-            problem = f"the id {format_value(one)} is not in 0 .. {vocab - 1}. Remove it."
-            raise bad_field(f"{param}[{place}]", problem, "id_out_of_range")
+            problem = f"the token id {format_value(one)} is not in 0 .. {vocab - 1}. Remove it."
+            raise bad_field(f"{param}[{index}]", problem, "id_out_of_range")
         ids.append(one)
     return PromptIds(param, ids)
 
@@ -83,9 +88,9 @@ def _check_length(param: str, ids: Sequence[object], served: ServedModel) -> Non
 
 
 def too_long(param: str, tokens: str, served: ServedModel) -> Exception:
-    """Return the 400 for a prompt that the model's context cannot hold."""
+    """Return a 400 for a prompt that exceeds the context of the model."""
     context = served.config.n_positions
-    problem = f"it has {tokens} tokens, and the context of {served.name} is {context}. Shorten it."
+    problem = f"it has {tokens} tokens, but the context of {served.name} is {context}. Shorten it."
     return bad_field(param, problem, "context_length_exceeded")
 
 
@@ -98,8 +103,8 @@ _SEEDS = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen; checked, with OpenAI's defaults."""
+class SamplingOptions:
+    """The validated sampling options of a request, with OpenAI's defaults."""
 
     temperature: float
     top_p: float
@@ -115,19 +120,19 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Job:
-    """One text to write. `logprobs` None means none; what is `ranked` needs them, though nobody is shown them."""
+    """One sequence to generate. `logprobs` is None if none are requested; `ranked` jobs need them for `best_of`."""
 
     prompt: PromptIds
     max_tokens: int
     seed: int
-    sampling: Sampling
+    sampling: SamplingOptions
     logprobs: int | None = None
     echo: bool = False
     ranked: bool = False
 
     @property
     def scored(self) -> bool:
-        """True if the log probabilities of the prompt are requested."""
+        """True if the logprobs of the prompt are requested."""
         return self.echo and self.logprobs is not None
 
     @property
@@ -136,9 +141,9 @@ class Job:
         return self.max_tokens > 0 or self.scored
 
     def payload(self, model: str, stream: bool) -> dict[str, Any]:
-        """Return what MAX's server is sent: ids, never a text, and every field that changes the answer."""
+        """Return the body of the request to MAX's server: token ids, and every field that affects the output."""
         sampling = self.sampling
-        asked: dict[str, Any] = {
+        payload: dict[str, Any] = {
             "model": model,
             "prompt": self.prompt.ids,
             "max_tokens": max(self.max_tokens, 1),
@@ -151,33 +156,33 @@ class Job:
             "repetition_penalty": sampling.repetition_penalty,
             "seed": worker_seed(self.seed) or 2**63,  # MAX reads 0 as no seed
             "ignore_eos": sampling.ignore_eos,
-            # What MAX has no field for goes the way that it hands on unread.
+            # MAX has no fields for these two, but passes this one on unread.
             "dkv_cache_hint": {"max_gpt2": {"seed": worker_seed(self.seed), "logit_bias": sampling.logit_bias}},
             "return_token_ids": True,
             "stream": stream,
         }
         if self.logprobs is not None or self.ranked:
-            asked["logprobs"] = max(self.logprobs or 0, 1)  # 0 would be none at all
+            payload["logprobs"] = max(self.logprobs or 0, 1)  # MAX reads 0 as no logprobs
         if self.scored:
-            asked["echo"] = True
-        return asked
+            payload["echo"] = True
+        return payload
 
 
 def fresh_seed() -> int:
-    """Draw a seed."""
+    """Return a random seed."""
     return secrets.randbelow(_SEEDS)
 
 
 def worker_seed(seed: int) -> int:
-    """Return the engine's seed for a request's, which may be negative."""
+    """Return the engine's seed, which is not negative, for the seed of a request, which may be."""
     return seed % 2**63
 
 
-def read_sampling(fields: CommonFields, served: ServedModel) -> Sampling:
-    """Return how tokens are chosen; raises RefusedError."""
-    return Sampling(
+def read_sampling(fields: CommonFields, served: ServedModel) -> SamplingOptions:
+    """Return the sampling options of a request; raises RefusedError."""
+    return SamplingOptions(
         temperature=0.0 if fields.top_p == 0 else 1.0 if fields.temperature is None else fields.temperature,
-        top_p=fields.top_p or 1.0,  # 0 keeps the most likely token only, as temperature 0 does
+        top_p=fields.top_p or 1.0,  # 0 leaves only the most likely token, as temperature 0 does
         top_k=fields.top_k or -1,
         min_p=fields.min_p or 0.0,
         presence_penalty=fields.presence_penalty or 0.0,
@@ -190,24 +195,23 @@ def read_sampling(fields: CommonFields, served: ServedModel) -> Sampling:
 
 
 def read_max_tokens(
-    asked: int | None, prompt: PromptIds, served: ServedModel, *, param: str, default: int | None, scores: bool = False
+    value: int | None, prompt: PromptIds, served: ServedModel, *, param: str, default: int | None, scores: bool = False
 ) -> int:
-    """Return how many tokens to write; raises RefusedError when they do not fit into the context after the prompt.
+    """Return the maximum number of new tokens; raises RefusedError if the context is too small for prompt and tokens.
 
-    Scoring a prompt that fills the context is possible: its one new token, which nobody reads, needs no place.
+    A prompt that fills the context can be scored: the last token is generated but never fed to the model.
     """
     context, length = served.config.n_positions, len(prompt.ids)
-    room = context - length
-    if asked is None:
-        if not room:
-            raise too_long(prompt.param, f"{length} (no place is left for another)", served)
-        return room if default is None else min(default, room)
-    if asked > room and not (scores and asked <= 1):
-        remedy = f"Use at most {room}, or shorten the prompt." if room else "Shorten the prompt."
-        raise bad_field(
-            param,
-            f"{length} tokens of the prompt and {format_value(asked)} new ones exceed the context of {context}. "
-            f"{remedy}",
-            "context_length_exceeded",
+    remaining = context - length
+    if value is None:
+        if not remaining:
+            problem = f"it has {length} tokens and fills the context of {served.name}. Shorten it."
+            raise bad_field(prompt.param, problem, "context_length_exceeded")
+        return remaining if default is None else min(default, remaining)
+    if value > remaining and not (scores and value <= 1):
+        remedy = f"Use at most {remaining}, or shorten the prompt." if remaining else "Shorten the prompt."
+        problem = (
+            f"{length} prompt tokens and {format_value(value)} new tokens exceed the context of {context}. {remedy}"
         )
-    return asked
+        raise bad_field(param, problem, "context_length_exceeded")
+    return value

@@ -10,10 +10,10 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class Metrics:
-    """Counters of one server."""
+    """The metrics of one server."""
 
     def __init__(self, admission: AdmissionLimiter) -> None:
-        """Make them; queue and places are read when somebody asks."""
+        """Create the metrics; the gauges read `admission` whenever they are scraped."""
         self._registry = CollectorRegistry()
         self.requests = Counter(
             "max_gpt2_requests", "Requests by path and status", ["path", "status"], registry=self._registry
@@ -31,20 +31,20 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self.prompt_tokens = Counter("max_gpt2_prompt_tokens", "Tokens of prompts", registry=self._registry)
+        self.prompt_tokens = Counter("max_gpt2_prompt_tokens", "Prompt tokens", registry=self._registry)
         self.tokens = Counter("max_gpt2_completion_tokens", "Generated tokens", registry=self._registry)
         self.client_disconnects = Counter(
             "max_gpt2_client_disconnects", "Clients that disconnected early", registry=self._registry
         )
         self.restarts = Counter("max_gpt2_worker_restarts", "Restarts of the worker", registry=self._registry)
-        self.ready = Gauge("max_gpt2_worker_ready", "1 while the worker can answer", registry=self._registry)
-        for name, says, read in (
+        self.ready = Gauge("max_gpt2_worker_ready", "1 while the worker is ready", registry=self._registry)
+        for name, description, read in (
             ("max_gpt2_requests_in_flight", "Requests in flight", lambda: admission.requests),
-            ("max_gpt2_sequences_running", "Sequences that the worker generates", lambda: admission.running),
-            ("max_gpt2_sequences_waiting", "Sequences that wait for the worker", lambda: admission.waiting),
+            ("max_gpt2_sequences_running", "Sequences sent to the worker", lambda: admission.running),
+            ("max_gpt2_sequences_waiting", "Sequences waiting for the worker", lambda: admission.waiting),
         ):
-            Gauge(name, says, registry=self._registry).set_function(read)
+            Gauge(name, description, registry=self._registry).set_function(read)
 
     def page(self) -> bytes:
-        """Return the page that Prometheus reads."""
+        """Return the metrics in Prometheus' text format."""
         return generate_latest(self._registry)

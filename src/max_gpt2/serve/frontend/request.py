@@ -16,21 +16,21 @@ from max_gpt2.serve.frontend.job import (
     read_sampling,
 )
 from max_gpt2.serve.frontend.parsing import check_fields, check_model, check_stream
-from max_gpt2.serve.frontend.responses import Answer, Kind
+from max_gpt2.serve.frontend.responses import Kind, ResponseBuilder
 from max_gpt2.serve.frontend.schema import ChatFields, CommonFields, CompletionFields
 from max_gpt2.serve.settings import Limits, ServedModel
 
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """A request that can be carried out: for each prompt `samples` jobs, the `n` best of which are the choices."""
+    """A valid request: for each prompt it has `samples` jobs, and the best `n` results become the choices."""
 
     jobs: list[Job]
     n: int
     samples: int
     stream: bool
     include_usage: bool
-    answer: Answer
+    response: ResponseBuilder
     user: str | None
 
     @property
@@ -39,7 +39,7 @@ class CompletionRequest:
         return sum(len(job.prompt.ids) for job in self.jobs[:: self.samples])
 
     def best(self, choices: list[Choice]) -> list[tuple[Job, Choice]]:
-        """Return the n choices of each prompt; with `best_of`, those with the highest log probability per token."""
+        """Return the n choices of each prompt; with `best_of`, those with the highest mean logprob per token."""
         pairs = list(zip(self.jobs, choices, strict=True))
         if self.samples == self.n:
             return pairs
@@ -60,9 +60,10 @@ def read_completion(given: dict[str, Any], served: ServedModel, limits: Limits) 
     n = fields.n or 1
     samples = n if fields.best_of is None else fields.best_of
     if samples < n:
-        raise incompatible_field("best_of", f"{samples} is less than n, {n}. Use at least {n}, or leave it out.")
+        raise incompatible_field("best_of", f"{samples} is less than n ({n}). Use at least {n}, or leave it out.")
     if fields.stream and samples > n:
-        raise incompatible_field("best_of", "the best text is known in the end only. Leave stream out, or best_of.")
+        problem = "the best choice is known only at the end, so it cannot be streamed. Leave out stream or best_of."
+        raise incompatible_field("best_of", problem)
     sampling = read_sampling(fields, served)
     prompts = read_prompts(fields.prompt, served, limits)
     scores = bool(fields.echo) and fields.logprobs is not None
@@ -92,44 +93,48 @@ def read_chat(
     if template is None:
         raise RefusedError(
             400,
-            f"{served.name} has no chat template, as GPT-2 has none: it continues texts. Use /v1/completions, or start "
-            "the server with --chat-template FILE, a Jinja template of the form that transformers uses.",
+            f"{served.name} has no chat template. Use /v1/completions, or start the server with --chat-template FILE "
+            "(a Jinja template as in transformers).",
             "messages",
             "no_chat_template",
         )
-    limit = _chat_limit(fields)
+    param, max_tokens = _chat_limit(fields)
     if fields.top_logprobs is not None and not fields.logprobs:
-        raise incompatible_field("top_logprobs", "it goes with logprobs only. Add logprobs: true, or leave it out.")
+        raise incompatible_field("top_logprobs", "it requires logprobs: true. Add that, or leave out top_logprobs.")
     sampling = read_sampling(fields, served)
     prompt = PromptIds("messages", template.ids(fields.messages, served.config.n_positions))
-    tokens = read_max_tokens(limit[1], prompt, served, param=limit[0], default=None)
+    tokens = read_max_tokens(max_tokens, prompt, served, param=param, default=None)
     logprobs = (fields.top_logprobs or 0) if fields.logprobs else None
     n = fields.n or 1
     return _make_request("chat", fields, [Job(prompt, tokens, 0, sampling, logprobs)], (n, n), served, limits)
 
 
 def _chat_limit(fields: ChatFields) -> tuple[str, int | None]:
-    """Return which field limits the tokens, and to how many."""
+    """Return the name and the value of the field that limits the new tokens."""
     old, new = fields.max_tokens, fields.max_completion_tokens
     if old is not None and new is not None and old != new:
-        raise incompatible_field("max_completion_tokens", f"{new} is not the max_tokens {old}. Leave one of them out.")
+        problem = f"{new} differs from max_tokens ({old}). Leave out one of the two."
+        raise incompatible_field("max_completion_tokens", problem)
     return ("max_completion_tokens", new) if new is not None else ("max_tokens", old)
 
 
 def _make_request(
     kind: Kind, fields: CommonFields, firsts: list[Job], counts: tuple[int, int], served: ServedModel, limits: Limits
 ) -> CompletionRequest:
-    """Make the jobs of all samples: sample number i has the seed + i; those to be ranked need their logprobs."""
+    """Create the jobs of all samples; sample i of a prompt has the seed `seed + i`. `counts` is `(n, samples)`."""
     n, samples = counts
     if len(firsts) * samples > limits.max_prompts:
         param = "best_of" if samples > n else "n"
-        most = limits.max_prompts
-        raise incompatible_field(param, f"{len(firsts)} prompts times {samples} are over {most} texts. Ask for fewer.")
+        problem = (
+            f"{len(firsts)} prompts times {samples} samples exceed the maximum of {limits.max_prompts} sequences. "
+            f"Send fewer prompts, or reduce {param}."
+        )
+        raise incompatible_field(param, problem)
     jobs = []
     for first in firsts:
         job = replace(first, ranked=samples > n)
         seed = fresh_seed() if fields.seed is None else fields.seed
-        jobs += [replace(job, seed=seed + place) for place in range(samples)]
+        jobs += [replace(job, seed=seed + index) for index in range(samples)]
     options = fields.stream_options
     usage = options is not None and options.include_usage
-    return CompletionRequest(jobs, n, samples, bool(fields.stream), usage, Answer(kind, served), fields.user)
+    return CompletionRequest(jobs, n, samples, bool(fields.stream), usage, ResponseBuilder(kind, served), fields.user)

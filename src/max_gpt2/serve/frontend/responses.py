@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Do the work as long as the client is there; the body has to be read by then. Raises ClientDisconnect."""
+    """Run `work`, and cancel it when the client disconnects. The body must have been read. Raises ClientDisconnect."""
     done = await _until_disconnect(request.receive, work)
     if done is None:
         raise ClientDisconnect
@@ -28,12 +28,12 @@ async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, Resul
 
 
 class EventStream(Response):
-    """Server-sent events, which end as soon as the client is gone."""
+    """A response of server-sent events, cancelled when the client disconnects."""
 
     media_type = "text/event-stream"
 
     def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
-        """Take the events."""
+        """Create the response from its encoded events."""
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._events = events
@@ -54,7 +54,7 @@ class EventStream(Response):
 
 
 async def _until_disconnect(receive: Receive, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result] | None":
-    """Return the work when it is done, whatever came of it; None when the client went away first, and it was ended."""
+    """Return the finished task of `work`, or None if the client disconnected first and it was cancelled."""
     task, disconnected = asyncio.create_task(work), asyncio.create_task(_wait_for_disconnect(receive))
     try:
         await asyncio.wait([task, disconnected], return_when=asyncio.FIRST_COMPLETED)
@@ -75,17 +75,17 @@ Kind = Literal["completion", "chat"]
 
 @dataclass
 class Usage:
-    """The tokens of a request: each prompt once, all texts that were written, also those that `best_of` drops."""
+    """Token counts of a request: each prompt once, and all generated sequences, also those that `best_of` drops."""
 
     prompt_tokens: int
     completion_tokens: int = 0
 
-    def written(self, count: int) -> None:
-        """Count the tokens of one text."""
+    def add_completion(self, count: int) -> None:
+        """Add the tokens of one sequence."""
         self.completion_tokens += count
 
     def to_json(self) -> dict[str, int]:
-        """Return the usage as it is sent."""
+        """Return the `usage` object of the response."""
         total = self.prompt_tokens + self.completion_tokens
         return {
             "prompt_tokens": self.prompt_tokens,
@@ -95,8 +95,8 @@ class Usage:
 
 
 @dataclass
-class Answer:
-    """One answer: its head is the same in each of its pieces."""
+class ResponseBuilder:
+    """Builds the JSON of one response, or of the chunks of a stream, which share the same head."""
 
     kind: Kind
     served: ServedModel
@@ -104,16 +104,16 @@ class Answer:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
-        """Draw an id."""
+        """Create a random id."""
         self.id = ("cmpl-" if self.kind == "completion" else "chatcmpl-") + secrets.token_hex(12)
 
     def head(self, *, chunk: bool = False) -> dict[str, Any]:
-        """Return what each object begins with."""
+        """Return the fields that the response and all chunks have in common."""
         names = {"completion": "text_completion", "chat": "chat.completion" + ".chunk" * chunk}
         return {"id": self.id, "object": names[self.kind], "created": self.created, "model": self.served.name}
 
-    def whole(self, index: int, choice: ChoiceDelta, job: Job) -> dict[str, Any]:
-        """Return a whole choice."""
+    def choice(self, index: int, choice: ChoiceDelta, job: Job) -> dict[str, Any]:
+        """Return a complete choice."""
         logprobs = self._logprobs(choice, job)
         if self.kind == "completion":
             return {"index": index, "text": choice.text, "logprobs": logprobs, "finish_reason": choice.finish}
@@ -121,15 +121,15 @@ class Answer:
         return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": choice.finish}
 
     def chunk(self, index: int, choice: ChoiceDelta, job: Job) -> dict[str, Any]:
-        """Return a piece of a choice."""
+        """Return a choice of a chunk."""
         logprobs = self._logprobs(choice, job)
         if self.kind == "completion":
             return {"index": index, "text": choice.text, "logprobs": logprobs, "finish_reason": choice.finish}
         delta = {"content": choice.text} if choice.text or choice.tokens else {}
         return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": choice.finish}
 
-    def first(self, index: int) -> dict[str, Any]:
-        """Return the piece that begins a chat's choice."""
+    def first_chunk(self, index: int) -> dict[str, Any]:
+        """Return the choice of the first chunk of a chat, which carries the role."""
         delta = {"role": "assistant", "content": ""}
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
@@ -146,8 +146,8 @@ class Answer:
         }
 
 
-def _chat_token(token: TokenLogprob, most: int) -> dict[str, Any]:
-    top = list((token.top or {}).items())[:most]
+def _chat_token(token: TokenLogprob, top_logprobs: int) -> dict[str, Any]:
+    top = list((token.top or {}).items())[:top_logprobs]
     return {
         "token": token.name,
         "logprob": token.logprob,
@@ -157,7 +157,7 @@ def _chat_token(token: TokenLogprob, most: int) -> dict[str, Any]:
 
 
 def _raw(name: str) -> list[int]:
-    r"""Return the bytes of a token by its name, which may be of the form `bytes:\xe2\x80`."""
+    r"""Return the bytes of a token, given its name, which may have the form `bytes:\xe2\x80`."""
     if name.startswith("bytes:\\x"):
         return list(bytes.fromhex(name.removeprefix("bytes:").replace("\\x", "")))
     return list(name.encode())

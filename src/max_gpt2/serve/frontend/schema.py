@@ -1,4 +1,4 @@
-"""The fields of requests, as documented by OpenAI with the additions of other servers, and the OpenAPI document."""
+"""The fields of requests, which are OpenAI's with common extensions, and the OpenAPI document."""
 
 from typing import Annotated, Any, Literal
 
@@ -28,7 +28,7 @@ _BIAS = {
     ]
 }
 
-# What pydantic would check with one complaint for each element of each alternative, `prompts` and `stops` check.
+# `read_prompts`, `check_stops` and `check_bias` validate these: pydantic would report each element of each alternative.
 Prompt = Annotated[Any, WithJsonSchema(_PROMPT)]
 Stop = Annotated[Any, WithJsonSchema(_STOP)]
 LogitBias = Annotated[Any, WithJsonSchema(_BIAS)]
@@ -36,7 +36,7 @@ Penalty = Annotated[float | None, Field(ge=-2, le=2)]
 
 
 def _unicode(text: str) -> str:
-    """Refuse lone surrogates, which JSON can hold and UTF-8 cannot."""
+    """Reject lone surrogates, which JSON can contain and UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -48,7 +48,7 @@ Text = Annotated[str, AfterValidator(_unicode)]
 
 
 class Fields(BaseModel):
-    """A request: each type is exact (no "5" for 5), no number is NaN, and a field that nobody knows is an error."""
+    """The fields of a request: types are strict (no "5" for 5), numbers are finite, and unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -56,64 +56,76 @@ class Fields(BaseModel):
 class StreamOptions(Fields):
     """The options of a streamed response."""
 
-    include_usage: bool = Field(False, description="Send a last piece with the usage of the whole request.")
+    include_usage: bool = Field(False, description="Send a last chunk with the token counts of the request.")
 
 
 class CommonFields(Fields):
     """The fields of both completion endpoints."""
 
-    model: Text = Field(description="The model's name, as /v1/models has it.")
-    max_tokens: Annotated[int | None, Field(ge=0)] = Field(None, description="How many tokens to write at most.")
-    temperature: Annotated[float | None, Field(ge=0, le=2)] = Field(None, description="0 is greedy; the default is 1.")
-    top_p: Annotated[float | None, Field(ge=0, le=1)] = Field(None, description="The default, 1, is off.")
+    model: Text = Field(description="The name of the model, as listed by /v1/models.")
+    max_tokens: Annotated[int | None, Field(ge=0)] = Field(None, description="Maximum number of tokens to generate.")
+    temperature: Annotated[float | None, Field(ge=0, le=2)] = Field(
+        None, description="Divisor of the logits; 0 is greedy, the default is 1."
+    )
+    top_p: Annotated[float | None, Field(ge=0, le=1)] = Field(
+        None, description="Sample from the most likely tokens with this total probability; 1, the default, is off."
+    )
     top_k: Annotated[int | None, Field(ge=-1, le=2**31 - 1)] = Field(
-        None, description="0 and -1, the default, are off."
+        None, description="Sample from this many most likely tokens; 0 and -1, the default, are off."
     )
-    min_p: Annotated[float | None, Field(ge=0, le=1)] = Field(None, description="The default, 0, is off.")
-    n: Annotated[int | None, Field(ge=1, le=MAX_CHOICES)] = Field(None, description="How many choices; 1 by default.")
-    stream: bool | None = Field(None, description="Send the text as it is written, as server-sent events.")
-    stream_options: StreamOptions | None = Field(None, description="Only with stream.")
-    stop: Stop = Field(None, description="Strings before the first of which the text ends.")
-    presence_penalty: Penalty = Field(None, description="Taken off tokens that are in the text; 0 by default.")
-    frequency_penalty: Penalty = Field(None, description="The same, times how often they are.")
+    min_p: Annotated[float | None, Field(ge=0, le=1)] = Field(
+        None, description="Drop tokens less likely than this times the most likely one; 0, the default, is off."
+    )
+    n: Annotated[int | None, Field(ge=1, le=MAX_CHOICES)] = Field(
+        None, description="Number of choices per prompt; 1 by default."
+    )
+    stream: bool | None = Field(None, description="Send the text while it is generated, as server-sent events.")
+    stream_options: StreamOptions | None = Field(None, description="Valid only with stream.")
+    stop: Stop = Field(None, description="One or more strings; the text ends before the first match.")
+    presence_penalty: Penalty = Field(
+        None, description="Subtracted from the logits of tokens that were generated before; 0 by default."
+    )
+    frequency_penalty: Penalty = Field(
+        None, description="Subtracted once for each time that a token was generated before; 0 by default."
+    )
     repetition_penalty: Annotated[float | None, Field(gt=0, le=100)] = Field(
-        None, description="1, the default, is off."
+        None, description="Makes tokens that occurred before less likely if above 1; 1, the default, is off."
     )
-    logit_bias: LogitBias = Field(None, description="What is added to which ids' logits.")
+    logit_bias: LogitBias = Field(None, description="Values to add to the logits, by token id.")
     seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = Field(
-        None, description="The same seed gives the same text; choice number i has seed + i."
+        None, description="The same seed gives the same text; choice i of a prompt has the seed `seed + i`."
     )
-    user: Text | None = Field(None, max_length=512, description="Who asks, for the server's log.")
-    ignore_eos: bool | None = Field(None, description="Write on after an end-of-text token.")
+    user: Text | None = Field(None, max_length=512, description="An identifier of the user, for the server's log.")
+    ignore_eos: bool | None = Field(None, description="Continue after end-of-text tokens.")
 
 
 class CompletionFields(CommonFields):
     """A request to /v1/completions."""
 
-    prompt: Prompt = Field(None, description="A text, texts, ids or lists of ids; null starts a new document.")
+    prompt: Prompt = Field(None, description="A string, token ids, or a list of either; null starts a new document.")
     best_of: Annotated[int | None, Field(ge=1, le=MAX_BEST_OF)] = Field(
         None, description="Generate this many and return the n with the highest log probability per token."
     )
     logprobs: Annotated[int | None, Field(ge=0, le=MAX_LOGPROBS)] = Field(
         None, description="Return the log probability of each token and of this many most likely alternatives."
     )
-    echo: bool | None = Field(None, description="Begin with the prompt.")
+    echo: bool | None = Field(None, description="Prepend the prompt.")
 
 
 class TextPart(Fields):
-    """A part of a message."""
+    """A text part of a message."""
 
     type: Literal["text"]
     text: Text
 
 
-def _kind_of_content(value: object) -> str:
+def _content_tag(value: object) -> str:
     return PARTS_TAG if isinstance(value, list) else TEXT_TAG
 
 
 TEXT_TAG, PARTS_TAG = "<text>", "<parts>"
 Content = Annotated[
-    Annotated[Text, Tag("<text>")] | Annotated[list[TextPart], Tag("<parts>")], Discriminator(_kind_of_content)
+    Annotated[Text, Tag("<text>")] | Annotated[list[TextPart], Tag("<parts>")], Discriminator(_content_tag)
 ]
 
 
@@ -125,49 +137,49 @@ class Message(Fields):
     name: Text | None = None
 
     def text(self) -> str:
-        """Return the content as one text."""
+        """Return the content as a single string."""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
 class ChatFields(CommonFields):
     """A request to /v1/chat/completions."""
 
-    messages: list[Message] = Field(min_length=1, max_length=1000, description="The chat so far.")
+    messages: list[Message] = Field(min_length=1, max_length=1000, description="The messages of the chat.")
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = Field(None, description="The same as max_tokens.")
-    max_tokens: Annotated[int | None, Field(ge=1)] = Field(None, description="How many tokens to write at most.")
-    logprobs: bool | None = Field(None, description="Report each token's log probability.")
+    max_tokens: Annotated[int | None, Field(ge=1)] = Field(None, description="Maximum number of tokens to generate.")
+    logprobs: bool | None = Field(None, description="Return the log probability of each token.")
     top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_LOGPROBS)] = Field(
         None, description="Number of most likely tokens to return at each position."
     )
 
 
-# What OpenAI documents and a GPT-2 behind max-gpt2 does not have. Each may be null.
+# Fields of OpenAI's API that are rejected unless they are null, each with the reason and the remedy.
 UNSUPPORTED_FIELDS: dict[str, str] = {
-    "suffix": "GPT-2 only continues a text; it cannot write what comes before a suffix. Leave it out.",
-    "tools": "GPT-2 calls no tools. Leave it out.",
-    "tool_choice": "GPT-2 calls no tools. Leave it out.",
-    "parallel_tool_calls": "GPT-2 calls no tools. Leave it out.",
-    "functions": "GPT-2 calls no functions. Leave it out.",
-    "function_call": "GPT-2 calls no functions. Leave it out.",
-    "response_format": 'there is no constrained output. Leave it out, or use {"type": "text"}.',
-    "modalities": "GPT-2 writes text only. Leave it out.",
-    "audio": "GPT-2 writes text only. Leave it out.",
+    "suffix": "GPT-2 can only continue a text, not insert before a suffix. Leave it out.",
+    "tools": "GPT-2 does not support tools. Leave it out.",
+    "tool_choice": "GPT-2 does not support tools. Leave it out.",
+    "parallel_tool_calls": "GPT-2 does not support tools. Leave it out.",
+    "functions": "GPT-2 does not support functions. Leave it out.",
+    "function_call": "GPT-2 does not support functions. Leave it out.",
+    "response_format": 'constrained output is not supported. Leave it out, or use {"type": "text"}.',
+    "modalities": "GPT-2 generates only text. Leave it out.",
+    "audio": "GPT-2 generates only text. Leave it out.",
     "prediction": "predicted outputs are not supported. Leave it out.",
-    "reasoning_effort": "GPT-2 does not reason. Leave it out.",
-    "verbosity": "it has no meaning for GPT-2. Leave it out.",
-    "web_search_options": "there is no search. Leave it out.",
-    "service_tier": "there is only one tier. Leave it out.",
-    "store": "nothing is stored. Leave it out.",
-    "metadata": "nothing is stored. Leave it out.",
-    "safety_identifier": "it is not evaluated. Use user.",
-    "prompt_cache_key": "it is not evaluated. Leave it out.",
-    "prompt_cache_retention": "it is not evaluated. Leave it out.",
+    "reasoning_effort": "GPT-2 is not a reasoning model. Leave it out.",
+    "verbosity": "GPT-2 has no verbosity setting. Leave it out.",
+    "web_search_options": "web search is not supported. Leave it out.",
+    "service_tier": "service tiers are not supported. Leave it out.",
+    "store": "this server stores nothing. Leave it out.",
+    "metadata": "this server stores nothing. Leave it out.",
+    "safety_identifier": "it is not supported. Use user instead.",
+    "prompt_cache_key": "it is not supported. Leave it out.",
+    "prompt_cache_retention": "it is not supported. Leave it out.",
 }
 
 
 _REF = "#/components/schemas/"
 _TEXT = {"type": "string"}
-_MAYBE_TEXT = {"type": ["string", "null"]}
+_OPTIONAL_TEXT = {"type": ["string", "null"]}
 _NUMBER = {"type": "integer"}
 _ERROR = {
     "type": "object",
@@ -176,7 +188,7 @@ _ERROR = {
         "error": {
             "type": "object",
             "required": ["message", "type", "param", "code"],
-            "properties": {"message": _TEXT, "type": _TEXT, "param": _MAYBE_TEXT, "code": _MAYBE_TEXT},
+            "properties": {"message": _TEXT, "type": _TEXT, "param": _OPTIONAL_TEXT, "code": _OPTIONAL_TEXT},
         }
     },
 }
@@ -201,7 +213,7 @@ _HEALTH = {
     "required": ["status", "reason", "restarts", "seconds"],
     "properties": {
         "status": {"enum": ["starting", "ready", "restarting", "stopping", "failed"]},
-        "reason": _MAYBE_TEXT,
+        "reason": _OPTIONAL_TEXT,
         "restarts": _NUMBER,
         "seconds": {"type": "number"},
     },
@@ -212,21 +224,21 @@ _VERSION = {
     "properties": {"version": _TEXT, "max": _TEXT},
 }
 _EVENT = {"type": "object", "required": ["data"], "properties": {"data": _TEXT}}
-_SAYS = {
-    "400": "A field is wrong; the error names it.",
+_ERRORS = {
+    "400": "A field is invalid (`param` names it), or the JSON is malformed.",
     "401": "The API key is missing or wrong.",
-    "404": "There is no such model.",
+    "404": "The model does not exist.",
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
     "415": "The content type is not application/json.",
-    "429": "There are too many requests; Retry-After says when to come again.",
-    "500": "An error that max-gpt2 did not foresee.",
-    "503": "The worker is starting, or was lost; Retry-After says when to come again.",
+    "429": "The queue is full; retry after the seconds in Retry-After.",
+    "500": "Internal server error.",
+    "503": "The worker is not ready or has failed; retry after the seconds in Retry-After.",
 }
 
 
 def document(served: ServedModel) -> dict[str, Any]:
-    """Return the document for a server."""
+    """Return the OpenAPI document of a server."""
     requests = models_json_schema(
         [(CompletionFields, "validation"), (ChatFields, "validation")], ref_template=_REF + "{model}"
     )[1]["$defs"]
@@ -240,13 +252,11 @@ def document(served: ServedModel) -> dict[str, Any]:
         "paths": {
             "/v1/completions": {"post": _post("Continue prompts", "CompletionFields", _completion())},
             "/v1/chat/completions": {"post": _post("Continue a chat", "ChatFields", _chat())},
-            "/v1/models": {"get": _get("The model that is served", _MODELS)},
-            "/v1/models/{name}": {
-                "get": _get("The model by its name", _MODEL, "404") | {"parameters": [_name(served)]}
-            },
-            "/health": {"get": _get("Whether the worker can answer", _HEALTH, health=True)},
-            "/version": {"get": _get("The versions of max-gpt2 and MAX", _VERSION)},
-            "/metrics": {"get": _get("Numbers for Prometheus", None)},
+            "/v1/models": {"get": _get("List the model", _MODELS)},
+            "/v1/models/{name}": {"get": _get("Describe the model", _MODEL, "404") | {"parameters": [_name(served)]}},
+            "/health": {"get": _get("Health of the worker", _HEALTH, health=True)},
+            "/version": {"get": _get("Versions of max-gpt2 and MAX", _VERSION)},
+            "/metrics": {"get": _get("Prometheus metrics", None)},
             "/openapi.json": {"get": _get("This document", {"type": "object"})},
         },
         "components": {"schemas": requests, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
@@ -257,29 +267,30 @@ def _name(served: ServedModel) -> dict[str, Any]:
     return {"name": "name", "in": "path", "required": True, "schema": _TEXT, "example": served.name}
 
 
-def _json_content(schema: dict[str, Any], says: str) -> dict[str, Any]:
-    return {"description": says, "content": {"application/json": {"schema": schema}}}
+def _json_content(schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
 def _errors(*codes: str) -> dict[str, Any]:
-    return {code: _json_content({"$ref": _REF + "Error"}, _SAYS[code]) for code in codes}
+    return {code: _json_content({"$ref": _REF + "Error"}, _ERRORS[code]) for code in codes}
 
 
-def _post(summary: str, fields: str, answer: dict[str, Any]) -> dict[str, Any]:
-    good = _json_content(answer, "The texts; with stream: true as server-sent events, the last of which is [DONE].")
-    good["content"]["text/event-stream"] = {"schema": _EVENT}
+def _post(summary: str, fields: str, response: dict[str, Any]) -> dict[str, Any]:
+    success = _json_content(response, "The choices; with stream: true as server-sent events that end with [DONE].")
+    success["content"]["text/event-stream"] = {"schema": _EVENT}
     body = {"required": True, "content": {"application/json": {"schema": {"$ref": _REF + fields}}}}
     codes = ("400", "401", "404", "408", "413", "415", "429", "500", "503")
-    return {"summary": summary, "requestBody": body, "responses": {"200": good} | _errors(*codes)}
+    return {"summary": summary, "requestBody": body, "responses": {"200": success} | _errors(*codes)}
 
 
-def _get(summary: str, answer: dict[str, Any] | None, *codes: str, health: bool = False) -> dict[str, Any]:
-    if answer is None:
-        good: dict[str, Any] = {"description": summary, "content": {"text/plain": {"schema": _TEXT}}}
+def _get(summary: str, response: dict[str, Any] | None, *codes: str, health: bool = False) -> dict[str, Any]:
+    if response is None:
+        success: dict[str, Any] = {"description": summary, "content": {"text/plain": {"schema": _TEXT}}}
     else:
-        good = _json_content(answer, summary)
-    bad = {"503": _json_content(_HEALTH, "It cannot; the reason is in the answer.")} if health else _errors("401")
-    return {"summary": summary, "responses": {"200": good} | bad | _errors(*codes)}
+        success = _json_content(response, summary)
+    not_ready = {"503": _json_content(_HEALTH, "The worker is not ready; `reason` has the cause.")}
+    failure = not_ready if health else _errors("401")
+    return {"summary": summary, "responses": {"200": success} | failure | _errors(*codes)}
 
 
 def _completion() -> dict[str, Any]:
@@ -289,7 +300,7 @@ def _completion() -> dict[str, Any]:
         "required": ["index", "text", "logprobs", "finish_reason"],
         "properties": {"index": _NUMBER, "text": _TEXT, "logprobs": logprobs, "finish_reason": _FINISH},
     }
-    return _answer("text_completion", choice)
+    return _response("text_completion", choice)
 
 
 def _chat() -> dict[str, Any]:
@@ -308,10 +319,10 @@ def _chat() -> dict[str, Any]:
             "finish_reason": _FINISH,
         },
     }
-    return _answer("chat.completion", choice)
+    return _response("chat.completion", choice)
 
 
-def _answer(kind: str, choice: dict[str, Any]) -> dict[str, Any]:
+def _response(kind: str, choice: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
         "required": ["id", "object", "created", "model", "choices", "usage"],

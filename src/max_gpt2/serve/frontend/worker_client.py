@@ -14,7 +14,7 @@ from max_gpt2.serve.frontend.job import Job
 
 logger = logging.getLogger("max_gpt2.serve")
 Finish = Literal["stop", "length"]
-LOST = "The worker stopped while it was answering; it is being started again. Send the request again."
+LOST = "The worker failed during the request and is being restarted. Send the request again."
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Token:
 
 @dataclass(frozen=True)
 class WorkerChunk:
-    """Tokens of a text, of its prompt first if that is scored, and why it ends if it does."""
+    """Generated tokens, with the prompt's in the first chunk of a scored job, and the finish reason in the last."""
 
     prompt: list[Token]
     tokens: list[Token]
@@ -36,32 +36,32 @@ class WorkerChunk:
 
 
 class Worker(Protocol):
-    """Where the worker is now; raises RefusedError when there is none that is ready."""
+    """The part of `Health` that the client uses."""
 
     def address(self) -> tuple[str, str]:
-        """Return its URL and the name of its model."""
+        """Return the worker's URL and the name of its model; raises RefusedError if the worker is not ready."""
         ...
 
     def answered(self) -> None:
-        """Take note that the worker did something."""
+        """Record that the worker has answered."""
         ...
 
 
 class WorkerClient:
-    """A client of the worker: each job is one HTTP request, which ends when its answer is no longer read."""
+    """A client of the worker: each job is one HTTP request, cancelled when its chunks are no longer read."""
 
     def __init__(self, worker: Worker) -> None:
-        """Take what knows where the worker is."""
+        """Create a client that sends to the current address of `worker`."""
         self._worker = worker
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30)
         timeout = httpx.Timeout(None, connect=5.0)
         self.client = httpx.AsyncClient(limits=limits, timeout=timeout, trust_env=False)
 
     async def chunks(self, job: Job, *, stream: bool) -> AsyncGenerator[WorkerChunk, None]:
-        """Yield what the worker writes: piece by piece, or all at once. Raises RefusedError.
+        """Yield the chunks of a job, or a single one if `stream` is False. Raises RefusedError.
 
-        A connection that breaks before anything came is tried once more: the worker may have closed it just then, and
-        with the same seed it would write the same.
+        A request that loses its connection before the first chunk is retried once: the worker may just have closed an
+        idle connection, and the same seed gives the same output.
         """
         url, model = self._worker.address()
         begun = False
@@ -73,7 +73,7 @@ class WorkerClient:
                         yield chunk
                 return
             except httpx.HTTPError as error:
-                logger.warning("The worker's answer broke off: %r", error)
+                logger.warning("The connection to the worker failed: %r", error)
                 if begun or not again:
                     raise worker_lost(LOST) from error
 
@@ -97,7 +97,7 @@ class WorkerClient:
 
 
 async def _events(answer: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield the objects of a stream; raises RefusedError when it breaks off, or holds an error."""
+    """Yield the events of a stream; raises RefusedError if it ends early or contains an error."""
     async for line in answer.aiter_lines():
         kind, _, data = line.partition(":")
         if kind != "data":
@@ -112,7 +112,7 @@ async def _events(answer: httpx.Response) -> AsyncGenerator[dict[str, Any], None
 
 
 def read_chunk(answer: dict[str, Any], job: Job) -> WorkerChunk | None:
-    """Return the tokens of one object of the worker's, None if it holds none; raises RefusedError for any other."""
+    """Return the tokens of a response or an event, or None if it has no choices; raises RefusedError if malformed."""
     try:
         if not answer["choices"]:
             return None
@@ -126,15 +126,16 @@ def read_chunk(answer: dict[str, Any], job: Job) -> WorkerChunk | None:
             count = len(values) - len(ids)
             prompt = _tokens(job.prompt.ids, [None] * (len(job.prompt.ids) - count) + values[:count], tops[:count])
             values, tops = values[count:], tops[count:]
-        asked = job.logprobs is not None or job.ranked
-        tokens = _tokens(ids, values, tops) if asked else [Token(id_) for id_ in ids]
+        has_logprobs = job.logprobs is not None or job.ranked
+        tokens = _tokens(ids, values, tops) if has_logprobs else [Token(id_) for id_ in ids]
         return WorkerChunk(prompt, tokens, choice.get("finish_reason"))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise RefusedError(500, "The worker's answer is not understood. Report it, with the request.") from error
+        message = "The worker sent a malformed response. Please report it together with the request."
+        raise RefusedError(500, message) from error
 
 
 def _tokens(ids: Sequence[int], values: Sequence[float | None], tops: Sequence[dict[str, float] | None]) -> list[Token]:
-    """Join ids with what is known of them; the first ids may have no place before them to be predicted from."""
+    """Combine ids with their logprobs; the first id of a prompt has none, since nothing precedes it."""
     padded = [None] * (len(ids) - len(tops)) + list(tops)
     found = [Token(id_, value, top) for id_, value, top in zip(ids, values, padded, strict=True)]
     if found and found[0].top is None:
@@ -153,15 +154,15 @@ def _json(text: str | bytes) -> dict[str, Any]:
 
 
 def _refused(status: int, body: bytes) -> RefusedError:
-    """Return what a client is told when the worker refuses what the front let pass."""
+    """Return the error for a request that the frontend accepted and the worker rejected."""
     try:
         message = str(json.loads(body)["error"]["message"])[:500]
     except (ValueError, KeyError, TypeError):
         message = ""
     if status == 429:
-        return RefusedError(429, "The worker is at its limit. Send the request again later.")
+        return RefusedError(429, "The worker's queue is full. Retry later.")
     if status == 400 and message:
-        return RefusedError(400, f"The worker refused the request: {message.rstrip('.')}. Correct it.")
-    # What MAX's server says when the process of its model is gone, a moment before it ends itself.
+        return RefusedError(400, f"The worker rejected the request: {message.rstrip('.')}. Correct it.")
+    # MAX's server sends other errors when its model process has died, just before it exits itself.
     logger.warning("The worker answered with status %d: %s", status, message or body[:500])
     return worker_lost(LOST)

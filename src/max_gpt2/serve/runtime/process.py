@@ -1,4 +1,4 @@
-"""The worker process: started under a reaper, its output read, and stopped with all its children."""
+"""Starts the worker process under a reaper, reads its output, and stops it with all its children."""
 
 import asyncio
 import collections
@@ -15,7 +15,7 @@ from pathlib import Path
 from max_gpt2.serve.runtime import reaper
 
 logger = logging.getLogger("max_gpt2.serve.worker")
-_KEPT_LINES = 60
+_LOG_LINES = 60
 _POLL_S = 0.03
 _ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b.*")
 
@@ -34,7 +34,7 @@ Launch = Callable[[int, int], Command]
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody listens on now."""
+    """Return ports of 127.0.0.1 that are free now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -47,21 +47,21 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass
 class WorkerProcess:
-    """A worker that runs, and the last lines that it printed."""
+    """A running worker and the last lines of its output."""
 
     process: Process
     url: str
     metrics_url: str | None
-    lines: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=_KEPT_LINES))
-    listening: asyncio.Task[None] = field(init=False)
+    lines: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=_LOG_LINES))
+    reading: asyncio.Task[None] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin to listen: a process whose pipe is full would stand still."""
-        self.listening = asyncio.create_task(self._listen())
+        """Start reading the output; with a full pipe, the process would block."""
+        self.reading = asyncio.create_task(self._read_output())
 
     @classmethod
     async def start(cls, launch: Launch) -> "WorkerProcess":
-        """Start one, on a port that is free."""
+        """Start a worker on a free port."""
         port, metrics_port = free_ports(2)
         command = launch(port, metrics_port)
         process = await asyncio.create_subprocess_exec(
@@ -75,45 +75,45 @@ class WorkerProcess:
         return cls(process, f"http://127.0.0.1:{port}", command.metrics_url)
 
     async def ended(self) -> str:
-        """Wait until it ends, and return why in a sentence."""
+        """Wait until the worker exits and return the reason as a sentence."""
         code = await self._exit_code()
-        reaper.kill_session(self.process.pid)  # if the reaper was killed, the worker's children may not have noticed
-        await asyncio.wait([self.listening], timeout=1)
+        reaper.kill_session(self.process.pid)  # if the reaper was killed, the worker's children may still be running
+        await asyncio.wait([self.reading], timeout=1)
         if code < 0:
             return f"The worker was killed by {signal.Signals(-code).name}."
-        said = [line for line in self.lines if line.strip()]
-        errors = [line for line in said if _ERROR.match(line)]
-        last = (errors or said or ["it said nothing"])[-1]
-        return f"The worker ended with exit code {code}: {last.strip()[:300]}"
+        output = [line for line in self.lines if line.strip()]
+        errors = [line for line in output if _ERROR.match(line)]
+        last = (errors or output or ["it printed nothing"])[-1]
+        return f"The worker exited with code {code}: {last.strip()[:300]}"
 
-    async def end(self, patience_s: float) -> None:
-        """End it, with some time to do so by itself; afterwards nothing of it runs."""
+    async def end(self, grace_s: float) -> None:
+        """Stop the worker and its children: SIGTERM, then SIGKILL after `grace_s` seconds."""
         if self.process.returncode is None:
             self.process.terminate()
             try:
-                await asyncio.wait_for(self._exit_code(), patience_s)
+                await asyncio.wait_for(self._exit_code(), grace_s)
             except TimeoutError:
                 self.kill()
                 await self._exit_code()
         reaper.kill_session(self.process.pid)
-        await asyncio.wait([self.listening], timeout=1)
-        self.listening.cancel()
+        await asyncio.wait([self.reading], timeout=1)
+        self.reading.cancel()
         if self.process.stdin:
             self.process.stdin.close()
 
     def kill(self) -> None:
-        """Kill it at once."""
+        """Kill the worker and its children immediately."""
         reaper.kill_session(self.process.pid)
         if self.process.returncode is None:
             self.process.kill()
 
     async def _exit_code(self) -> int:
-        """Wait for the reaper's end; `Process.wait` also waits for its output, which an orphan would hold open."""
+        """Wait for the reaper to exit; `Process.wait` also waits for its output, which an orphan would hold open."""
         while self.process.returncode is None:
             await asyncio.sleep(_POLL_S)
         return self.process.returncode
 
-    async def _listen(self) -> None:
+    async def _read_output(self) -> None:
         assert self.process.stdout is not None
         while True:
             try:

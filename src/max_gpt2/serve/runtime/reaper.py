@@ -1,8 +1,8 @@
-"""Runs a command that ends when its owner ends; `python reaper.py COMMAND...`, with a pipe of the owner's as its input.
+"""Runs a command that ends with its owner: `python reaper.py COMMAND...`, with a pipe from the owner as standard input.
 
-Nothing stays behind: when the owner is gone (the pipe says so, whatever killed it), when the command ends, or when
-this is told to end, all processes of the session are killed, and none of them is left unreaped. It is a program of its
-own, of nothing but the standard library, because it has to work when everything else has stopped.
+SIGTERM is passed on to the command. When the command exits, or the owner does (its end of the pipe then closes,
+whatever killed it), all processes of the session are killed and reaped. This is a separate program that uses only the
+standard library, because it has to work when everything else has failed.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ _SET_DEATH_SIGNAL, _SET_SUBREAPER = 1, 36
 
 
 def session_members(session: int) -> list[int]:
-    """Return the processes of a session, on Linux; the session's leader is not one of them."""
+    """Return the processes of a session except for its leader; Linux only."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -30,7 +30,7 @@ def session_members(session: int) -> list[int]:
 
 
 def kill_session(session: int) -> None:
-    """Kill the processes of a session, also those that are started meanwhile; its leader is left alone."""
+    """Kill the processes of a session except for its leader, including processes started meanwhile."""
     for _ in range(100):
         members = session_members(session)
         if not members:
@@ -50,7 +50,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _start(command: list[str]) -> int:
-    """Start the command in a group of its own; it dies with this process."""
+    """Start the command in its own process group; the kernel kills it when this process exits."""
     pid = os.fork()
     if pid:
         return pid
@@ -68,7 +68,7 @@ def _start(command: list[str]) -> int:
 
 
 def _reap(child: int = 0) -> int | None:
-    """Reap whatever has ended; return how the child did if it is among them."""
+    """Reap all processes that have exited; return the wait status of `child` if it is one of them."""
     status = None
     while True:
         try:
@@ -82,7 +82,7 @@ def _reap(child: int = 0) -> int | None:
 
 
 def _leave(status: int) -> NoReturn:
-    """End as the command ended: with its exit code, or by its signal."""
+    """Exit as the command did: with its exit code, or by the same signal."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
@@ -91,13 +91,13 @@ def _leave(status: int) -> NoReturn:
 
 
 def main(command: list[str]) -> NoReturn:
-    """Run the command until it ends, or the owner does."""
+    """Run the command until it or the owner exits."""
     _prctl(_SET_SUBREAPER, 1)
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
-    told = []
-    signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
+    received = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: received.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     child = _start(command)
@@ -105,8 +105,8 @@ def main(command: list[str]) -> NoReturn:
         ready, _, _ = select.select([0, woken], [], [])
         if woken in ready:
             os.read(woken, 4096)
-        if told:
-            told.clear()
+        if received:
+            received.clear()
             os.kill(child, signal.SIGTERM)
         status = _reap(child)
         if status is None and 0 in ready and not os.read(0, 4096):

@@ -1,4 +1,4 @@
-"""Runs the HTTP server and the supervisor of the worker until a signal, and stops both."""
+"""Runs the HTTP server and the worker's supervisor until a signal, then stops both."""
 
 import asyncio
 import contextlib
@@ -17,43 +17,50 @@ from max_gpt2.serve.runtime.supervisor import Supervisor
 from max_gpt2.serve.settings import Limits
 
 logger = logging.getLogger("max_gpt2.serve")
-_LAST_ANSWERS_S = 3.0
-_LAST_WORDS_S = 1.0
+#: Seconds to send the last responses after the drain, and after a second signal.
+_LAST_RESPONSES_S = 3.0
+_FORCED_RESPONSES_S = 1.0
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take a port; raises ServeError in a sentence when that is not possible."""
+    """Bind a port and listen on it; raises ServeError if that fails."""
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        taken = socket.socket(family, kind, number)
+        listening = socket.socket(family, kind, number)
     except OSError as error:
-        raise ServeError(f"--host {host} is no address of this machine ({error}). Use another.") from error
+        raise ServeError(
+            f"--host {host} is not an address of this machine ({error}). Choose another --host."
+        ) from error
     try:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(address)
-        taken.listen(2048)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
     except OSError as error:
-        taken.close()
+        listening.close()
         if error.errno == 98:
-            raise ServeError(f"The port {port} of {host} is taken. End what listens there, or use --port.") from error
-        raise ServeError(f"{host} port {port} cannot be used: {error.strerror}. Use other ones.") from error
-    return taken
+            raise ServeError(
+                f"Port {port} on {host} is already in use. Stop the process that uses it, or choose another --port."
+            ) from error
+        raise ServeError(
+            f"Cannot listen on {host} port {port}: {error.strerror}. Choose another --host or --port."
+        ) from error
+    return listening
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to `run`."""
+    """Leaves the handling of signals to `ServerRunner`."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Capture none."""
+        """Install no signal handlers."""
         yield
 
 
 class ServerRunner:
-    """A server from its start to its end. The first signal lets it finish what it has begun, the second does not."""
+    """Runs a server until it is stopped: the first signal drains requests in flight, a second one drops them."""
 
     def __init__(self, frontend: Frontend, health: Health, supervisor: Supervisor, limits: Limits) -> None:
-        """Take the parts."""
+        """Configure the HTTP server."""
         self._health, self._supervisor, self._limits = health, supervisor, limits
         self._frontend = frontend
         config = uvicorn.Config(
@@ -65,24 +72,24 @@ class ServerRunner:
             access_log=False,
             server_header=False,
             timeout_keep_alive=120,
-            timeout_graceful_shutdown=int(limits.drain_s + _LAST_ANSWERS_S) + 1,
+            timeout_graceful_shutdown=int(limits.drain_s + _LAST_RESPONSES_S) + 1,
         )
         self._server = _Server(config)
         self._signals = 0
         self.forced = False
 
     async def run(self, listening: socket.socket, ready: Callable[[], None]) -> None:
-        """Serve until a signal, or until the supervisor gives up, which raises its ServeError."""
+        """Serve until a signal; raises ServeError if the supervisor gives up."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.signalled)
         serving = asyncio.create_task(self._server.serve([listening]))
         supervising = asyncio.create_task(self._supervisor.run())
-        telling = asyncio.create_task(self._tell(ready))
+        notifying = asyncio.create_task(self._notify(ready))
         try:
             await asyncio.wait([serving, supervising], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            telling.cancel()
+            notifying.cancel()
             self._server.should_exit = True
             self._supervisor.stop()
             await asyncio.wait([serving, supervising])
@@ -90,24 +97,24 @@ class ServerRunner:
             task.result()
 
     def signalled(self) -> None:
-        """Take a signal: the first stops gently, another at once."""
+        """Handle a signal: drain on the first one, stop immediately on another one."""
         self._signals += 1
         if self._signals > 1:
             self.forced = True
-            self._supervisor.kill()  # which gives what is being answered its 503
-            asyncio.get_running_loop().call_later(_LAST_WORDS_S, setattr, self._server, "force_exit", True)
+            self._supervisor.kill()  # requests in flight then get a 503
+            asyncio.get_running_loop().call_later(_FORCED_RESPONSES_S, setattr, self._server, "force_exit", True)
             return
-        waiting = self._frontend.admission.requests
-        logger.warning("Stopping; %d requests are being finished. Once more to stop at once.", waiting)
+        in_flight = self._frontend.admission.requests
+        logger.warning("Stopping. Requests in flight: %d. Send the signal again to drop them.", in_flight)
         self._server.should_exit = True
         self._frontend.draining = True
-        asyncio.get_running_loop().call_later(self._limits.drain_s, self._too_long)
+        asyncio.get_running_loop().call_later(self._limits.drain_s, self._end_drain)
 
-    def _too_long(self) -> None:
-        """End the worker: what is still being answered gets its 503."""
-        logger.warning("%g s are over; what is not finished is cut off.", self._limits.drain_s)
+    def _end_drain(self) -> None:
+        """Stop the worker; requests still in flight get a 503."""
+        logger.warning("The drain time of %g s is over; dropping the requests still in flight.", self._limits.drain_s)
         self._supervisor.stop()
 
-    async def _tell(self, ready: Callable[[], None]) -> None:
+    async def _notify(self, ready: Callable[[], None]) -> None:
         await self._supervisor.ready.wait()
         ready()

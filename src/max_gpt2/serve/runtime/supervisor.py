@@ -1,4 +1,4 @@
-"""Keeps a worker running: starts it, watches it, starts it again, and gives up when it never becomes ready."""
+"""Keeps a worker running: starts it, monitors it, restarts it, and gives up when it never becomes ready."""
 
 import asyncio
 import logging
@@ -18,15 +18,15 @@ logger = logging.getLogger("max_gpt2.serve")
 
 @dataclass(frozen=True)
 class Policy:
-    """How patient the supervisor is, in seconds, and how often it tries.
+    """Timeouts of the supervisor in seconds, and the maximum number of failed starts in a row.
 
-    A worker that was ready for `settled_s` is new again: the next pause is the first one.
+    After a worker was ready for more than `settled_s`, the pause before a restart is `first_pause_s` again.
     """
 
     first_pause_s: float = 0.5
     longest_pause_s: float = 30.0
     settled_s: float = 60.0
-    most_failed_starts: int = 3
+    max_failed_starts: int = 3
     start_s: float = 1800.0
     poll_s: float = 0.25
     end_s: float = 10.0
@@ -35,7 +35,7 @@ class Policy:
 
 
 class Supervisor:
-    """Runs one worker after the other; what it knows is in `health`."""
+    """Runs one worker after another and records their state in `health`."""
 
     def __init__(
         self,
@@ -45,7 +45,11 @@ class Supervisor:
         running_sequences: Callable[[], int],
         restarted: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take what starts a worker, what says how many texts it should be writing, and what counts the restarts."""
+        """Create a supervisor.
+
+        `launch` returns the command of a worker, `running_sequences` the number of sequences that it should be
+        generating; `restarted` is called on every restart.
+        """
         self._restarted = restarted
         self._launch, self._health, self._policy = launch, health, policy
         self._running_sequences = running_sequences
@@ -59,10 +63,10 @@ class Supervisor:
         failed_starts, pause = 0, self._policy.first_pause_s
         while not self._stopping.is_set():
             worker = self._worker = await WorkerProcess.start(self._launch)
-            reason = await self._becomes_ready(worker)
+            reason = await self._wait_until_ready(worker)
             if reason is None:
                 failed_starts, since = 0, monotonic()
-                reason = await self._stays(worker)
+                reason = await self._monitor(worker)
                 if monotonic() - since > self._policy.settled_s:
                     pause = self._policy.first_pause_s
             else:
@@ -74,38 +78,38 @@ class Supervisor:
                 logger.info("worker: %s", line)
             logger.error("%s", reason)
             await worker.end(0)
-            if failed_starts >= self._policy.most_failed_starts:
+            if failed_starts >= self._policy.max_failed_starts:
                 self._health.transition_to("failed", reason)
                 raise ServeError(
-                    f"The worker could not be started {failed_starts} times; the last time: {reason} "
-                    "What it said is above. Run max-gpt2 doctor to see whether all is there that is needed."
+                    f"The worker failed to start {failed_starts} times in a row. Last reason: {reason} Its output is "
+                    "above. Run max-gpt2 doctor to check the installation."
                 )
             self._health.restarts += 1
             self._restarted()
-            self._health.transition_to("restarting", f"{reason} It is started again.")
-            logger.warning("The worker is started again in %g s", pause)
+            self._health.transition_to("restarting", f"{reason} It is being restarted.")
+            logger.warning("Restarting the worker in %g s", pause)
             await self._unless_stopping(asyncio.sleep(pause))
             pause = min(2 * pause, self._policy.longest_pause_s)
         await self._end()
 
     def stop(self) -> None:
-        """End the worker; `run` returns then."""
+        """Stop the worker; `run` then returns."""
         self._stopping.set()
 
     def kill(self) -> None:
-        """Kill the worker at once."""
+        """Kill the worker immediately; `run` then returns."""
         self._stopping.set()
         if self._worker:
             self._worker.kill()
 
     async def _end(self) -> None:
-        self._health.transition_to("stopping", "The server is being stopped.")
+        self._health.transition_to("stopping", "The server is shutting down.")
         if self._worker:
             await self._worker.end(self._policy.end_s)
         await self._client.aclose()
 
-    async def _becomes_ready(self, worker: WorkerProcess) -> str | None:
-        """Wait until the worker can answer; return the reason when it never will."""
+    async def _wait_until_ready(self, worker: WorkerProcess) -> str | None:
+        """Wait until the worker is ready and return None; return the reason if it does not become ready."""
         ended = asyncio.create_task(worker.ended())
         until = monotonic() + self._policy.start_s
         try:
@@ -121,12 +125,12 @@ class Supervisor:
                     self.ready.set()
                     return None
                 await self._unless_stopping(asyncio.wait([ended], timeout=self._policy.poll_s))
-            return ended.result() if ended.done() else "The server is being stopped."
+            return ended.result() if ended.done() else "The server is shutting down."
         finally:
             ended.cancel()
 
     async def _model(self, worker: WorkerProcess) -> str | None:
-        """Return the name by which the worker knows its model, None while it is not ready."""
+        """Return the worker's name for its model, or None while the worker is not ready."""
         try:
             if (await self._client.get(f"{worker.url}/health")).status_code != 200:
                 return None
@@ -134,25 +138,27 @@ class Supervisor:
         except (httpx.HTTPError, ValueError, LookupError, TypeError):
             return None
 
-    async def _stays(self, worker: WorkerProcess) -> str:
-        """Watch a ready worker; return the reason when it stops being ready."""
+    async def _monitor(self, worker: WorkerProcess) -> str:
+        """Monitor a ready worker; return the reason when it stops being ready."""
         ended = asyncio.create_task(worker.ended())
-        heard, busy_since, work = monotonic(), monotonic(), ""
+        responded, busy_since, work = monotonic(), monotonic(), ""
         try:
             while not ended.done() and not self._stopping.is_set():
                 await self._unless_stopping(asyncio.wait([ended], timeout=max(1, self._policy.poll_s)))
                 if ended.done() or self._stopping.is_set():
                     break
                 if await self._answers(worker):
-                    heard = monotonic()
-                if monotonic() - heard > self._policy.silent_s:
-                    return f"The worker did not answer for {self._policy.silent_s:g} s."
+                    responded = monotonic()
+                if monotonic() - responded > self._policy.silent_s:
+                    return f"The worker did not respond for {self._policy.silent_s:g} s."
                 now = await self._work_done(worker) if monotonic() - busy_since > self._policy.stall_s / 2 else work
                 if not self._running_sequences() or self._health.last_answer > busy_since or now != work:
                     busy_since, work = monotonic(), now
                 if monotonic() - busy_since > self._policy.stall_s:
-                    return f"The worker wrote nothing for {self._policy.stall_s:g} s, though it had something to write."
-            return ended.result() if ended.done() else "The server is being stopped."
+                    return (
+                        f"The worker generated nothing for {self._policy.stall_s:g} s although sequences were running."
+                    )
+            return ended.result() if ended.done() else "The server is shutting down."
         finally:
             ended.cancel()
 
@@ -163,7 +169,7 @@ class Supervisor:
             return False
 
     async def _work_done(self, worker: WorkerProcess) -> str:
-        """Return the worker's counters of batches, which change as long as it computes."""
+        """Return the worker's batch metrics, which change as long as it computes."""
         if worker.metrics_url is None:
             return ""
         try:
@@ -173,7 +179,7 @@ class Supervisor:
         return "".join(line for line in page.splitlines() if "batch" in line and not line.startswith("#"))
 
     async def _unless_stopping(self, waiting: Coroutine[Any, Any, object]) -> None:
-        """Wait, but not on when the server is being stopped."""
+        """Wait for the coroutine, or until the server is being stopped."""
         task = asyncio.create_task(waiting)
         stop = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""The sizes that MAX plans the memory of the server with; `pipeline` runs the model."""
+"""The sizes from which MAX plans the memory of the server; `pipeline` runs the model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from max.pipelines.modeling.config_enums import SupportedEncoding
 
 @dataclass
 class ServedConfig(ArchConfigWithStoredKVParams):
-    """The longest text, and the shape of the cache; the rest of the config is read by our own loader."""
+    """The maximum sequence length and the shape of the KV cache; the package's own loader reads the rest."""
 
     DEFAULT_ENCODING: ClassVar[SupportedEncoding] = "float32"
     SUPPORTED_ENCODINGS: ClassVar[set[SupportedEncoding]] = {"float32"}
@@ -50,7 +50,7 @@ class ServedConfig(ArchConfigWithStoredKVParams):
     def initialize(
         cls, pipeline_config: PipelineConfig, model_config: MAXModelConfig | None = None, *, max_seq_len: int
     ) -> "ServedConfig":
-        """Read the sizes from what MAX has read."""
+        """Create the config from MAX's configuration of the model."""
         chosen = model_config or pipeline_config.model
         devices = [DeviceRef(spec.device_type, spec.id) for spec in chosen.device_specs]
         params = cls.construct_kv_params(
@@ -60,10 +60,10 @@ class ServedConfig(ArchConfigWithStoredKVParams):
 
 
 class GPT2PipelineModel(PipelineModelWithKVCache[TextContext]):
-    """Is never made: MAX asks its class for the shape of the cache."""
+    """A placeholder that is never instantiated: MAX reads the shape of the cache from its class."""
 
     model_config_cls = ServedConfig
 
     def execute(self, model_inputs: ModelInputs) -> ModelOutputs:
-        """Refuse: `GPT2Pipeline` calls the compiled graph itself."""
+        """Raise NotImplementedError: `GPT2Pipeline` calls the compiled graph itself."""
         raise NotImplementedError("GPT2Pipeline runs the model")

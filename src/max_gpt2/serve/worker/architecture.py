@@ -15,13 +15,13 @@ from max_gpt2.serve.worker.tokenizer import ServedTokenizer
 
 
 def require_tokens(context: TextContext) -> None:
-    """Refuse a prompt without a token: there is nothing to predict from."""
+    """Raise InputError for an empty prompt, which has no token to predict from."""
     if not context.tokens.prompt_length:
-        raise InputError("The prompt has no tokens. Give at least one.")
+        raise InputError("The prompt has no tokens. Send at least one.")
 
 
 def isolate_prompt_logprobs(context: TextContext) -> None:
-    """Let a prompt whose own probabilities are asked for share no prefix: tokens that are not computed have none."""
+    """Disable prefix sharing for a prompt with requested logprobs: tokens read from the cache have no logits."""
     if context.log_probabilities and context.log_probabilities_echo:
         context.cache_salt = str(context.request_id)
 

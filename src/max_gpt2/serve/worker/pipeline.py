@@ -22,14 +22,14 @@ from max_gpt2.serve.worker.arch_config import ServedConfig
 from max_gpt2.serve.worker.sequence import PagedBatch, SequenceState
 from max_gpt2.serve.worker.settings import configured_cache_bytes, served_checkpoint
 
-#: How many released sequences are remembered, in batches; at most one batch can be preempted at a time.
+#: The number of released sequences to remember, in batches; at most one batch can be preempted at a time.
 _REMEMBERED_BATCHES = 4
 
 
 class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
     """The transformer with MAX's paged KV cache, and the sampler of `generate`.
 
-    MAX's own pipeline would compile a sampler, which takes longer than the model, and compute on all logits with it.
+    MAX's own pipeline would compile a sampler, which takes longer than compiling the model, and run it on all logits.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
         logits = batch.split(self._logits(batch, inputs.batches))
         states = [self._state(context) for context in contexts]
         tokens = [state.step(context, rows) for state, context, rows in zip(states, contexts, logits, strict=True)]
-        answers = update_context_and_prepare_responses(
+        responses = update_context_and_prepare_responses(
             np.array(tokens, dtype=np.int32)[:, None],
             contexts,
             batch_log_probabilities=[[state.logprobs for state in states]],
@@ -99,12 +99,12 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
         )
         for context in contexts:
             self._kv_manager.step(context)
-        return answers
+        return responses
 
     def release(self, request_id: RequestID) -> None:
-        """Set aside a sequence that has ended or is preempted: MAX does not say which.
+        """Set aside the state of a sequence that has ended or is preempted; MAX does not distinguish the two.
 
-        A preempted sequence continues with the state of its random generator.
+        A preempted sequence later continues with the same random generator state.
         """
         if found := self._running.pop(request_id, None):
             self._released[request_id] = found

@@ -35,23 +35,23 @@ class PagedBatch:
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         ids = np.concatenate([context.tokens.active for context in contexts]).astype(np.int64, copy=False)
         positions = np.arange(offsets[-1]) + np.repeat(lengths - offsets[:-1], counts)
-        kept = np.where([returns_prompt_logprobs(context) for context in contexts], counts, 1)
-        first = np.repeat(offsets[1:] - kept, kept)
-        cuts = np.cumsum(kept)
-        within = np.arange(cuts[-1]) - np.repeat(cuts - kept, kept)
+        rows = np.where([returns_prompt_logprobs(context) for context in contexts], counts, 1)
+        first = np.repeat(offsets[1:] - rows, rows)
+        cuts = np.cumsum(rows)
+        within = np.arange(cuts[-1]) - np.repeat(cuts - rows, rows)
         return cls(ids, positions, offsets, lengths, first + within, cuts[:-1])
 
     def split(self, logits: np.ndarray) -> list[np.ndarray]:
-        """Return the selected logits of each sequence, [rows, vocab]."""
+        """Return the selected logits of each sequence, `[rows, vocab]`."""
         return np.split(logits, self.cuts)
 
 
 def returns_prompt_logprobs(context: TextContext) -> bool:
-    """Return whether prompt logprobs are requested and the prompt is being computed."""
+    """Return True if prompt logprobs are requested and the prompt is being computed."""
     return bool(context.log_probabilities) and context.log_probabilities_echo and context.tokens.generated_length == 0
 
 
-#: The name of our own fields in a request's `dkv_cache_hint`, which MAX hands on unread: `seed` and `logit_bias`.
+#: The key of our own fields, `seed` and `logit_bias`, in a request's `dkv_cache_hint`, which MAX passes on unread.
 HINT = "max_gpt2"
 
 
@@ -60,18 +60,18 @@ def sampling_params(context: TextContext) -> tuple[SamplingParams, int]:
 
     Raises RequestError for invalid parameters.
     """
-    asked, ours = context.sampling_params, _hint(context.dkv_cache_hint)
-    seed = int(ours.get("seed", asked.seed))
+    params, ours = context.sampling_params, _hint(context.dkv_cache_hint)
+    seed = int(ours.get("seed", params.seed))
     sampling = SamplingParams(
-        temperature=asked.temperature,
-        top_k=max(0, asked.top_k),
-        top_p=asked.top_p,
-        min_p=asked.min_p,
-        repetition_penalty=asked.repetition_penalty,
-        presence_penalty=asked.presence_penalty,
-        frequency_penalty=asked.frequency_penalty,
+        temperature=params.temperature,
+        top_k=max(0, params.top_k),
+        top_p=params.top_p,
+        min_p=params.min_p,
+        repetition_penalty=params.repetition_penalty,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
         logit_bias={int(id_): float(amount) for id_, amount in (ours.get("logit_bias") or {}).items()},
-        min_new_tokens=asked.min_new_tokens,
+        min_new_tokens=params.min_new_tokens,
         seed=seed,
     )
     return sampling, seed
@@ -89,7 +89,7 @@ def _hint(content: bytes | None) -> dict[str, Any]:
 
 @dataclass
 class SequenceState:
-    """The state of one request; `logprobs` are those of the last step."""
+    """The state of one sequence; `logprobs` are those of the last step."""
 
     sample: Sampler
     prompt_length: int
@@ -99,34 +99,34 @@ class SequenceState:
 
     @classmethod
     def of(cls, context: TextContext, size: int) -> "SequenceState":
-        """Create the state of a new sequence; `size` is the number of ids of the tokenizer."""
+        """Create the state of a new sequence; `size` is the number of ids in the tokenizer."""
         sampling, seed = sampling_params(context)
         sample = make_sampler(sampling, seed, size, sorted(context.eos_tracker.eos_token_ids))
         return cls(sample, context.tokens.prompt_length)
 
     def step(self, context: TextContext, logits: np.ndarray) -> int:
-        """Sample the next token from logits [rows, vocab]; return 0 after a chunk of a prompt that is not its last."""
-        asked, tokens = context.log_probabilities, context.tokens
+        """Sample the next token from logits `[rows, vocab]`; return 0 after a chunk that does not end the prompt."""
+        num_logprobs, tokens = context.log_probabilities, context.tokens
         self.logprobs = None
         if returns_prompt_logprobs(context) and not self.started:
             self._echo(context, logits)
         if tokens.actively_chunked:
             return 0
         # After preemption, MAX resubmits the sequence with its output appended to the prompt.
-        every = tokens.all.tolist()
+        ids = tokens.all.tolist()
         try:
-            token = self.sample(logits[-1], History(every[: self.prompt_length], every[self.prompt_length :]))
-        except RequestError as error:  # no number is larger than another, as with weights that are not finite
-            logger.warning("Sequence %s ends: %s", context.request_id, error)
+            token = self.sample(logits[-1], History(ids[: self.prompt_length], ids[self.prompt_length :]))
+        except RequestError as error:  # the logits are NaN, for example because weights are not finite
+            logger.warning("Sequence %s ends early: %s", context.request_id, error)
             token = min(context.eos_tracker.eos_token_ids, default=0)
         self.started = True
-        if asked:
-            self.logprobs = _to_max([*self.echoed, token_logprob(logits[-1], token, asked)])
+        if num_logprobs:
+            self.logprobs = _to_max([*self.echoed, token_logprob(logits[-1], token, num_logprobs)])
             self.echoed = []
         return token
 
     def _echo(self, context: TextContext, logits: np.ndarray) -> None:
-        """Append the logprobs of prompt tokens; the first token has none."""
+        """Append the logprobs of prompt tokens, given logits `[rows, vocab]`; the first token has none."""
         start = context.tokens.processed_length + 1
         following = context.tokens.all[start : min(start + len(logits), self.prompt_length)].tolist()
         self.echoed += [

@@ -1,4 +1,4 @@
-"""Settings of the worker: the size of its KV cache, and the checkpoint that it loads."""
+"""Settings of the worker: the size of its KV cache and the checkpoint that it loads."""
 
 import os
 from pathlib import Path
@@ -6,41 +6,41 @@ from pathlib import Path
 from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from max_gpt2.config import GPT2Config
 
-#: Set to load weights that are NaN or infinite; `max_gpt2.serve.launch` sets it.
+#: The environment variable that allows NaN and infinite weights; `max_gpt2.serve.launch` sets it.
 ALLOW_NONFINITE = "MAX_GPT2_ALLOW_NONFINITE"
 
 
 def served_checkpoint(folder: str) -> Checkpoint:
-    """Load the checkpoint of a folder, its weights mapped; raises MaxGPT2Error as `load_checkpoint` does."""
+    """Load the checkpoint of a folder with memory-mapped weights; raises MaxGPT2Error as `load_checkpoint` does."""
     return load_checkpoint(Path(folder), LoadOptions(allow_nonfinite=bool(os.environ.get(ALLOW_NONFINITE))))
 
 
-#: How many tokens a page of the cache holds: MAX wants a multiple of 128, and smaller pages share more prefixes.
+#: Tokens per page of the KV cache. MAX requires a multiple of 128; smaller pages share more prefixes.
 PAGE_SIZE = 128
-#: The bytes of the cache, if somebody has decided; `max_gpt2.serve.launch` sets it.
+#: The environment variable for the size of the KV cache in bytes; users or `max_gpt2.serve.launch` set it.
 CACHE_BYTES_VARIABLE = "MAX_GPT2_CACHE_BYTES"
 
 
 def page_bytes(config: GPT2Config) -> int:
-    """Return what the keys and values of a page take."""
+    """Return the size of a page: `[2, n_layer, PAGE_SIZE, n_embd]` keys and values in float32."""
     return 2 * 4 * config.n_layer * PAGE_SIZE * config.n_embd
 
 
 def min_cache_bytes(config: GPT2Config) -> int:
-    """Return what one text that fills the context takes, and the page that MAX keeps for nothing."""
+    """Return the size for one sequence that fills the context, and the page that MAX reserves."""
     return (_pages(config) + 1) * page_bytes(config)
 
 
 def default_cache_bytes(config: GPT2Config, batch: int) -> int:
-    """Return room for half a context for each of `batch` texts, and for a whole one at least.
+    """Return the size for half a context per sequence of the batch, at least for one whole context.
 
-    When texts grow longer, MAX's scheduler puts the latest back into the queue until there is room.
+    When no page is free, MAX's scheduler preempts the latest sequence and resumes it later.
     """
     return max(min_cache_bytes(config), (-(-batch * _pages(config) // 2) + 1) * page_bytes(config))
 
 
 def configured_cache_bytes(config: GPT2Config, batch: int) -> int:
-    """Return the bytes that the environment asks for, or else the usual ones."""
+    """Return the size set in the environment, or else the default."""
     text = os.environ.get(CACHE_BYTES_VARIABLE, "")
     return int(text) if text.isdigit() else default_cache_bytes(config, batch)
 

@@ -16,13 +16,13 @@ from max_gpt2.tokenizer.detokenizer import TokenTable
 
 
 class ServedTokenizer(TextTokenizer):
-    """MAX's, but for what text becomes which ids, which ids there are, and which end a text.
+    """MAX's tokenizer with the encoding, the id checks and the end-of-text ids of this package.
 
-    An id beyond the vocabulary would make the model read what is no row of its table.
+    Without the checks, an id beyond the vocabulary would read past the end of the embedding table.
     """
 
     def __init__(self, model_path: str, pipeline_config: PipelineConfig, **options: Any) -> None:
-        """Read the tokenizer of the model's folder; the options are those of MAX's."""
+        """Read the tokenizer of the model's folder; `options` are passed to MAX's tokenizer."""
         super().__init__(model_path, pipeline_config, **options)
         _, self._gpt2_config, plan = inspect_checkpoint(model_path)
         self._gpt2_tokenizer = read_tokenizer(plan)
@@ -30,7 +30,7 @@ class ServedTokenizer(TextTokenizer):
         self._token_table = TokenTable(self._gpt2_tokenizer)
 
     async def new_context(self, request: Any) -> TextContext:
-        """Make a text of a request; raises InputError for a sampling that cannot be carried out."""
+        """Create the context of a request; raises InputError for invalid sampling parameters."""
         context = await super().new_context(request)
         try:
             SequenceState.of(context, self._gpt2_tokenizer.size)
@@ -39,7 +39,7 @@ class ServedTokenizer(TextTokenizer):
         return context
 
     async def encode(self, prompt: str | Sequence[int], add_special_tokens: bool = True) -> np.ndarray:
-        """Return the ids of a text, or check ids; raises InputError, which the client is told."""
+        """Return the ids of a text, or check the given ids; raises InputError, which MAX reports to the client."""
         del add_special_tokens  # GPT-2 has none
         try:
             ids = self._gpt2_tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
@@ -51,7 +51,7 @@ class ServedTokenizer(TextTokenizer):
         return np.array(ids, dtype=np.int64)
 
     async def decode(self, encoded: int | Sequence[int] | np.ndarray, **options: Any) -> str:
-        """Return the text of ids; of a single id the name that it alone has, which logprobs are keyed by."""
+        """Return the text of ids, or the unique name of a single id, which is its key in logprobs."""
         if isinstance(encoded, int):
             return self._token_table.name(encoded)
         return await super().decode(np.asarray(encoded), **options)

@@ -1,4 +1,4 @@
-"""`max-gpt2 serve` with the checkpoint that ships, as a user starts it."""
+"""Run `max-gpt2 serve` with the demo checkpoint, as a user starts it."""
 
 import contextlib
 import os
@@ -11,27 +11,27 @@ from typing import Any
 
 import httpx
 
-from tests.serve.frontend.tree import alive, descendants
+from tests.serve.frontend.process_tree import alive, descendants
 
 
 @dataclass
 class RealServer:
-    """A server that is ready."""
+    """A ready server; `output` has the lines that it printed when it became ready."""
 
     process: "subprocess.Popen[str]"
     url: str
-    said: list[str]
+    output: list[str]
     log: list[str] = field(default_factory=list)
     restarts: int = 0
 
     @property
     def host(self) -> str:
-        """The address it listens on."""
+        """The address that it listens on."""
         return httpx.URL(self.url).host
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port that it listens on."""
         port = httpx.URL(self.url).port
         assert port
         return port
@@ -45,14 +45,14 @@ class RealServer:
         return found
 
     def health(self) -> dict[str, Any]:
-        """What /health says."""
+        """Return the body of /health."""
         found: dict[str, Any] = httpx.get(f"{self.url}/health", timeout=10).json()
         return found
 
 
 @contextlib.contextmanager
 def real_server(*options: str) -> Iterator[RealServer]:
-    """Run one on a free port; afterwards it has ended, and so has all that it started."""
+    """Run a server on a free port; stop it, and check that none of its processes is left."""
     command = [sys.executable, "-m", "max_gpt2", "serve", "--model", "demo", "--port", "0", "--max-batch-size", "8"]
     process = subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
@@ -63,10 +63,10 @@ def real_server(*options: str) -> Iterator[RealServer]:
     reader = threading.Thread(target=log.extend, args=[iter(process.stderr.readline, "")], daemon=True)
     reader.start()
     try:
-        said = [process.stdout.readline(), process.stdout.readline()]
-        if not said[0].startswith("Ready: "):
-            raise AssertionError(f"It did not become ready:\n{''.join(log)}")
-        server = RealServer(process, said[0].partition(" at ")[2].partition("/v1 ")[0], said, log)
+        output = [process.stdout.readline(), process.stdout.readline()]
+        if not output[0].startswith("Ready: "):
+            raise AssertionError(f"The server did not become ready:\n{''.join(log)}")
+        server = RealServer(process, output[0].partition(" at ")[2].partition("/v1 ")[0], output, log)
         members = descendants(process.pid)
         yield server
         server.restarts = server.health()["restarts"]

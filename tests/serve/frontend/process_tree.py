@@ -1,20 +1,20 @@
-"""A server's processes: which they are, and how much memory they have."""
+"""Find the processes of a server and measure their memory."""
 
 import contextlib
 from pathlib import Path
 
 
 def descendants(pid: int) -> list[int]:
-    """Return all below a process, those of its threads' too."""
+    """Return all descendants of a process, nearest first."""
     found, level = [], [pid]
     while level:
-        level = [below for parent in level for below in started_by(parent)]
+        level = [child for parent in level for child in started_by(parent)]
         found += level
     return found
 
 
 def started_by(pid: int) -> list[int]:
-    """Return the processes that a process and its threads have started, and that still run."""
+    """Return the running children of a process, including those that its threads started."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
@@ -23,7 +23,7 @@ def started_by(pid: int) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Return True if a process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -31,7 +31,7 @@ def alive(pid: int) -> bool:
 
 
 def memory(pid: int) -> int:
-    """Return the bytes that a process and all below it have allocated, which files that they read are not part of."""
+    """Return the anonymous memory of a process and its descendants in bytes; mapped files do not count."""
     total = 0
     for one in [pid, *descendants(pid)]:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The operations of MAX: the baseline for our kernels, and a fallback where they do not run."""
+"""The operations implemented by MAX: the baseline for the Mojo kernels, and a fallback where these do not run."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 
 
 class MaxOps:
-    """Operations of MAX, for one sequence at a time: its attention needs a rectangular score matrix."""
+    """The operations of MAX, for one sequence at a time: their attention needs a rectangular score matrix."""
 
     extensions: Sequence[Path] = ()
     #: The mask is an input: when MAX 26.7 fuses attention, it drops some masks that are computed within the graph.

@@ -1,4 +1,4 @@
-"""The operations as custom Mojo kernels; their sources are in `kernels/`."""
+"""The operations implemented by custom Mojo kernels; their sources are in `kernels/`."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -29,7 +29,7 @@ class Conv1D(Module[[Tensor], Tensor]):
 
 
 class LayerNorm(Module[[Tensor], Tensor]):
-    """(x - mean) / sqrt(var + eps) * weight + bias over the last axis: Ba et al. 2016."""
+    """Layer normalization of the last axis, (x - mean) / sqrt(var + eps) * weight + bias: Ba et al. 2016."""
 
     def __init__(self, dim: int, eps: float, ops: Ops) -> None:
         """Declare `weight` and `bias`, both [dim]."""

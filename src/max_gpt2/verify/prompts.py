@@ -1,4 +1,4 @@
-"""The prompts of a verification, and the ids and positions that the compared implementations share."""
+"""The prompts of a verification, restricted to the ids and positions that both implementations support."""
 
 from dataclasses import dataclass
 

@@ -98,7 +98,7 @@ class TestSafetensorsHeader:
         with (tiny / "model.safetensors").open("wb") as file:
             file.write(struct.pack("<Q", safetensors_file.LARGEST_HEADER + 1) + b"{")
             file.truncate(safetensors_file.LARGEST_HEADER + 100)
-        assert "100,000,001 bytes, over 100 MB" in error_message(tiny)
+        assert "100,000,001 bytes, more than 100 MB" in error_message(tiny)
 
     @pytest.mark.parametrize(
         "header", [b'{"\xff\xfe": 3}', b'{"a": }', b"{", b"{" + b'"a":[' * 100_000, b'{"a": 1} and more']

@@ -267,7 +267,7 @@ class TestDamage:
         ("key", "value", "expected"),
         [
             (b"gpt2.block_count", 2, "does not belong to a GPT-2 with 2 layers"),
-            (b"gpt2.block_count", 2**31, "n_layer is 2147483648, not an integer"),
+            (b"gpt2.block_count", 2**31, "n_layer is 2147483648, not an integer from 1 to 9999"),
             (b"gpt2.context_length", 66, "position_embd.weight is [67, 24], expected [66, 24]"),
             (b"gpt2.attention.head_count", 5, "n_embd 24 is not a multiple of n_head 5"),
             (b"gpt2.embedding_length", 0, "n_embd is 0"),

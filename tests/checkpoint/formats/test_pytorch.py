@@ -274,7 +274,7 @@ class TestShards:
 
     def test_shard_of_another_format_is_rejected(self, sharded: Path) -> None:
         (sharded / "pytorch_model-00002-of-00002.bin").write_bytes(b"GGUF and so on")
-        with pytest.raises(CheckpointError, match=r"The shard .* is a file of GGUF"):
+        with pytest.raises(CheckpointError, match=r"The shard .* has the format GGUF"):
             load_checkpoint(sharded, LoadOptions(allow_pickle=True))
 
     def test_safetensors_shard_is_detected_under_any_name(

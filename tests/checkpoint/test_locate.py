@@ -42,9 +42,7 @@ def test_error_without_network_lists_the_alternatives(cache: Path) -> None:
     message = str(caught.value)
     assert "openai-community/gpt2 is not in the cache" in message
     assert "\n" not in message
-    assert all(
-        alternative in message for alternative in ("a folder", "Hugging Face cache", "--model demo")
-    )
+    assert all(alternative in message for alternative in ("a folder", "Hugging Face cache", "--model demo"))
 
 
 @pytest.mark.parametrize("name", ["./nothing", "/no/such/folder", "../x", "a/b/c", "", "-x", "gpt2?", "a b"])

@@ -1,14 +1,17 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 
-from max_gpt2.config import ACTIVATIONS, SIZES, GPT2Config, read_config
+from max_gpt2.config import ACTIVATIONS, ALIASES, SIZES, GPT2Config, read_config
 from max_gpt2.errors import ConfigError
 
-PUBLISHED = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
+PUBLISHED = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_head": 12}
 #: Counts of the published files. Table 2 of the GPT-2 paper says 117 M, 345 M, 762 M and 1542 M.
 PARAMETERS = {"gpt2": 124_439_808, "gpt2-medium": 354_823_168, "gpt2-large": 774_030_080, "gpt2-xl": 1_557_611_200}
 
@@ -83,6 +86,10 @@ def test_every_field_that_changes_the_logits_is_read() -> None:
         ("add_cross_attention", True, "add_cross_attention is set"),
         ("pruned_heads", {"0": [1]}, "pruned_heads is set"),
         ("quantization_config", {"bits": 4}, "quantization_config is set"),
+        ("configuration_files", ["config.4.0.0.json"], "configuration_files is set"),
+        ("is_causal", False, "is_causal is not true"),
+        ("num_attention_heads", 6, "n_head is 12 but num_attention_heads is 6"),
+        ("hidden_size", "768", 'n_embd is "768", not a positive integer'),
     ],
 )
 def test_wrong_field_is_named(field: str, value: object, message: str) -> None:
@@ -101,6 +108,51 @@ def test_all_problems_are_listed() -> None:
 def test_config_without_model_type_is_rejected() -> None:
     with pytest.raises(ConfigError, match="model_type is null"):
         GPT2Config.from_dict({})
+
+
+def test_config_without_the_number_of_heads_is_rejected() -> None:
+    with pytest.raises(ConfigError, match="n_head is missing"):
+        GPT2Config.from_dict({name: value for name, value in PUBLISHED.items() if name != "n_head"})
+
+
+SIZE = st.sampled_from([1, 2, 3, 4, 6, 12, 24])
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "n_embd": st.sampled_from([12, 24, 48]),
+    "hidden_size": st.sampled_from([12, 24, 48]),
+    **dict.fromkeys(("n_layer", "num_hidden_layers", "n_head", "num_attention_heads"), SIZE),
+    **dict.fromkeys(("n_positions", "max_position_embeddings", "n_ctx", "vocab_size"), SIZE),
+    "n_inner": st.none() | SIZE,
+    "intermediate_size": SIZE,
+    "activation_function": st.sampled_from([*ACTIVATIONS, "gelu_10", "sigmoid"]),
+    "hidden_act": st.sampled_from(["relu", "gelu"]),
+    "layer_norm_epsilon": st.sampled_from([1e-5, 1e-3, 0.25]),
+    "layer_norm_eps": st.just(0.5),
+    **dict.fromkeys(
+        ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "tie_word_embeddings"),
+        st.booleans(),
+    ),
+    "is_causal": st.booleans(),
+    "eos_token_id": st.none() | SIZE | st.lists(SIZE, max_size=3),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=FIELDS))
+def test_any_config_is_read_as_transformers_does_or_rejected(values: dict[str, Any]) -> None:
+    """The rejected ones are those with an unknown activation, without causal attention, or with contradictory sizes."""
+    theirs = transformers.GPT2Config(**values)
+    clash = any(values.get(a, values.get(b)) != values.get(b, values.get(a)) for a, b in ALIASES.items())
+    unsupported = values.get("activation_function") in ("gelu_10", "sigmoid") or not values.get("is_causal", True)
+    headless = not values.keys() & {"n_head", "num_attention_heads"}
+    try:
+        ours = GPT2Config.from_dict({"model_type": "gpt2"} | values)
+    except ConfigError:
+        assert clash or unsupported or headless or theirs.n_embd % theirs.n_head
+        return
+    assert not any((clash, unsupported, headless))
+    for name in asdict(ours).keys() - {"eos_token_ids"}:
+        assert getattr(ours, name) == getattr(theirs, name), name
+    ends = theirs.eos_token_id
+    assert ours.eos_token_ids == tuple([] if ends is None else ends if isinstance(ends, list) else [ends])
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])

@@ -31,6 +31,13 @@ ACTIVATIONS: dict[str, Activation] = {
     "swish": "silu",
     "tanh": "tanh",
 }
+#: The names that transformers uses for the sizes of every model (`GPT2Config.attribute_map`), and GPT-2's own.
+ALIASES = {
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "max_position_embeddings": "n_positions",
+}
 _REMEDY = "Correct config.json, or choose a GPT-2 checkpoint."
 
 
@@ -81,8 +88,12 @@ class GPT2Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "config.json", remedy: str = _REMEDY) -> "GPT2Config":
-        """Create a config from the fields of a `config.json`; raises ConfigError with all problems of `source`."""
-        if problems := [*_foreign(values), *_wrong(values), *_unsupported(values)]:
+        """Create a config from the fields of a `config.json`; raises ConfigError with all problems of `source`.
+
+        The names in `ALIASES` are accepted too. `n_head` has no default here, because no tensor would contradict it.
+        """
+        values, problems = _with_own_names(values)
+        if problems := [*_foreign(values), *problems, *_wrong(values), *_unsupported(values)]:
             raise ConfigError(listed(source, problems, remedy))
         names = {field.name for field in fields(cls)}
         known = {name: value for name, value in values.items() if name in names}
@@ -122,6 +133,21 @@ def read_config(folder: Path) -> GPT2Config:
     if generation.is_file():
         values |= {"eos_token_id": read_json(generation).get("eos_token_id", values.get("eos_token_id", 50256))}
     return GPT2Config.from_dict(values, source=str(path))
+
+
+def _with_own_names(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields under GPT-2's own names, and the problems of sizes that are missing or contradictory."""
+    own = {name: value for name, value in values.items() if name not in ALIASES}
+    problems = []
+    for alias, name in ALIASES.items():
+        if alias not in values:
+            continue
+        if name in own and own[name] != values[alias]:
+            problems.append(f"{name} is {json.dumps(own[name])} but {alias} is {json.dumps(values[alias])}")
+        own[name] = values[alias]
+    if "n_head" not in own:
+        problems.append("n_head is missing, and the weights do not reveal the number of attention heads")
+    return own, problems
 
 
 def _foreign(values: Mapping[str, Any]) -> list[str]:
@@ -183,6 +209,10 @@ def _unsupported(values: Mapping[str, Any]) -> list[str]:
     reasons = {
         "add_cross_attention": "GPT-2 has no cross-attention",
         "pruned_heads": "checkpoints with pruned heads are not supported",
+        "configuration_files": "the config that transformers reads depends on its version",
         "quantization_config": "quantized weights are not exact; use the original checkpoint",
     }
-    return [f"{name} is set: {reason}" for name, reason in reasons.items() if values.get(name)]
+    problems = [f"{name} is set: {reason}" for name, reason in reasons.items() if values.get(name)]
+    if not values.get("is_causal", True):
+        problems.append("is_causal is not true: attention to later tokens is not supported")
+    return problems

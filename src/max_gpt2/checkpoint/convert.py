@@ -14,23 +14,20 @@ from max_gpt2.checkpoint.destination import atomic_folder, check_disjoint, check
 from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import canonical_shapes
 from max_gpt2.checkpoint.load import stored_values
-from max_gpt2.config import GPT2Config, read_json
+from max_gpt2.config import ALIASES, GPT2Config, read_json
 from max_gpt2.tokenizer import END_OF_TEXT, GPT2Tokenizer
 
 #: Fields of the source's config that are not copied: they describe how it was written, or duplicate sizes under other
 #: names, which could disagree.
 _DROPPED = (
+    *ALIASES,
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_commit_hash",
     "_name_or_path",
     "attn_implementation",
     "auto_map",
-    "hidden_size",
-    "max_position_embeddings",
     "n_ctx",
-    "num_attention_heads",
-    "num_hidden_layers",
     "quantization_config",
     "torch_dtype",
     "transformers_version",

@@ -86,13 +86,25 @@ def with_current_messages(page: str) -> str:
     return page
 
 
+def with_new_rows(page: str) -> str:
+    """Return the page with the rows of fixtures that it lacks, without those that no longer exist, and its date."""
+    known = read_rows(page)
+    outcomes = {row: known.get(row) or outcome(fixture) for row, fixture in ZOO.items()}
+    lines = write_page(outcomes).splitlines()
+    return "\n".join([*lines[:-1], page.splitlines()[-1]]) + "\n"
+
+
 def main() -> None:
     """Print the outcome of the selected rows; write the page if all are selected."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="row", help="substrings of row names; default: all rows")
     parser.add_argument("--messages", action="store_true", help="only update the error messages (seconds, no MAX)")
+    parser.add_argument("--new", action="store_true", help="only add the rows that docs/zoo.md lacks")
     arguments = parser.parse_args()
     quiet_transformers()
+    if arguments.new:
+        PAGE.write_text(with_new_rows(PAGE.read_text()))
+        return
     if arguments.messages:
         PAGE.write_text(with_current_messages(PAGE.read_text()))
         return

@@ -205,12 +205,19 @@ def _wrong(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _method(values: Mapping[str, Any]) -> str:
+    """Return " with" and the method of a `quantization_config`, or an empty string."""
+    settings = values.get("quantization_config")
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    return f" with {method}" if isinstance(method, str) else ""
+
+
 def _unsupported(values: Mapping[str, Any]) -> list[str]:
     reasons = {
         "add_cross_attention": "GPT-2 has no cross-attention",
         "pruned_heads": "checkpoints with pruned heads are not supported",
         "configuration_files": "the config that transformers reads depends on its version",
-        "quantization_config": "quantized weights are not exact; use the original checkpoint",
+        "quantization_config": f"weights quantised{_method(values)} are not exact; use the original checkpoint",
     }
     problems = [f"{name} is set: {reason}" for name, reason in reasons.items() if values.get(name)]
     if not values.get("is_causal", True):

@@ -88,6 +88,12 @@ def test_outcome_reports_unexpected_results() -> None:
     assert zoo.outcome(Fixture(Group.KNOWN, "", is_refused)).startswith("NOT LOADED: FOLDER has no config.json.")
 
 
+def test_rows_are_added_without_touching_other_rows() -> None:
+    page = PAGE.read_text()
+    (line,) = [line for line in page.splitlines(keepends=True) if line.startswith("| ggml before GGUF |")]
+    assert zoo.with_new_rows(page.replace(line, "")) == page
+
+
 def test_messages_are_updated_without_touching_other_rows() -> None:
     page = PAGE.read_text()
     stale = re.sub(r"^(\| NaN \| refused: )`.*` \|$", r"\1`an old message` |", page, flags=re.MULTILINE)

@@ -18,14 +18,28 @@ CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_
 #: parameter `attn.c_attn.bias` ends in `attn.bias` as well.
 _MASK_BUFFER = re.compile(r"h\.\d+\.(attn\.bias|attn\.masked_bias|crossattention\.bias)")
 _OTHER_HEAD = re.compile(r"(multiple_choice_head|score|classifier|qa_outputs)\.")
-_PREFIXES = ("module.", "_orig_mod.", "transformer.")
+#: Prefixes of wrappers: DataParallel and DeepSpeed, torch.compile, Lightning, Opacus, Fabric, FSDP.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "_module.", "_forward_module.", "transformer.")
+#: FSDP and activation checkpointing wrap modules at any depth.
+_INFIXES = re.compile(r"(_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+#: The head in DialoGPT's first files.
+_DECODER = "lm_head.decoder.weight"
+
+
+#: The ends of tensor names by the method that quantised the weights.
+_QUANTISED = {
+    "GPTQ or AWQ": re.compile(r"\.(qweight|qzeros|g_idx|scales)$"),
+    "bitsandbytes": re.compile(r"\.weight\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*)$|\.SCB$"),
+}
 
 
 def canonical_name(stored: str) -> str:
     """Return a tensor's canonical name, without the prefixes of wrappers: `h.0.x` -> `transformer.h.0.x`."""
-    name = stored
+    name = _INFIXES.sub("", stored)
     while prefix := next((prefix for prefix in _PREFIXES if name.startswith(prefix)), ""):
         name = name[len(prefix) :]
+    if name == _DECODER:
+        return LM_HEAD
     return name if name == LM_HEAD or _OTHER_HEAD.match(name) else f"transformer.{name}"
 
 
@@ -36,6 +50,11 @@ def why_skipped(name: str) -> str | None:
     if _OTHER_HEAD.match(name):
         return "head of another task"
     return None
+
+
+def quantisation(name: str) -> str | None:
+    """Return the name of the method that stores a quantised weight under this name, or None."""
+    return next((method for method, pattern in _QUANTISED.items() if pattern.search(name)), None)
 
 
 def is_conv1d(name: str) -> bool:

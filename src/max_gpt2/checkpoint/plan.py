@@ -7,7 +7,7 @@ import numpy as np
 
 from max_gpt2.checkpoint.formats import Source, StoredTensor
 from max_gpt2.checkpoint.formats.source import EXACT
-from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes, is_conv1d, why_skipped
+from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes, is_conv1d, quantisation, why_skipped
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, listed
 
@@ -92,6 +92,11 @@ def make_plan(origin: Source) -> LoadPlan:
     # A layer has at least six tensors. Without this check, a config could request a list of a billion names.
     if config.n_layer > len(origin.tensors):
         raise _mismatch_error(origin, [f"there are {len(origin.tensors)} tensors, too few for {config.n_layer} layers"])
+    if methods := {method: one.name for one in origin.tensors if (method := quantisation(one.name))}:
+        found = " and ".join(f"{method} ({name})" for method, name in methods.items())
+        raise CheckpointError(
+            f"{origin.path} is quantised with {found}, which is not exact. Use the original checkpoint."
+        )
     expected = canonical_shapes(config)
     sources: dict[str, StoredTensor] = {}
     skipped = dict(origin.skipped)

@@ -39,6 +39,13 @@ class GPT2Tokenizer:
         """
         single, vocab, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
         if not single.is_file() and not (vocab.is_file() and merges.is_file()):
+            if (characters := folder / "meta.pkl").is_file():
+                raise TokenizerError(
+                    f"{folder} has no tokenizer but {characters.name}, a vocabulary of characters from nanoGPT's data "
+                    "preparation, which is not supported. Write a tokenizer.json from its stoi with the tokenizers "
+                    "library (WordLevel, splitting at every character), or give a folder that has one: --tokenizer "
+                    "FOLDER."
+                )
             raise TokenizerError(
                 f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt. "
                 "Copy the tokenizer of the original model into it, or give a folder that has one: --tokenizer FOLDER."

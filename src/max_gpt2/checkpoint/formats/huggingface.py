@@ -115,11 +115,21 @@ def read_shards(path: Path, index: Path, allow_pickle: bool) -> Source:
     return Source(name, path, tensors, config, conv1d=True, pickled=pickled)
 
 
+#: The keys under which training programs save a state dict beside other values: Lightning, DeepSpeed, and others.
+_WRAPPERS = ("state_dict", "module", "model_state_dict", "model")
+
+
 def as_state_dict(content: Any, file: Path) -> Mapping[Any, Any]:
-    """Return the content of a pickle if it is a dict; raises CheckpointError otherwise."""
+    """Return the state dict that a pickle is or contains; raises CheckpointError when there is none, or several."""
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} contains a {type(content).__name__}, not a state dict. Use another checkpoint.")
-    return content
+    found = [key for key in _WRAPPERS if isinstance(content.get(key), dict) and content[key]]
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{file} contains several state dicts: {', '.join(found)}. Save one of them to a file of its own: "
+            f'torch.save(torch.load(FILE)["{found[0]}"], "pytorch_model.bin").'
+        )
+    return content[found[0]] if found else content
 
 
 def _tensors_of_shards(index: Path, read_shard: Callable[[Path], list[StoredTensor]]) -> list[StoredTensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from max_gpt2.checkpoint.formats.detect import Kind, detect, weights_file
 from max_gpt2.checkpoint.formats.gguf import read_gguf
-from max_gpt2.checkpoint.formats.huggingface import as_state_dict, read_safetensors, read_shards, read_state_dict
+from max_gpt2.checkpoint.formats.huggingface import read_safetensors, read_shards, read_state_dict
 from max_gpt2.checkpoint.formats.llmc import read_llmc
 from max_gpt2.checkpoint.formats.nanogpt import is_nanogpt, read_nanogpt
 from max_gpt2.checkpoint.formats.pytorch import load_pickle
@@ -37,4 +37,4 @@ def read_source(path: Path, allow_pickle: bool = False) -> Source:
             content = load_pickle(file, allow_pickle)
             if is_nanogpt(content):
                 return read_nanogpt(path, file, content)
-            return read_state_dict(path, file, as_state_dict(content, file))
+            return read_state_dict(path, file, content)

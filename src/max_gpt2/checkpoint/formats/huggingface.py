@@ -88,10 +88,11 @@ def read_safetensors(path: Path, file: Path) -> Source:
     return Source(SAFETENSORS, path, safetensors_tensors(file), config, conv1d=True)
 
 
-def read_state_dict(path: Path, file: Path, state_dict: Mapping[Any, Any]) -> Source:
-    """Read an unpickled state dict and the config beside it; raises ConfigError or CheckpointError."""
-    config = read_config(file.parent)
-    return Source(PICKLE, path, pickled_tensors(state_dict, file), config, conv1d=True, pickled=True)
+def read_state_dict(path: Path, file: Path, content: Any) -> Source:
+    """Read the state dict in a pickle and the config beside it; raises ConfigError or CheckpointError."""
+    state_dict, config = as_state_dict(content, file), read_config(file.parent)
+    wrapped = state_dict is not content
+    return Source(PICKLE, path, pickled_tensors(state_dict, file), config, conv1d=True, pickled=True, wrapped=wrapped)
 
 
 def read_shards(path: Path, index: Path, allow_pickle: bool) -> Source:

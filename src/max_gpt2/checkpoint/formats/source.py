@@ -64,6 +64,7 @@ class Source:
         no_biases: The reason why the model has no biases; empty when it has them.
         tokenizer: Create the tokenizer stored in the weights' file, given `vocab_size`; None without one.
         pickled: Whether the tensors were unpickled with PyTorch.
+        wrapped: Whether the file contains the state dict beside other values.
 
     """
 
@@ -76,6 +77,7 @@ class Source:
     no_biases: str = ""
     tokenizer: Callable[[int], GPT2Tokenizer] | None = None
     pickled: bool = False
+    wrapped: bool = False
 
     @property
     def folder(self) -> Path:
@@ -96,4 +98,4 @@ class Source:
         suffixes = all(name.endswith(suffix) for name in names)
         # It strips one prefix only; a tensor with another prefix is ignored and its weight initialised randomly.
         prefixes = all(one.canonical in (one.name, f"transformer.{one.name}") for one in self.tensors)
-        return self.conv1d and self.path.is_dir() and usual and suffixes and prefixes
+        return self.conv1d and not self.wrapped and self.path.is_dir() and usual and suffixes and prefixes

@@ -129,3 +129,17 @@ def test_files_of_the_package_have_40_to_400_lines() -> None:
 def test_test_files_have_at_most_400_lines() -> None:
     sizes = {path: len(path.read_text().splitlines()) for path in Path(__file__).parent.rglob("*.py")}
     assert not {path: lines for path, lines in sizes.items() if lines > 400}
+
+
+def test_functions_have_at_most_six_parameters() -> None:
+    # The commands are exempt: Typer makes an option of each parameter.
+    long = []
+    for name, path in modules().items():
+        if name.startswith("max_gpt2.cli."):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                if len([one for one in arguments if one.arg not in ("self", "cls")]) > 6:
+                    long.append(f"{name}.{node.name}")
+    assert not long

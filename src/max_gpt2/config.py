@@ -217,7 +217,7 @@ def _unsupported(values: Mapping[str, Any]) -> list[str]:
         "add_cross_attention": "GPT-2 has no cross-attention",
         "pruned_heads": "checkpoints with pruned heads are not supported",
         "configuration_files": "the config that transformers reads depends on its version",
-        "quantization_config": f"weights quantised{_method(values)} are not exact; use the original checkpoint",
+        "quantization_config": f"weights quantized{_method(values)} are not exact; use the original checkpoint",
     }
     problems = [f"{name} is set: {reason}" for name, reason in reasons.items() if values.get(name)]
     if not values.get("is_causal", True):

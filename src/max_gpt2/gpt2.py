@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Unpack, cast, overload
 
 from max_gpt2._progress import Runner, silently
-from max_gpt2.checkpoint import LoadOptions
+from max_gpt2.checkpoint import Adapter, LoadOptions
 from max_gpt2.config import GPT2Config, Kernels
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import (
@@ -51,13 +51,15 @@ class GPT2:
         allow_pickle: bool = False,
         allow_nonfinite: bool = False,
         kernels: Kernels = "mojo",
+        adapters: Sequence[str | Path | Adapter] = (),
     ) -> "GPT2":
         """Load "demo", a hub id, a folder or a file of weights, and compile it.
 
         `run` may show the progress. The keyword options are described in `max_gpt2.checkpoint.LoadOptions`. Raises
         MaxGPT2Error when the checkpoint cannot be loaded.
         """
-        options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels)
+        merged = tuple(one if isinstance(one, Adapter) else Adapter.parse(one) for one in adapters)
+        options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, merged)
         return cls(open_model(model, options).load(run).engine)
 
     @property

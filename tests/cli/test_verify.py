@@ -14,6 +14,7 @@ from fixtures.checkpoints import edit_weights
 from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from max_gpt2.model import CompiledModel
 from max_gpt2.verify.models import MaxImplementation, TorchImplementation
+from tests.support.adapters import save_adapter
 from tests.support.cli import Cli, refused
 
 
@@ -25,6 +26,15 @@ def test_equal_implementations_exit_with_0(cli: Cli, tiny_original: Path) -> Non
     shown = cli("verify", "--model", tiny_original)
     assert "MAX and PyTorch are equal: their logits differ by at most" in shown.out
     assert "max_abs_diff < 1e-04" in shown.out
+
+
+def test_adapter_is_compared_with_peft(cli: Cli, tiny_original: Path, tmp_path: Path) -> None:
+    adapter = save_adapter(tiny_original, tmp_path, target_modules=["c_attn", "attn.c_proj"])
+    outcome = cli("verify", "--model", tiny_original, "--adapter", f"{adapter}:0.5", "--json")
+    assert outcome.code == 0, outcome.out
+    assert json.loads(outcome.out)["reference"] == (
+        "transformers, which loaded the checkpoint itself; PEFT added the adapters"
+    )
 
 
 def test_unequal_implementations_exit_with_1(cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,12 @@
 
 from max_gpt2.checkpoint.load import Checkpoint, inspect_checkpoint, load_checkpoint, load_weights, read_tokenizer
 from max_gpt2.checkpoint.locate import locate
-from max_gpt2.checkpoint.options import DEFAULT_OPTIONS, LoadOptions
+from max_gpt2.checkpoint.options import DEFAULT_OPTIONS, Adapter, LoadOptions
 from max_gpt2.checkpoint.plan import LoadPlan
 
 __all__ = [
     "DEFAULT_OPTIONS",
+    "Adapter",
     "Checkpoint",
     "LoadOptions",
     "LoadPlan",

@@ -254,6 +254,7 @@ def convert(
     _, config, plan = inspect_checkpoint(model, options)
     tokenizer = read_tokenizer(plan, options.tokenizer)
     read = {tensor.file for tensor in plan.origin.tensors} | ({tokenizer.folder} if tokenizer.folder else set())
+    read |= {adapter.path for adapter in plan.adapters}
     check_disjoint(target, plan.origin.path, sorted(read))
     eos_ids = eos_token_ids(plan, tokenizer)
     files = tokenizer_files(tokenizer, config, eos_ids) | config_files(plan, eos_ids)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from max_gpt2.checkpoint.adapter import merge_adapters
 from max_gpt2.checkpoint.formats import read_source
 from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes
@@ -107,7 +108,10 @@ def inspect_checkpoint(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS
     Raises ModelNotFoundError, ConfigError or CheckpointError, and MissingExtraError for a pickle without PyTorch.
     """
     origin = read_source(locate(model, options.allow_pickle), options.allow_pickle)
-    return origin.folder, origin.config, make_plan(origin)
+    plan = make_plan(origin)
+    if options.adapters:
+        plan = merge_adapters(plan, options.adapters, options.allow_pickle)
+    return origin.folder, origin.config, plan
 
 
 def read_tokenizer(plan: LoadPlan, folder: str | Path | None = None) -> GPT2Tokenizer:

@@ -1,9 +1,34 @@
 """Options for loading a checkpoint."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from max_gpt2.config import Kernels
+from max_gpt2.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The folder of a LoRA adapter, and the factor of its change."""
+
+    path: Path
+    scale: float = 1.0
+
+    @classmethod
+    def parse(cls, value: str | Path) -> "Adapter":
+        """Return the adapter of a folder, "FOLDER:SCALE" with a number for SCALE; raises RequestError."""
+        path = Path(value).expanduser()
+        name, colon, scale = str(value).rpartition(":")
+        if colon and not path.exists():
+            try:
+                path, factor = Path(name).expanduser(), float(scale)
+            except ValueError:
+                factor = math.nan
+            if not math.isfinite(factor):
+                raise RequestError(f'--adapter "{value}" does not exist, and {scale!r} is not a scale. Use DIR:0.5.')
+            return cls(path, factor)
+        return cls(path)
 
 
 @dataclass(frozen=True)
@@ -14,6 +39,7 @@ class LoadOptions:
         tokenizer: A folder with the tokenizer to use instead of the checkpoint's own.
         allow_pickle: Read formats based on Python's pickle; only plain tensors are read.
         allow_nonfinite: Load weights that contain NaN or infinite values instead of raising CheckpointError.
+        adapters: LoRA adapters, whose changes are added to the weights.
         kernels: "mojo" computes with the kernels of this package, "builtin" with MAX's own operations.
 
     """
@@ -22,6 +48,7 @@ class LoadOptions:
     allow_pickle: bool = False
     allow_nonfinite: bool = False
     kernels: Kernels = "mojo"
+    adapters: tuple[Adapter, ...] = ()
 
 
 #: The default of every function that loads a checkpoint.

@@ -8,12 +8,15 @@ import numpy as np
 from max_gpt2.checkpoint.formats import Source, StoredTensor
 from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes, is_conv1d, quantisation, why_skipped
+from max_gpt2.checkpoint.options import Adapter
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, listed
 
 _REMEDY = "Nothing was loaded: correct config.json if it does not belong to these weights, or use another checkpoint."
 
-Head = Literal["tied", "stored and equal to wte, so tied", "stored and not equal to wte, so kept"]
+Head = Literal[
+    "tied", "stored and equal to wte, so tied", "stored and not equal to wte, so kept", "changed by an adapter, so kept"
+]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class LoadPlan:
         skipped: Names of stored tensors that are not loaded, with the reason.
         head: How the output head is stored and used.
         zero_filled: Canonical names of biases that the format omits, with the reason.
+        adapters: The adapters that are merged into the weights.
+        merged: Canonical names of the tensors that the adapters change.
 
     """
 
@@ -34,6 +39,8 @@ class LoadPlan:
     skipped: dict[str, str]
     head: Head
     zero_filled: dict[str, str] = field(default_factory=dict)
+    adapters: tuple[Adapter, ...] = ()
+    merged: list[str] = field(default_factory=list)
 
     @property
     def config(self) -> GPT2Config:
@@ -95,7 +102,7 @@ def make_plan(origin: Source) -> LoadPlan:
     if methods := {method: one.name for one in origin.tensors if (method := quantisation(one.name))}:
         found = " and ".join(f"{method} ({name})" for method, name in methods.items())
         raise CheckpointError(
-            f"{origin.path} is quantised with {found}, which is not exact. Use the original checkpoint."
+            f"{origin.path} is quantized with {found}, which is not exact. Use the original checkpoint."
         )
     expected = canonical_shapes(config)
     sources: dict[str, StoredTensor] = {}

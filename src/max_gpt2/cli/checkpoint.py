@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from max_gpt2.cli.options import AllowNonfinite, AllowPickle, AsJson, Model, Tokenizer, print_json
+from max_gpt2.cli.options import (
+    Adapters,
+    AllowNonfinite,
+    AllowPickle,
+    AsJson,
+    Model,
+    Tokenizer,
+    parse_adapters,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from max_gpt2.checkpoint import LoadPlan
@@ -16,14 +25,18 @@ if TYPE_CHECKING:
     from max_gpt2.config import GPT2Config
 
 
-def info(model: Model = "demo", allow_pickle: AllowPickle = False, as_json: AsJson = False) -> None:
+def info(
+    model: Model = "demo", adapter: Adapters = None, allow_pickle: AllowPickle = False, as_json: AsJson = False
+) -> None:
     """Show a checkpoint's format, config and load plan.
 
     The weights are not loaded.
     """
     from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint
 
-    values = info_to_dict(model, *inspect_checkpoint(model, LoadOptions(allow_pickle=allow_pickle)))
+    values = info_to_dict(
+        model, *inspect_checkpoint(model, LoadOptions(allow_pickle=allow_pickle, adapters=parse_adapters(adapter)))
+    )
     print_json(values) if as_json else _show_info(values)
 
 
@@ -34,6 +47,7 @@ def convert(
     target: Annotated[str, typer.Argument(metavar="DST", help="The folder to write. It must not exist.")],
     force: Annotated[bool, typer.Option("--force", help="Replace DST if it is empty or a GPT-2 checkpoint.")] = False,
     tokenizer: Tokenizer = None,
+    adapter: Adapters = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     as_json: AsJson = False,
@@ -46,7 +60,7 @@ def convert(
     from max_gpt2.checkpoint.convert import convert as run_conversion
     from max_gpt2.cli.console import byte_bar
 
-    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite)
+    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, adapters=parse_adapters(adapter))
     with byte_bar("Writing the weights") as progress:
         conversion = run_conversion(source, target, options, force=force, progress=progress)
     values = conversion_to_dict(source, conversion)
@@ -71,6 +85,8 @@ def info_to_dict(model: str, folder: Path, config: "GPT2Config", plan: "LoadPlan
         "upcast": plan.upcast,
         "dequantised": plan.dequantised,
         "zero_filled": plan.zero_filled,
+        "adapters": [{"folder": str(one.path), "scale": one.scale} for one in plan.adapters],
+        "merged": plan.merged,
     }
 
 
@@ -89,6 +105,7 @@ def _show_info(values: dict[str, Any]) -> None:
         ["upcast", summarize(values["upcast"], "converted exactly to float32")],
         ["dequantised", summarize_reasons(values["dequantised"])],
         ["zero-filled", summarize_reasons(values["zero_filled"])],
+        *([["adapters", _adapters(values)]] if values["adapters"] else []),
     ]
     stdout.print(table(("", "left"), (values["model"], "left"), rows=rows))
 
@@ -110,6 +127,8 @@ def conversion_to_dict(model: str, conversion: "Conversion") -> dict[str, Any]:
         "skipped": plan.skipped,
         "dequantised": plan.dequantised,
         "zero_filled": plan.zero_filled,
+        "adapters": [{"folder": str(one.path), "scale": one.scale} for one in plan.adapters],
+        "merged": plan.merged,
     }
 
 
@@ -127,8 +146,15 @@ def _show_conversion(values: dict[str, Any]) -> None:
         ["skipped", summarize_reasons(values["skipped"])],
         ["dequantised", summarize_reasons(values["dequantised"])],
         ["zero-filled", summarize_reasons(values["zero_filled"])],
+        *([["adapters", _adapters(values)]] if values["adapters"] else []),
     ]
     stdout.print(table(("", "left"), (f"{values['model']} ({values['format']})", "left"), rows=rows))
+
+
+def _adapters(values: Mapping[str, Any]) -> str:
+    """Return the adapters' folders and scales, and the names of the tensors that they change."""
+    folders = ", ".join(f"{one['folder']} (scale {one['scale']:g})" for one in values["adapters"])
+    return f"{folders}, merged into {summarize_names(values['merged'])}"
 
 
 def summarize_names(names: list[str]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from max_gpt2.cli.options import (
+    Adapters,
     AllowNonfinite,
     AllowPickle,
     AsJson,
@@ -22,6 +23,7 @@ from max_gpt2.cli.options import (
     WhichKernels,
     check_files,
     encode_bad_words,
+    parse_adapters,
     parse_logit_bias,
     print_json,
     prompt_tokens,
@@ -78,6 +80,7 @@ def generate(
     force: Force = False,
     batch_size: Annotated[int, typer.Option(help="With --input or --n: number of sequences to generate at once.")] = 8,
     tokenizer: Tokenizer = None,
+    adapter: Adapters = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
@@ -96,7 +99,7 @@ def generate(
     check_files(prompt, prompt_ids, input_file, output_file, force)
     if logprobs is not None and not as_json and not input_file:
         raise RequestError("--logprobs is only reported as JSON. Add --json.")
-    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels))
+    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter)))
     sampling = SamplingParams(
         temperature=temperature,
         top_k=top_k,
@@ -166,6 +169,7 @@ def beams(
     bad_words: BadWords = None,
     min_new_tokens: MinNewTokens = 0,
     tokenizer: Tokenizer = None,
+    adapter: Adapters = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
@@ -178,7 +182,7 @@ def beams(
     from max_gpt2.generation import BeamSearch, Request, SamplingParams, check_request, open_model
 
     how = BeamSearch(num_beams, length_penalty, early_stopping)
-    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels))
+    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter)))
     sampling = SamplingParams(
         temperature=0,
         repetition_penalty=repetition_penalty,

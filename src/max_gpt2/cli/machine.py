@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from max_gpt2.cli.options import AllowNonfinite, AllowPickle, AsJson, Model, Tokenizer, WhichKernels, print_json
+from max_gpt2.cli.options import (
+    Adapters,
+    AllowNonfinite,
+    AllowPickle,
+    AsJson,
+    Model,
+    Tokenizer,
+    WhichKernels,
+    parse_adapters,
+    print_json,
+)
 from max_gpt2.errors import DestinationError
 
 if TYPE_CHECKING:
@@ -37,6 +47,7 @@ def warm(
     model: Model = "demo",
     verify: Annotated[bool, typer.Option("--verify", help="Also compile the models that verify needs.")] = False,
     tokenizer: Tokenizer = None,
+    adapter: Adapters = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
@@ -46,7 +57,7 @@ def warm(
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import run_with_timer
 
-    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels)
+    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter))
     values = {"model": model, **_warmup(model, options, verify, run_with_timer).to_dict()}
     print_json(values) if as_json else _show_warmup(values)
 

@@ -8,6 +8,7 @@ import typer
 from max_gpt2.errors import RequestError
 
 if TYPE_CHECKING:
+    from max_gpt2.checkpoint import Adapter
     from max_gpt2.tokenizer import GPT2Tokenizer
 
 Model = Annotated[
@@ -16,6 +17,10 @@ Model = Annotated[
 Tokenizer = Annotated[
     str | None,
     typer.Option("--tokenizer", metavar="FOLDER", help="Load the tokenizer from FOLDER instead of the checkpoint."),
+]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option("--adapter", metavar="DIR[:SCALE]", help="Merge the LoRA adapter in DIR; repeatable."),
 ]
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Load PyTorch .bin and .pt files, as plain tensors (needs PyTorch).")
@@ -38,6 +43,13 @@ WhichKernels = Annotated[
     Literal["mojo", "builtin"],
     typer.Option("--kernels", help="Compute with max-gpt2's Mojo kernels or with MAX's built-in operations."),
 ]
+
+
+def parse_adapters(values: list[str] | None) -> "tuple[Adapter, ...]":
+    """Return the adapters of --adapter; raises RequestError for a malformed scale."""
+    from max_gpt2.checkpoint import Adapter
+
+    return tuple(map(Adapter.parse, values or []))
 
 
 def prompt_tokens(tokenizer: "GPT2Tokenizer", prompt: str | None, prompt_ids: str | None) -> list[int]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from max_gpt2.cli.options import (
+    Adapters,
     AllowNonfinite,
     AllowPickle,
     AsJson,
@@ -17,6 +18,7 @@ from max_gpt2.cli.options import (
     Tokenizer,
     WhichKernels,
     check_files,
+    parse_adapters,
     print_json,
     prompt_tokens,
 )
@@ -34,6 +36,7 @@ def score(
     output_file: Output = None,
     force: Force = False,
     tokenizer: Tokenizer = None,
+    adapter: Adapters = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
@@ -49,7 +52,7 @@ def score(
     from max_gpt2.generation import score as score_tokens
 
     check_files(text, prompt_ids, input_file, output_file, force)
-    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels))
+    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter)))
     if input_file:
         from max_gpt2.batch import BatchFiles, score_file
         from max_gpt2.cli.batch import show_progress, show_scores

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from max_gpt2.cli.options import AllowNonfinite, AllowPickle, Model, Tokenizer
+from max_gpt2.cli.options import Adapters, AllowNonfinite, AllowPickle, Model, Tokenizer, parse_adapters
 from max_gpt2.errors import MissingExtraError, StoppedError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def serve(
         typer.Option("--drain-seconds", min=0, max=86_400, help="Seconds to finish requests after a stop signal."),
     ] = 30.0,
     tokenizer: Tokenizer = None,
+    adapter: Adapters = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
 ) -> None:
@@ -75,7 +76,11 @@ def serve(
     with listen(host, port) as listening:
         address = ListenAddress(host, listening.getsockname()[1], api_key)
         name = served_model_name or model
-        prepared = prepare(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite), run=run_with_timer)
+        prepared = prepare(
+            model,
+            LoadOptions(tokenizer, allow_pickle, allow_nonfinite, adapters=parse_adapters(adapter)),
+            run=run_with_timer,
+        )
         found = find_template(chat_template, prepared.tokenizer.folder)
         template = ChatTemplate(found[0], prepared.tokenizer, found[1]) if found else None
 

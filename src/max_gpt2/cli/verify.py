@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from max_gpt2.cli.options import AllowNonfinite, AllowPickle, AsJson, Model, Tokenizer, WhichKernels, print_json
+from max_gpt2.cli.options import (
+    Adapters,
+    AllowNonfinite,
+    AllowPickle,
+    AsJson,
+    Model,
+    Tokenizer,
+    WhichKernels,
+    parse_adapters,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,6 +33,7 @@ def verify(
         Path | None, typer.Option(metavar="FILE", help="Also write the comparison as an HTML page.")
     ] = None,
     tokenizer: Tokenizer = None,
+    adapter: Adapters = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
@@ -40,7 +51,7 @@ def verify(
 
     if report:
         check_writable(report)
-    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels)
+    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter))
     found = run_verification(model, run_with_timer, options, against=against)
     values = found.to_json()
     if report:

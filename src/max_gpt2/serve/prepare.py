@@ -54,7 +54,7 @@ def prepare(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS, *, run: R
         for old in folder.parent.glob(f"{source}-*"):
             shutil.rmtree(old, ignore_errors=True)
         try:
-            if plan.origin.format.startswith("Hugging Face safetensors"):
+            if plan.origin.format.startswith("Hugging Face safetensors") and not plan.adapters:
                 _link(plan, files, folder)
             else:
                 run("Converting", lambda: convert(model, folder, options))
@@ -80,6 +80,10 @@ def _keys(plan: LoadPlan, files: dict[str, bytes]) -> tuple[str, str]:
     for path in sorted({tensor.file for tensor in plan.origin.tensors}):
         state = path.stat()
         digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
+    for adapter in plan.adapters:
+        digest.update(f"{adapter.scale!r}\n".encode())
+        for path in sorted(adapter.path.glob("adapter_*")):
+            digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
     for name, content in sorted(files.items()):
         digest.update(f"{name} {len(content)}\n".encode() + content)
     return hashlib.sha256(origin.encode()).hexdigest()[:12], digest.hexdigest()[:20]

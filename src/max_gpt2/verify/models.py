@@ -1,6 +1,7 @@
 """The implementations that are compared: this package's graph in MAX, and transformers' model in PyTorch."""
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
@@ -11,6 +12,7 @@ import numpy as np
 
 from max_gpt2._progress import COMPILING, Runner
 from max_gpt2.checkpoint import Checkpoint
+from max_gpt2.checkpoint.options import Adapter
 from max_gpt2.config import GPT2Config, Kernels
 from max_gpt2.errors import MissingExtraError
 from max_gpt2.model import CompiledModel, HiddenStatesModel, state_names
@@ -125,6 +127,29 @@ class TorchImplementation:
             self._model = _model_with(checkpoint)
         # Generation defaults stored in a checkpoint, such as a repetition penalty, would change the greedy output.
         self._model.generation_config = transformers.GenerationConfig()
+
+    def add_adapters(self, adapters: Sequence[Adapter]) -> None:
+        """Let PEFT add adapters to the model, without merging them; raises MissingExtraError without PEFT."""
+        try:
+            from peft import PeftModel
+            from peft.tuners.lora import LoraLayer
+        except ImportError as error:
+            raise MissingExtraError(
+                f"Comparing with an adapter needs PEFT ({error}). Install it: pip install peft"
+            ) from error
+        names = [str(index) for index in range(len(adapters))]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice for training
+            wrapped = PeftModel.from_pretrained(self._model, adapters[0].path, adapter_name=names[0])
+            for name, adapter in zip(names[1:], adapters[1:], strict=True):
+                wrapped.load_adapter(adapter.path, adapter_name=name)
+        tuner: Any = wrapped.base_model
+        tuner.set_adapter(names)
+        for module in wrapped.modules():
+            if isinstance(module, LoraLayer):
+                for name, adapter in zip(names, adapters, strict=True):
+                    module.set_scale(name, adapter.scale)
+        self._model.eval()
 
     def logits(self, input_ids: np.ndarray) -> np.ndarray:
         """Return the logits after every token: [batch, seq] of int64 -> [batch, seq, vocab] of float32."""

@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,7 @@ MakeImplementation = Callable[[GPT2Config, Mapping[str, np.ndarray], Runner], Im
 #: The loaders that PyTorch's weights can come from.
 LOADED_BY_TRANSFORMERS = "transformers, which loaded the checkpoint itself"
 LOADED_BY_MAX_GPT2 = "transformers, with the weights loaded by max-gpt2"
+ADDED_BY_PEFT = "; PEFT added the adapters"
 
 
 def verify(
@@ -62,7 +64,8 @@ def verify(
         expected = run("Computing with PyTorch", lambda: _run_torch(plan, prompts, options))
         names, reference = (
             ("your model" if ours else "MAX", "PyTorch"),
-            LOADED_BY_TRANSFORMERS if plan.origin.transformers_reads_it else LOADED_BY_MAX_GPT2,
+            (LOADED_BY_TRANSFORMERS if plan.origin.transformers_reads_it else LOADED_BY_MAX_GPT2)
+            + (ADDED_BY_PEFT if plan.adapters else ""),
         )
     timing = {"reference_s": time.perf_counter() - started}
     outputs, timing_of_max = _run_max(plan, prompts, run, options, ours or make_max)
@@ -84,11 +87,25 @@ def _run_max(
 
 
 def _run_torch(plan: LoadPlan, prompts: PromptSet, options: LoadOptions) -> PromptSetOutputs:
+    """Compute with PyTorch; adapters are added to the base model by PEFT, not merged by max-gpt2."""
+    if plan.adapters:
+        return prompts.compute(_reference_with_adapters(plan, prompts, options))
+    return prompts.compute(_reference(plan, prompts, options))
+
+
+def _reference_with_adapters(plan: LoadPlan, prompts: PromptSet, options: LoadOptions) -> TorchImplementation:
+    base = inspect_checkpoint(plan.origin.path, replace(options, adapters=()))[2]
+    implementation = _reference(base, prompts, options)
+    implementation.add_adapters(plan.adapters)
+    return implementation
+
+
+def _reference(plan: LoadPlan, prompts: PromptSet, options: LoadOptions) -> TorchImplementation:
     if plan.origin.transformers_reads_it:
-        return prompts.compute(TorchImplementation(plan.origin.path))
+        return TorchImplementation(plan.origin.path)
     weights = load_weights(plan, allow_nonfinite=options.allow_nonfinite)
     checkpoint = Checkpoint(plan.origin.folder, plan.config, weights, prompts.tokenizer, plan)
-    return prompts.compute(TorchImplementation(checkpoint))
+    return TorchImplementation(checkpoint)
 
 
 def _results(prompts: PromptSet, outputs: PromptSetOutputs, expected: PromptSetOutputs) -> list[PromptResult]:

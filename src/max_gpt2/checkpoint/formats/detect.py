@@ -156,8 +156,8 @@ def _is_torchscript(path: Path) -> bool:
 
 def _adapter_error(path: Path) -> CheckpointError:
     return CheckpointError(
-        f"{path} is a PEFT adapter, such as LoRA: a change of a base model, not a model. Merge it with PEFT's "
-        "merge_and_unload(), save the result, and give that folder."
+        f"{path} is a PEFT adapter, such as LoRA: a change of a base model, not a model. Load its base model "
+        f"with --adapter {path.parent}."
     )
 
 

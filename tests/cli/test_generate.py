@@ -55,11 +55,11 @@ def test_options_become_the_request(cli: Cli, tiny_original: Path, monkeypatch: 
     }
     options = [part for name, value in numbers.items() for part in (f"--{name.replace('_', '-')}", value)]
     rest = ["--stop", "a", "--stop", "b c", "--logprobs", 3, "--max-new-tokens", 9, "--prompt-ids", "1,2", "--json"]
-    rest += ["--logit-bias", "4=-1.5", "--logit-bias", "7=2", "--bad-words", "fox", "--context-overflow", "slide"]
+    rest += ["--logit-bias", "4=-1.5", "--logit-bias", "7=2", "--bad-words", "fox", "--context-overflow", "shift"]
     assert "enough" in refused(cli("generate", "--model", tiny_original, *options, *rest))
     encode = read_tokenizer(inspect_checkpoint(tiny_original)[2], None).encode
     sampling = SamplingParams(**numbers, logit_bias={4: -1.5, 7: 2.0}, bad_words=[encode("fox"), encode(" fox")])
-    assert seen == [Request([1, 2], 9, sampling, ["a", "b c"], logprobs=3, context_overflow="slide")]
+    assert seen == [Request([1, 2], 9, sampling, ["a", "b c"], logprobs=3, context_overflow="shift")]
 
 
 def test_n_samples_use_consecutive_seeds(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
@@ -77,14 +77,14 @@ def test_n_samples_use_consecutive_seeds(cli: Cli, tiny_original: Path, tiny_mod
     assert "tokens/s" in shown.err
 
 
-def test_context_overflow_slide_generates_beyond_the_context(
+def test_context_overflow_shift_generates_beyond_the_context(
     cli: Cli, tiny_original: Path, tiny_model: CompiledModel
 ) -> None:
     del tiny_model
     options = ("The dog", "--model", tiny_original, "--max-new-tokens", 80, "--min-new-tokens", 80, "--json")
     stopped = json.loads(cli("generate", *options).out)
     assert len(stopped["prompt_tokens"]) + len(stopped["tokens"]) == 68
-    assert len(json.loads(cli("generate", *options, "--context-overflow", "slide").out)["tokens"]) == 80
+    assert len(json.loads(cli("generate", *options, "--context-overflow", "shift").out)["tokens"]) == 80
 
 
 def test_beams_rank_by_length_normalised_logprob(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:

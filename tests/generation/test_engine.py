@@ -155,13 +155,13 @@ def test_context_shift_keeps_the_last_half(endless: Engine, count: int) -> None:
         logits = reference_logits(reference_model(), np.array([context]))[0, -1, :299]
         sequence.append(int(logits.argmax()))
         context = sequence[-33:] if len(context) == 67 else [*context, sequence[-1]]
-    options: dict[str, Any] = {"prompt": prompt, "context_overflow": "slide"}
+    options: dict[str, Any] = {"prompt": prompt, "context_overflow": "shift"}
     generation = generate(endless, 110, SamplingParams(0, bad_words=[[299]]), **options)
     assert generation.tokens == sequence[count:]
     assert generation.finish_reason == "length"
     batch = endless.generate_all(
         [
-            Request(prompt, length, SamplingParams(0, bad_words=[[299]]), context_overflow="slide")
+            Request(prompt, length, SamplingParams(0, bad_words=[[299]]), context_overflow="shift")
             for length in (5, 110, 70)
         ],
         2,

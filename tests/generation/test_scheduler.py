@@ -103,9 +103,9 @@ def test_shared_prompts_stay_correct_when_slots_are_reused(
 
 
 def test_prompt_is_prefilled_again_after_a_context_shift(engine: Engine) -> None:
-    sampling, slides = SamplingParams(0, bad_words=[[299]]), {"context_overflow": "slide"}
+    sampling, shifts = SamplingParams(0, bad_words=[[299]]), {"context_overflow": "shift"}
     prompts_and_lengths: list[tuple[list[int], int]] = [([7], 5), (PROMPTS[2], 60), ([8], 40), (PROMPTS[2], 5)]
-    requests = [Request(prompt, most, sampling, **cast(Any, slides)) for prompt, most in prompts_and_lengths]
+    requests = [Request(prompt, most, sampling, **cast(Any, shifts)) for prompt, most in prompts_and_lengths]
     sequences = list(engine.generate_all(requests, 2))
     assert sequences[3].tokens == sequences[1].tokens[:5]
 

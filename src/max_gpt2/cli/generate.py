@@ -67,7 +67,7 @@ def generate(
     min_new_tokens: MinNewTokens = 0,
     stop: Annotated[list[str] | None, typer.Option(help="Stop before this text; repeatable.")] = None,
     context_overflow: Annotated[
-        Literal["stop", "slide"],
+        Literal["stop", "shift"],
         typer.Option(help="When the context is full: stop, or keep its last half and continue."),
     ] = "stop",
     logprobs: Annotated[

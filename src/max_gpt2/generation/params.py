@@ -24,7 +24,7 @@ def check_cache_memory(config: GPT2Config, slots: int, capacity: int) -> None:
         )
 
 
-ContextOverflow = Literal["stop", "slide"]
+ContextOverflow = Literal["stop", "shift"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Request:
     """A generation request: the token ids of a prompt, and the options for its continuation.
 
     Generation stops at an end-of-text token or one of `stop_ids`, which are not part of the output; before the first of
-    the strings `stop`; after `max_new_tokens`; or when the context is full. With `context_overflow` "slide", a full
+    the strings `stop`; after `max_new_tokens`; or when the context is full. With `context_overflow` "shift", a full
     context is shifted instead: the model keeps its last half and continues. `logprobs` is the number of most likely ids
     to report for each generated token; None reports no logprobs.
     """
@@ -166,11 +166,11 @@ def check_prompt(config: GPT2Config, prompt_tokens: Sequence[int], context_overf
     if not prompt_tokens:
         raise RequestError("The prompt has no tokens. Give at least one id, or an empty string for end-of-text.")
     if context_overflow not in get_args(ContextOverflow):
-        raise RequestError(f'context_overflow {context_overflow!r} is neither "stop" nor "slide". Use one of them.')
+        raise RequestError(f'context_overflow {context_overflow!r} is neither "stop" nor "shift". Use one of them.')
     if len(prompt_tokens) > config.n_positions and context_overflow == "stop":
         raise RequestError(
             f"The prompt's {len(prompt_tokens)} tokens exceed the model's context of {config.n_positions}. Shorten it, "
-            'or set context_overflow to "slide", which keeps the last half of the context.'
+            'or set context_overflow to "shift", which keeps the last half of the context.'
         )
 
 

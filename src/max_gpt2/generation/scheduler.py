@@ -28,7 +28,7 @@ class SequenceState:
         self._sample = make_sampler(request.sampling, seed, tokenizer.size, sorted(self._stop_token_ids))
         self._history = History(list(request.prompt_tokens))
         self._detokenizer = Detokenizer(TokenTable(tokenizer), request.stop)
-        self._context, self._shifts_context = config.n_positions, request.context_overflow == "slide"
+        self._context, self._shifts_context = config.n_positions, request.context_overflow == "shift"
         self.new_tokens = self._history.prompt
         if len(self.new_tokens) > self._context:
             self.new_tokens = self._shifted_context()

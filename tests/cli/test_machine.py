@@ -18,12 +18,12 @@ from tests.support.cli import Cli, refused
 
 def test_warm_reports_a_cached_model(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
     del tiny_model
-    done = cli("warm", "--model", tiny_original)
+    done = cli("warmup", "--model", tiny_original)
     assert done.code == 0
     assert re.match(rf"{tiny_original} was already compiled; loading it from the cache took \d+\.\d s\.\n", done.out)
     assert "generate and score now start within seconds" in done.out
     assert "Compiling for MAX" in done.err
-    result = json.loads(cli("warm", "--model", tiny_original, "--json").out)
+    result = json.loads(cli("warmup", "--model", tiny_original, "--json").out)
     assert result.keys() == {"model", "load_s", "compile_s", "verify_compile_s", "folder", "cache_growth_bytes"}
     assert (result["cache_growth_bytes"], result["verify_compile_s"]) == (0, None)
     assert result["compile_s"] > 0
@@ -64,36 +64,36 @@ def test_warm_compiles_the_graph_of_generate(cli: Cli, calls: Calls, cache: Path
     (expected,) = calls
     calls.clear()
     (cache / "generate").unlink()
-    done = cli("warm", "--model", tiny_original)
+    done = cli("warmup", "--model", tiny_original)
     assert calls == [expected]
     assert re.match(rf"Compiled {tiny_original} in \d+\.\d s and cached it in {cache}\.\n", done.out)
 
 
 def test_warm_verify_compiles_the_graphs_of_verify(cli: Cli, calls: Calls, tiny_original: Path) -> None:
-    done = cli("warm", "--verify", "--model", tiny_original)
+    done = cli("warmup", "--verify", "--model", tiny_original)
     assert [name for name, _, _ in calls] == ["generate", "verify", "hidden states"]
     assert len({json.dumps(weights, sort_keys=True) for _, _, weights in calls}) == 1
     assert "generate, score and verify now start within seconds" in done.out
-    result = json.loads(cli("warm", "--verify", "--model", tiny_original, "--json").out)
+    result = json.loads(cli("warmup", "--verify", "--model", tiny_original, "--json").out)
     assert result["verify_compile_s"] >= 0
 
 
 def test_warm_needs_the_loading_options(cli: Cli, calls: Calls, tiny: Path) -> None:
     edit_weights(tiny, lambda tensors: tensors.update({"transformer.ln_f.bias": np.full(24, np.inf, np.float32)}))
-    assert "--allow-nonfinite" in refused(cli("warm", "--model", tiny))
-    assert cli("warm", "--verify", "--allow-nonfinite", "--model", tiny).code == 0
+    assert "--allow-nonfinite" in refused(cli("warmup", "--model", tiny))
+    assert cli("warmup", "--verify", "--allow-nonfinite", "--model", tiny).code == 0
     assert len(calls) == 3
     for name in ("tokenizer.json", "vocab.json"):
         (tiny / name).unlink()
-    assert "--tokenizer FOLDER" in refused(cli("warm", "--model", tiny))
-    assert "No such option" in refused(cli("warm", "--frobnicate"))
+    assert "--tokenizer FOLDER" in refused(cli("warmup", "--model", tiny))
+    assert "No such option" in refused(cli("warmup", "--frobnicate"))
 
 
 def test_unwritable_cache_is_rejected_before_compiling(
     cli: Cli, calls: Calls, cache: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("max_gpt2.system.doctor.writable", lambda _folder: False)
-    message = refused(cli("warm", "--model", tiny_original))
+    message = refused(cli("warmup", "--model", tiny_original))
     assert f"error: Cannot use the compile cache {cache}" in message
     assert "MODULAR_MAX_CACHE_DIR" in message
     assert calls == []
@@ -106,5 +106,5 @@ def test_compiler_error_is_reported(
         raise MaxGPT2Error("enough")
 
     monkeypatch.setattr(engine, "load_or_compile", fail)
-    assert refused(cli("warm", "--model", tiny_original)).endswith("error: enough\n")
+    assert refused(cli("warmup", "--model", tiny_original)).endswith("error: enough\n")
     assert list(cache.iterdir()) == []

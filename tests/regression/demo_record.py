@@ -60,7 +60,7 @@ COMMANDS = {
     "score --input": ["score", "--input", "{lines}"],
     "convert": ["convert", "demo", "{new}"],
     "doctor": ["doctor"],
-    "warm": ["warm"],
+    "warmup": ["warmup"],
 }
 #: Objects with keys that are data, such as file names or token ids.
 OPEN_OBJECTS = {"top", "files", "needed", "fits", "skipped", "upcast", "dequantised", "zero_filled"}

@@ -171,7 +171,7 @@ def test_compile_cache_check_reports_size_and_problems(tmp_path: Path, monkeypat
     monkeypatch.setattr(doctor, "cache_folder", lambda: folder)
     found = doctor.compile_cache()
     assert (found.state, found.details["bytes"]) == ("note", 0)
-    assert "max-gpt2 warm" in found.remedy
+    assert "max-gpt2 warmup" in found.remedy
     (folder / "mof").mkdir(parents=True)
     (folder / "mof" / "graph").write_bytes(bytes(1234))
     found = doctor.compile_cache()

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 from max_gpt2 import __version__
 from max_gpt2.cli.checkpoint import convert, info
 from max_gpt2.cli.generate import beams, generate
-from max_gpt2.cli.machine import doctor, warm
+from max_gpt2.cli.machine import doctor, warmup
 from max_gpt2.cli.process import run_guarded
 from max_gpt2.cli.score import score
 from max_gpt2.cli.serve import serve
@@ -19,7 +19,7 @@ from max_gpt2.cli.verify import verify
 GROUPS = {
     "Text": (generate, beams, score, serve),
     "Checkpoints": (info, verify, convert),
-    "Machine": (doctor, warm),
+    "Machine": (doctor, warmup),
 }
 
 

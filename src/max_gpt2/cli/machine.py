@@ -1,4 +1,4 @@
-"""The commands about this machine: `max-gpt2 doctor` and `max-gpt2 warm`."""
+"""The commands about this machine: `max-gpt2 doctor` and `max-gpt2 warmup`."""
 
 import time
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def doctor(as_json: AsJson = False) -> None:
     raise typer.Exit(0 if ok else 1)
 
 
-def warm(
+def warmup(
     model: Model = "demo",
     verify: Annotated[bool, typer.Option("--verify", help="Also compile the models that verify needs.")] = False,
     tokenizer: Tokenizer = None,

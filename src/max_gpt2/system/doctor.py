@@ -186,7 +186,7 @@ def compile_cache() -> Finding:
         remedy = f"Free {format_bytes(LEAST_FREE)} of disk space, {move}"
         return Finding("compile cache", f"{message}, which is too little", "problem", remedy, details)
     if not size:
-        remedy = "The first start of each model takes about a minute. Run `max-gpt2 warm` to compile one now."
+        remedy = "The first start of each model takes about a minute. Run `max-gpt2 warmup` to compile one now."
         return Finding("compile cache", f"{message}, empty", "note", remedy, details)
     return Finding("compile cache", message, details=details)
 

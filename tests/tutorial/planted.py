@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Planted:
-    """An edit of the solution of `step`: replace `right`, which occurs once, with `wrong`."""
+    """An edit of the solution of `step`: replace `right`, which occurs once, with `wrong`.
+
+    With `compiles`, the edit uses an operation that MAX compiles for ten seconds or more.
+    """
 
     step: int
     mistake: str
     right: str
     wrong: str
+    compiles: bool = False
 
 
 BAND = "F.band_part(nothing_seen, num_lower=None, num_upper=0, exclude=True)"
@@ -51,9 +55,9 @@ PLANTED = [
     Planted(3, "bias", "beta=self.bias", "beta=Tensor.zeros([20])"),
     Planted(3, "epsilon", "epsilon=self.eps", "epsilon=1e-5"),
     Planted(4, "erf", 'approximate="tanh"', 'approximate="none"'),
-    Planted(4, "sigmoid", 'approximate="tanh"', 'approximate="quick"'),
-    Planted(4, "relu", 'F.gelu(x, approximate="tanh")', "F.relu(x)"),
-    Planted(4, "silu", 'F.gelu(x, approximate="tanh")', "F.silu(x)"),
+    Planted(4, "sigmoid", 'approximate="tanh"', 'approximate="quick"', compiles=True),
+    Planted(4, "relu", 'F.gelu(x, approximate="tanh")', "F.relu(x)", compiles=True),
+    Planted(4, "silu", 'F.gelu(x, approximate="tanh")', "F.silu(x)", compiles=True),
     Planted(4, "no activation", 'F.gelu(x, approximate="tanh")', "x"),
     Planted(
         4,
@@ -62,11 +66,11 @@ PLANTED = [
         'return F.gelu(self.c_proj(x), approximate="tanh")',
     ),
     Planted(4, "gelu twice", "return self.c_proj(x)", 'return F.gelu(self.c_proj(x), approximate="tanh")'),
-    Planted(5, "next row", "self.weight, input_ids,", "self.weight, (input_ids + 1) % 37,"),
-    Planted(5, "row before", "self.weight, input_ids,", "self.weight, (input_ids + 36) % 37,"),
+    Planted(5, "next row", "self.weight, input_ids,", "self.weight, (input_ids + 1) % 37,", compiles=True),
+    Planted(5, "row before", "self.weight, input_ids,", "self.weight, (input_ids + 36) % 37,", compiles=True),
     Planted(5, "scaled", "axis=0)", "axis=0) * 20**0.5"),
-    Planted(6, "from 1", "F.gather(self.weight, positions", "F.gather(self.weight, positions + 1"),
-    Planted(6, "all first", "F.gather(self.weight, positions", "F.gather(self.weight, positions * 0"),
+    Planted(6, "from 1", "F.gather(self.weight, positions", "F.gather(self.weight, positions + 1", compiles=True),
+    Planted(6, "all first", "F.gather(self.weight, positions", "F.gather(self.weight, positions * 0", compiles=True),
     Planted(6, "whole table", "F.gather(self.weight, positions, axis=0)", "self.weight"),
     Planted(6, "scaled", "axis=0)", "axis=0) * 2"),
     Planted(7, "kqv", ORDER, "return key, query, value"),

@@ -25,6 +25,11 @@ from tutorial.step_loader import StepFinder, read_step
 from tutorial.worker import OnPhase, Task, Worker, check_task
 
 NUMBERS = range(1, step_files.STEPS + 1)
+#: Step 13 compiles the whole model.
+STEPS = [pytest.param(number, marks=pytest.mark.slow if number == 13 else ()) for number in NUMBERS]
+PLANTED_CASES = [
+    pytest.param(one, id=f"{one.step} {one.mistake}", marks=pytest.mark.slow if one.compiles else ()) for one in PLANTED
+]
 MISTAKES = [(number, mistake) for number in NUMBERS for mistake in exercise(number).mistakes]
 
 
@@ -65,7 +70,7 @@ def compiled_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gc_compile, "compile_single_target", refuse)
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("number", STEPS)
 @pytest.mark.usefixtures("compiled_together")
 def test_skeleton_fails_and_solution_passes(project: Path, number: int) -> None:
     step_files.step_path(number).write_text(skeleton(solution(number)))
@@ -85,7 +90,7 @@ def test_peaked_model_always_samples_its_most_likely_token() -> None:
     assert (first - second).min() > 30  # the probability of any other token is below e ** -30
 
 
-@pytest.mark.parametrize("planted", PLANTED, ids=lambda one: f"{one.step} {one.mistake}")
+@pytest.mark.parametrize("planted", PLANTED_CASES)
 def test_planted_mistake_is_diagnosed(project: Path, planted: Planted) -> None:
     source = solution(planted.step)
     assert source.count(planted.right) == 1

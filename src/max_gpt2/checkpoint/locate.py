@@ -30,6 +30,7 @@ FILES = (
     "tokenizer_config.json",
     "vocab.json",
     "merges.txt",
+    "vocab.txt",
     "added_tokens.json",
     "special_tokens_map.json",
     "chat_template.jinja",

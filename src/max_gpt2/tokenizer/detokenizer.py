@@ -7,11 +7,10 @@ a stop string. The work for a token does not depend on how many came before it.
 import codecs
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-
-from tokenizers.pre_tokenizers import ByteLevel
+from functools import cached_property
 
 from max_gpt2.errors import RequestError
+from max_gpt2.tokenizer.byte_level import BYTE_LETTERS
 from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
 
 #: The replacement character, to which the bytes of an incomplete character decode.
@@ -20,23 +19,12 @@ _INCOMPLETE = "\ufffd"
 _MAX_PENDING = 8
 
 
-@cache
-def _bytes_of_characters() -> dict[str, int]:
-    """Return GPT-2's alphabet: printable bytes map to themselves, the others to characters from U+0100 on."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(plain)]
-    table = {chr(byte): byte for byte in plain} | {chr(256 + index): byte for index, byte in enumerate(others)}
-    assert table.keys() == set(ByteLevel.alphabet())
-    return table
-
-
 class TokenTable:
     """The bytes and the printable name of each token of a tokenizer; an unknown id has no bytes."""
 
     def __init__(self, tokenizer: GPT2Tokenizer) -> None:
         """Create a table that is filled as tokens are used."""
         self._tokenizer = tokenizer
-        self._letters = _bytes_of_characters()
         self._bytes: dict[int, bytes] = {}
 
     @cached_property
@@ -50,8 +38,8 @@ class TokenTable:
             return b""
         if id_ not in self._bytes:
             token = self._tokenizer.token(id_) or ""
-            known = all(letter in self._letters for letter in token)
-            self._bytes[id_] = bytes(self._letters[letter] for letter in token) if known else token.encode()
+            known = all(letter in BYTE_LETTERS for letter in token)
+            self._bytes[id_] = bytes(BYTE_LETTERS[letter] for letter in token) if known else token.encode()
         return self._bytes[id_]
 
     def text(self, ids: Iterable[int], *, special: bool = False) -> str:

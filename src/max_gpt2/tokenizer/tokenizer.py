@@ -1,6 +1,7 @@
 """GPT-2's byte-level BPE tokenizer, based on the `tokenizers` library."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel
 
 from max_gpt2.errors import RequestError, TokenizerError
-from max_gpt2.tokenizer.legacy import END_OF_TEXT, added_tokens, byte_level_json, slow_tokenizer_json
+from max_gpt2.tokenizer.added_tokens import token_entry
+from max_gpt2.tokenizer.byte_level import END_OF_TEXT, byte_level_content
+from max_gpt2.tokenizer.folder import UnsupportedTokenizerError, check_content, read_folder
 
 
 class GPT2Tokenizer:
@@ -17,14 +20,18 @@ class GPT2Tokenizer:
     Attributes:
         json: The content of its `tokenizer.json`.
         folder: The folder that it was loaded from, or None.
+        special_tokens: The special tokens by role, such as `bos_token`, as its folder names them.
+        vocab_size: The vocabulary size of the model, or None. Added tokens with larger ids are never used.
 
     """
 
-    def __init__(self, text: str, folder: Path | None = None) -> None:
+    def __init__(self, text: str, folder: Path | None = None, special_tokens: Mapping[str, str] | None = None) -> None:
         """Create a tokenizer from the content of a `tokenizer.json`; `from_folder` loads one from a checkpoint."""
         self.json = text
         self.folder = folder
-        self._added_tokens = added_tokens(text)
+        self.special_tokens = dict(special_tokens or {})
+        self.vocab_size: int | None = None
+        self._added_tokens = check_content(text).get("added_tokens") or []
         self._tokenizer = Tokenizer.from_str(text)
         self._tokenizer.encode_special_tokens = True
         # The file can contain padding and truncation settings from training.
@@ -33,26 +40,17 @@ class GPT2Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path, vocab_size: int) -> "GPT2Tokenizer":
-        """Load `tokenizer.json`, or else `vocab.json` with `merges.txt` and the files of added tokens.
+        """Load the tokenizer of a folder, with the ids of transformers' AutoTokenizer (`max_gpt2.tokenizer.folder`).
 
-        Raises TokenizerError when there is neither, when a file is damaged, or when an id is not below `vocab_size`.
+        Raises TokenizerError when there is none, when a file is damaged, when it cannot be reproduced, or when an id is
+        not below `vocab_size`.
         """
-        single, vocab, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
-        if not single.is_file() and not (vocab.is_file() and merges.is_file()):
-            if (characters := folder / "meta.pkl").is_file():
-                raise TokenizerError(
-                    f"{folder} has no tokenizer but {characters.name}, a vocabulary of characters from nanoGPT's data "
-                    "preparation, which is not supported. Write a tokenizer.json from its stoi with the tokenizers "
-                    "library (WordLevel, splitting at every character), or give a folder that has one: --tokenizer "
-                    "FOLDER."
-                )
-            raise TokenizerError(
-                f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt. "
-                "Copy the tokenizer of the original model into it, or give a folder that has one: --tokenizer FOLDER."
-            )
-        source = single if single.is_file() else vocab
+        source = _main_file(folder)
         try:
-            tokenizer = cls(single.read_bytes().decode() if source is single else slow_tokenizer_json(folder), folder)
+            found = read_folder(folder)
+            tokenizer = cls(found.json, folder, found.special_tokens)
+        except UnsupportedTokenizerError as error:
+            raise TokenizerError(str(error)) from error
         except Exception as error:  # the library raises plain Exception for every error
             raise TokenizerError(f"{source} is not a tokenizer ({error}). Download the file again.") from error
         tokenizer._check(vocab_size, str(source))
@@ -73,10 +71,13 @@ class GPT2Tokenizer:
         `special` tokens are left out when decoding. `added` tokens are plain strings, not encoded bytes. Raises
         TokenizerError, which names `source`, as `from_folder` does.
         """
-        tokens = {vocab[token]: AddedToken(token, normalized=False) for token in added if token in vocab}
-        tokens |= {vocab[token]: AddedToken(token, special=True) for token in special if token in vocab}
+        tokens = {token: AddedToken(token, normalized=False) for token in added}
+        tokens |= {token: AddedToken(token, special=True) for token in (END_OF_TEXT, *special)}
+        entries = [token_entry(vocab[name], token) for name, token in tokens.items() if name in vocab]
         try:
-            tokenizer = cls(byte_level_json(vocab, merges, tokens))
+            content = byte_level_content(vocab, merges)
+            content["added_tokens"] = sorted(entries, key=lambda entry: entry["id"])
+            tokenizer = cls(json.dumps(content, ensure_ascii=False, indent=2))
         except Exception as error:  # as above
             raise TokenizerError(f"{source} is damaged ({error}). Download the file again.") from error
         tokenizer._check(vocab_size, source)
@@ -84,8 +85,9 @@ class GPT2Tokenizer:
 
     @property
     def vocab(self) -> dict[str, int]:
-        """The ids of all tokens, including added tokens."""
-        return self._tokenizer.get_vocab()
+        """The ids of all tokens of the model, including added tokens."""
+        vocab = self._tokenizer.get_vocab()
+        return {token: id_ for token, id_ in vocab.items() if self._is_known(id_)}
 
     @cached_property
     def size(self) -> int:
@@ -96,17 +98,29 @@ class GPT2Tokenizer:
     def end_of_text(self) -> int:
         """The id of `<|endoftext|>`; raises TokenizerError when there is none."""
         id_ = self._tokenizer.token_to_id(END_OF_TEXT)
-        if id_ is None:
+        if id_ is None or not self._is_known(id_):
             raise TokenizerError(f"This tokenizer has no {END_OF_TEXT} to start a sequence with. Give a prompt.")
         return id_
 
     def encode(self, text: str) -> list[int]:
-        """Return the token ids of a text; raises RequestError when it is not valid Unicode."""
+        """Return the token ids of a text.
+
+        Raises RequestError when it is not valid Unicode, or contains an added token that the model does not have.
+        """
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise RequestError(f"The text is not valid Unicode at position {error.start}. Correct it.") from error
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        if unknown := next((id_ for id_ in ids if not self._is_known(id_)), None):
+            raise RequestError(
+                f"The text contains {self.token(unknown)!r}, an added token with the id {unknown}, but the model's "
+                f"vocabulary has {self.vocab_size} ids. Remove it."
+            )
+        return ids
+
+    def _is_known(self, id_: int) -> bool:
+        return self.vocab_size is None or id_ < self.vocab_size
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """Return the text of ids; bytes that are not valid UTF-8 become U+FFFD.
@@ -131,14 +145,18 @@ class GPT2Tokenizer:
         return isinstance(self._tokenizer.decoder, ByteLevel)
 
     def _check(self, vocab_size: int, source: str) -> None:
-        """Raise TokenizerError for ids beyond `vocab_size`, and for added tokens that the library gave other ids."""
-        by_id = sorted(self.vocab.items(), key=lambda item: item[1])
+        """Raise TokenizerError for a vocabulary beyond `vocab_size`, and for added tokens with other ids than declared.
+
+        Added tokens beyond it are allowed: fine-tunes often have a padding token that the model was never given.
+        """
+        by_id = sorted(self._tokenizer.get_vocab(with_added_tokens=False).items(), key=lambda item: item[1])
         beyond = [f"{token!r} = {id_}" for token, id_ in by_id if id_ >= vocab_size]
         if beyond:
             raise TokenizerError(
                 f"{source} has {len(beyond)} ids beyond the model's vocabulary of {vocab_size}, such as {beyond[0]}. "
                 "Use the tokenizer that belongs to this checkpoint."
             )
+        self.vocab_size = vocab_size
         for token in self._added_tokens:
             # The library assigns the next free id to an added token and ignores the id in the file.
             if (id_ := self._tokenizer.token_to_id(token["content"])) != token["id"]:
@@ -146,3 +164,25 @@ class GPT2Tokenizer:
                     f"{source} gives the added token {token['content']!r} the id {token['id']}, but it would get "
                     f"{id_}: ids of added tokens must follow the vocabulary without a gap. Use another tokenizer."
                 )
+
+
+def _main_file(folder: Path) -> Path:
+    """Return the file with the vocabulary of a folder; raises TokenizerError when there is none."""
+    single, vocab, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
+    if single.is_file():
+        return single
+    if vocab.is_file() and merges.is_file():
+        return vocab
+    if (words := folder / "vocab.txt").is_file():
+        return words
+    if (characters := folder / "meta.pkl").is_file():
+        raise TokenizerError(
+            f"{folder} has no tokenizer but {characters.name}, a vocabulary of characters from nanoGPT's data "
+            "preparation, which is not supported. Write a tokenizer.json from its stoi with the tokenizers "
+            "library (WordLevel, splitting at every character), or give a folder that has one: --tokenizer "
+            "FOLDER."
+        )
+    raise TokenizerError(
+        f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt. "
+        "Copy the tokenizer of the original model into it, or give a folder that has one: --tokenizer FOLDER."
+    )

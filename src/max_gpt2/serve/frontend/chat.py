@@ -15,8 +15,7 @@ from max_gpt2.errors import ConfigError
 from max_gpt2.serve.frontend.errors import RefusedError, bad_field
 from max_gpt2.serve.frontend.parsing import check_unicode
 from max_gpt2.serve.frontend.schema import Message
-from max_gpt2.tokenizer import GPT2Tokenizer
-from max_gpt2.tokenizer.legacy import END_OF_TEXT
+from max_gpt2.tokenizer import END_OF_TEXT, GPT2Tokenizer
 
 _MAX_CHARACTERS = 1 << 20
 

@@ -1,4 +1,4 @@
-"""Slow tokenizers as saved by transformers 2 to 4: `vocab.json`, `merges.txt` and files of added tokens."""
+"""Folders of tokenizer files mean what transformers reads in them."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import transformers
+from tokenizers import Tokenizer
 
 from fixtures.checkpoints import END_OF_TEXT, TEXT, write_tokenizer
-from max_gpt2.errors import TokenizerError
+from max_gpt2.errors import RequestError, TokenizerError
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 #: transformers 5 reads `vocab.json` with an interface that the tokenizers library deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:Deprecated in 0.9.0. BPE:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Deprecated in 0.9.0:DeprecationWarning")
 #: Tokens added for a chat model; the ids follow the 300 of the vocabulary in any order.
 ADDED = {"<pad>": 302, "<speaker2>": 301, "<speaker1>": 300, " kind": 303}
 SPECIAL: dict[str, Any] = {
@@ -26,10 +27,15 @@ MARKED = ["<speaker1>yes<speaker2>no", f"a{END_OF_TEXT}b", "<pad> <pad>"]
 
 
 @pytest.fixture
-def slow(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     write_tokenizer(tmp_path)
-    (tmp_path / "tokenizer.json").unlink()
     return tmp_path
+
+
+@pytest.fixture
+def slow(folder: Path) -> Path:
+    (folder / "tokenizer.json").unlink()
+    return folder
 
 
 def write(folder: Path, **files: object) -> None:
@@ -80,8 +86,11 @@ def test_added_tokens_decoder_is_read(slow: Path) -> None:
 @pytest.mark.parametrize("name", ["special_tokens_map", "tokenizer_config"])
 @pytest.mark.parametrize("more", [MORE_SPECIAL, {"extra_special_tokens": {"other": "<speaker2>"}}])
 def test_special_tokens_are_read_from_either_file(slow: Path, name: str, more: dict[str, Any]) -> None:
-    write(slow, added_tokens=ADDED, **{name: SPECIAL | more})  # transformers 5 ignores some of these
-    assert GPT2Tokenizer.from_folder(slow, 311).decode([300, 301, 302]) == "<speaker1>"
+    special = SPECIAL | {"bos_token": END_OF_TEXT}
+    write(slow, added_tokens=ADDED, config={"model_type": "gpt2"}, **{name: special | more})
+    ids = [300, 301, 302]
+    theirs = transformers.AutoTokenizer.from_pretrained(slow).decode(ids, skip_special_tokens=True)
+    assert GPT2Tokenizer.from_folder(slow, 311).decode(ids) == theirs
 
 
 def test_special_token_inside_the_vocabulary_is_recognised(slow: Path) -> None:
@@ -128,10 +137,13 @@ def test_added_token_with_an_impossible_id_is_rejected(slow: Path, id_: int) -> 
         GPT2Tokenizer.from_folder(slow, 311)
 
 
-def test_added_tokens_beyond_the_vocabulary_are_rejected(slow: Path) -> None:
+def test_added_tokens_beyond_the_vocabulary_are_refused_in_texts(slow: Path) -> None:
     write(slow, added_tokens=ADDED)
-    with pytest.raises(TokenizerError, match="has 2 ids beyond the model's vocabulary of 302"):
-        GPT2Tokenizer.from_folder(slow, 302)
+    ours = GPT2Tokenizer.from_folder(slow, 302)
+    assert ours.size == 302
+    assert max(ours.vocab.values()) == 301
+    with pytest.raises(RequestError, match=r"contains '<pad>', an added token with the id 302, .* has 302 ids"):
+        ours.encode("<pad>")
 
 
 @pytest.mark.parametrize(
@@ -151,3 +163,59 @@ def test_malformed_file_is_rejected(slow: Path, name: str, content: str) -> None
     (slow / f"{name}.json").write_text(content)
     with pytest.raises(TokenizerError, match=r"vocab\.json is not a tokenizer"):
         GPT2Tokenizer.from_folder(slow, 311)
+
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"我是好人", "good", "##ness", ",", "the", "cat", "cafe"]
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_wordpiece_of_bert_is_read(tmp_path: Path, lower: bool) -> None:
+    """Chinese GPT-2s have BERT's tokenizer, often as vocab.txt only."""
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+    write(tmp_path, tokenizer_config={"tokenizer_class": "BertTokenizer", "do_lower_case": lower, "sep_token": "[SEP]"})
+    ours = GPT2Tokenizer.from_folder(tmp_path, 20)
+    write(tmp_path, config={"model_type": "gpt2"})
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("我是 good", "goodness, Café the Cat", "unknown 你", "[SEP] the", ""):
+        expected = theirs(text, add_special_tokens=False, split_special_tokens=True).input_ids
+        assert ours.encode(text) == expected, text
+    assert ours.decode([5, 6, 9, 10, 11, 3, 12]) == theirs.decode([5, 6, 9, 10, 11, 3, 12], skip_special_tokens=True)
+    (tmp_path / "tokenizer.json").write_text(ours.json)
+    assert GPT2Tokenizer.from_folder(tmp_path, 20).json == ours.json
+
+
+def test_dropout_does_not_change_ids(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["dropout"] = 0.9
+    write(folder, tokenizer=content, tokenizer_config={"tokenizer_class": "PreTrainedTokenizerFast"})
+    ours = GPT2Tokenizer.from_folder(folder, 311)
+    assert {tuple(ours.encode(TEXT)) for _ in range(20)} == {tuple(transformers_ids_without_dropout(folder))}
+
+
+def transformers_ids_without_dropout(folder: Path) -> list[int]:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["dropout"] = None
+    return Tokenizer.from_str(json.dumps(content)).encode(TEXT).ids
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"normalizer": {"type": "NFC"}},
+            r"has rules \(normalizer\) that its class in transformers, GPT2Tok",
+        ),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, r"rules \(pre_tokenizer\)"),
+        (
+            {"model": {"type": "WordPiece", "unk_token": "a", "vocab": {"a": 0}}},
+            "is a WordPiece tokenizer, and its ",
+        ),
+        ({}, "a tokenizer of the class T5Tokenizer, which max-gpt2 cannot reproduce"),
+    ],
+)
+def test_tokenizer_that_cannot_be_reproduced_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+    write(folder, tokenizer=json.loads((folder / "tokenizer.json").read_text()) | changes)
+    if not changes:
+        write(folder, tokenizer_config={"tokenizer_class": "T5Tokenizer"})
+    with pytest.raises(TokenizerError, match=message + r"(?s:.*)PreTrainedTokenizerFast"):
+        GPT2Tokenizer.from_folder(folder, 311)

@@ -49,7 +49,7 @@ def numbered(draw: st.DrawFn) -> dict[int, dict[str, Any]]:
 
 spelled = st.one_of(contents, st.none(), st.builds(lambda token: {"__type": "AddedToken"} | token, tokens()))
 named = st.dictionaries(st.sampled_from(NAMED), spelled, max_size=4)
-extra = st.one_of(
+extra: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.fixed_dictionaries({"additional_special_tokens": st.lists(contents, max_size=2)}),
     st.fixed_dictionaries({"extra_special_tokens": st.lists(contents, max_size=2)}),
     st.fixed_dictionaries({"extra_special_tokens": st.dictionaries(st.sampled_from(["x_token", "y_token"]), contents)}),

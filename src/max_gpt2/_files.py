@@ -4,6 +4,7 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,16 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def first_duplicate(names: Iterable[str]) -> str:
+    """Return the first name that occurs for the second time; raises ValueError when there is none."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise ValueError("all names differ")
 
 
 #: Unicode line separators. JSON does not require escaping them, but some programs end a line at them.

@@ -26,7 +26,7 @@ from max_gpt2.generation.scheduler import SequenceState, generate_batched
 from max_gpt2.model import CompiledModel
 from max_gpt2.model.compile_cache import load_or_compile
 from max_gpt2.tokenizer import GPT2Tokenizer
-from max_gpt2.tokenizer.detokenizer import check_stop
+from max_gpt2.tokenizer.stop_strings import check_stop
 
 #: The default batch size. Larger batches have a higher throughput and use more memory.
 BATCH_SIZE = 8

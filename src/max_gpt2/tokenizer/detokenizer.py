@@ -5,12 +5,13 @@ a stop string. The work for a token does not depend on how many came before it.
 """
 
 import codecs
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from max_gpt2.errors import RequestError
 from max_gpt2.tokenizer.byte_level import BYTE_LETTERS
+from max_gpt2.tokenizer.stop_strings import StopMatcher
 from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
 
 #: The replacement character, to which the bytes of an incomplete character decode.
@@ -107,19 +108,25 @@ class WindowDecoder:
         return text[len(before) :]
 
 
-@dataclass(frozen=True)
+@dataclass
 class TextDelta:
     """Text that became final, and the offsets (in the whole text) of the tokens that start within it."""
 
     text: str
     offsets: list[int]
 
+    def join(self, other: "TextDelta") -> None:
+        """Append the delta that follows."""
+        self.text += other.text
+        self.offsets += other.offsets
+
 
 class Detokenizer:
     """An incremental detokenizer for one sequence, with stop strings.
 
     The text is cut before the first stop string, even if that spans several tokens; `stopped` is true from then on.
-    Tokens that start after the cut get no offset.
+    Tokens that start after the cut get no offset. `tokens` is the number of tokens up to and including the one that
+    completes the stop string; later tokens are ignored, so that the result does not depend on how tokens are grouped.
     """
 
     def __init__(self, tokens: TokenTable, stop: Sequence[str] = (), *, special: bool = False) -> None:
@@ -127,9 +134,9 @@ class Detokenizer:
 
         Special tokens such as `<|endoftext|>` are part of the text if `special` is true.
         """
-        check_stop(stop)
         self.stopped = False
-        self._stop = tuple(stop)
+        self.tokens = 0
+        self._stop = StopMatcher(stop)
         self._decoder = tokens.decoder(special=special)
         self._held = ""  # decoded, not yet final
         self._length = 0  # of the final text
@@ -137,40 +144,31 @@ class Detokenizer:
 
     def add(self, ids: Sequence[int]) -> TextDelta:
         """Append ids and return the text that became final, which may be empty."""
+        delta = TextDelta("", [])
         for id_ in ids:
+            if self.stopped:
+                break
+            self.tokens += 1
             self._offsets.append(self._length + len(self._held))
-            self._held += self._decoder.add(id_)
-        return self._release(final=False)
+            delta.join(self._append(self._decoder.add(id_), final=False))
+        return delta
 
     def end(self) -> TextDelta:
         """Return the text that was held back; no ids may follow."""
-        if not self.stopped:
-            self._held += self._decoder.end()
-        return self._release(final=True)
+        return TextDelta("", []) if self.stopped else self._append(self._decoder.end(), final=True)
 
-    def _release(self, *, final: bool) -> TextDelta:
-        if self.stopped:
-            return TextDelta("", [])
-        if found := [index for one in self._stop if (index := self._held.find(one)) >= 0]:
+    def _append(self, text: str, *, final: bool) -> TextDelta:
+        self._held += text
+        if (start := self._stop.add(text)) is not None:
             self.stopped = True
-            return self._take(min(found), all_tokens=False)
-        held = 0 if final else max((_overlap(self._held, one) for one in self._stop), default=0)
-        return self._take(len(self._held) - held, all_tokens=final)
+            return self._release(start - self._length, all_tokens=False)
+        held = 0 if final else self._stop.partial
+        return self._release(len(self._held) - held, all_tokens=final)
 
-    def _take(self, size: int, *, all_tokens: bool) -> TextDelta:
+    def _release(self, size: int, *, all_tokens: bool) -> TextDelta:
+        """Return the first `size` characters of the held text, with the offsets of the tokens that start in them."""
         text, self._held = self._held[:size], self._held[size:]
         self._length += size
-        count = len(self._offsets) if all_tokens else sum(offset < self._length for offset in self._offsets)
+        count = len(self._offsets) if all_tokens else bisect_left(self._offsets, self._length)
         offsets, self._offsets = self._offsets[:count], self._offsets[count:]
         return TextDelta(text, offsets)
-
-
-def check_stop(stop: Sequence[str]) -> None:
-    """Raise RequestError for an empty stop string, which would stop every sequence at its start."""
-    if not all(stop):
-        raise RequestError("A stop string is empty. Remove it.")
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Return the length of the longest proper prefix of `stop` that `text` ends with."""
-    return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)

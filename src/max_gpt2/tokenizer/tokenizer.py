@@ -111,7 +111,8 @@ class GPT2Tokenizer:
             text.encode()
         except UnicodeEncodeError as error:
             raise RequestError(f"The text is not valid Unicode at position {error.start}. Correct it.") from error
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        # Unlike `encode`, `encode_batch` releases the GIL: a server encodes a long text beside its event loop.
+        ids = self._tokenizer.encode_batch([text], add_special_tokens=False)[0].ids
         if unknown := next((id_ for id_ in ids if not self._is_known(id_)), None):
             raise RequestError(
                 f"The text contains {self.token(unknown)!r}, an added token with the id {unknown}, but the model's "

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.checkpoint.formats import huggingface as safetensors_file
 from max_gpt2.errors import CheckpointError
+from tests.support.growth import assert_linear
 
 
 def error_message(path: Path, allow_pickle: bool = False) -> str:
@@ -93,6 +94,16 @@ class TestSafetensorsHeader:
         header = content[8 : 8 + size].replace(b'"dtype":"F32"', b'"dtype":"F32","dtype":"F32"', 1)
         self.write(tiny, header, content[8 + size :])
         assert "'dtype' twice" in error_message(tiny)
+
+    def test_duplicate_at_the_end_is_found_in_linear_time(self, tiny: Path) -> None:
+        def header(size: int) -> bytes:
+            return ("{" + ",".join(f'"{index}":0' for index in range(size)) + ',"1":0}').encode()
+
+        def message(content: bytes) -> None:
+            self.write(tiny, content)
+            assert "'1' twice" in error_message(tiny)
+
+        assert_linear(header, message, 6_000)
 
     def test_oversized_header_is_rejected(self, tiny: Path) -> None:
         with (tiny / "model.safetensors").open("wb") as file:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from max_gpt2._files import first_duplicate
 from max_gpt2.checkpoint.formats.detect import AGAIN, Kind, detect
 from max_gpt2.checkpoint.formats.pytorch import load_pickle, pickled_tensors
 from max_gpt2.checkpoint.formats.source import EXACT, Source, StoredTensor
@@ -72,8 +73,7 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
 def _without_duplicates(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen = dict(pairs)
     if len(seen) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = first_duplicate(name for name, _ in pairs)
         raise CheckpointError(f"{path} has {twice!r} twice in its header. Get the checkpoint from another source.")
     return seen
 

@@ -1,9 +1,11 @@
 """The ASGI application: OpenAI's endpoints, and those for operating the server."""
 
+import asyncio
 import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -22,7 +24,7 @@ from max_gpt2.serve.frontend.choices import FanOut
 from max_gpt2.serve.frontend.errors import RefusedError
 from max_gpt2.serve.frontend.health import Health
 from max_gpt2.serve.frontend.metrics import CONTENT_TYPE, Metrics
-from max_gpt2.serve.frontend.parsing import read_object
+from max_gpt2.serve.frontend.parsing import parse_object, read_body
 from max_gpt2.serve.frontend.request import CompletionRequest, read_chat, read_completion
 from max_gpt2.serve.frontend.responses import EventStream, Usage, cancel_on_disconnect
 from max_gpt2.serve.frontend.schema import document
@@ -31,6 +33,8 @@ from max_gpt2.serve.settings import Limits, ServedModel
 
 logger = logging.getLogger("max_gpt2.serve")
 CLIENT_CLOSED = 499
+#: Bodies up to this size are parsed on the event loop: that takes a few milliseconds.
+_SMALL_BODY = 8 << 10
 
 
 class Frontend:
@@ -51,6 +55,7 @@ class Frontend:
         self.metrics = Metrics(self.admission)
         self.worker_client = WorkerClient(health)
         self.draining = False
+        self._parsers = ThreadPoolExecutor(2, "parser")
         self._fan_out = FanOut(self.worker_client, self.admission, served)
         self.app = Starlette(
             routes=[
@@ -72,6 +77,7 @@ class Frontend:
         del app
         yield
         await self.worker_client.client.aclose()
+        self._parsers.shutdown(wait=False, cancel_futures=True)
 
     def _endpoint(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """Wrap a handler: check the API key, turn exceptions into error responses, and count the request."""
@@ -97,12 +103,20 @@ class Frontend:
         return endpoint
 
     async def _completions(self, request: Request) -> Response:
-        body = await read_object(request, self._limits)
-        return await self._complete(request, read_completion(body, self._served, self._limits))
+        body = await read_body(request, self._limits)
+        parsed = await self._parse(body, lambda fields: read_completion(fields, self._served, self._limits))
+        return await self._complete(request, parsed)
 
     async def _chat(self, request: Request) -> Response:
-        body = await read_object(request, self._limits)
-        return await self._complete(request, read_chat(body, self._served, self._limits, self._template))
+        body = await read_body(request, self._limits)
+        parsed = await self._parse(body, lambda fields: read_chat(fields, self._served, self._limits, self._template))
+        return await self._complete(request, parsed)
+
+    async def _parse(self, body: bytes, read: Callable[[dict[str, Any]], CompletionRequest]) -> CompletionRequest:
+        """Parse a body and encode its prompts; large ones in a thread, so that other requests do not wait for them."""
+        if len(body) <= _SMALL_BODY:
+            return read(parse_object(body))
+        return await asyncio.get_running_loop().run_in_executor(self._parsers, lambda: read(parse_object(body)))
 
     async def _complete(self, request: Request, parsed: CompletionRequest) -> Response:
         """Return the complete response, or a stream."""

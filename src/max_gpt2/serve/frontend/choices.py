@@ -70,10 +70,11 @@ class ChoiceBuilder:
     def add(self, chunk: WorkerChunk) -> ChoiceDelta:
         """Append the tokens of a chunk and return the text that became final."""
         tokens = chunk.tokens[: self._job.max_tokens - self.count]
+        text = self._detokenizer.add([token.id for token in tokens])
+        del tokens[self._detokenizer.tokens - self.count :]  # tokens after the one that completes a stop string
         self.count += len(tokens)
         self.total_logprob += sum(token.logprob or 0.0 for token in tokens)
         self._pending += tokens
-        text = self._detokenizer.add([token.id for token in tokens])
         delta = ChoiceDelta(text.text, self._token_logprobs(text.offsets))
         if self._detokenizer.stopped:
             delta.finish, self.done = "stop", True

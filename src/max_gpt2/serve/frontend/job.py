@@ -7,7 +7,7 @@ from typing import Any
 
 from max_gpt2.serve.frontend.errors import bad_field
 from max_gpt2.serve.frontend.parsing import check_bias, check_stops, check_unicode, format_value
-from max_gpt2.serve.frontend.schema import CommonFields
+from max_gpt2.serve.frontend.schema import CommonFields, whole_number
 from max_gpt2.serve.settings import Limits, ServedModel
 
 
@@ -34,7 +34,7 @@ def read_prompts(value: object, served: ServedModel, limits: Limits) -> list[Pro
     if not value:
         problem = "the list is empty. Send at least one string or token id, or null to start a new document."
         raise bad_field("prompt", problem)
-    if _is_id(value[0]):
+    if _is_id(whole_number(value[0])):
         return [_of_ids("prompt", value, served)]
     if len(value) > limits.max_prompts:
         problem = f"there are {len(value)} prompts; the maximum is {limits.max_prompts}. Send fewer."
@@ -72,7 +72,7 @@ def _of_ids(param: str, values: Sequence[object], served: ServedModel) -> Prompt
     if not values:
         raise bad_field(param, "the list is empty. Send at least one token id.")
     _check_length(param, values, served)
-    for index, one in enumerate(values):
+    for index, one in enumerate(map(whole_number, values)):
         if not isinstance(one, int) or isinstance(one, bool):
             raise bad_field(f"{param}[{index}]", f"{format_value(one)} is not a token id. Send an integer.")
         if not 0 <= one < vocab:

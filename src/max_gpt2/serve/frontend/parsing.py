@@ -9,22 +9,32 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import ValidationError
 from starlette.requests import Request
 
+from max_gpt2._files import first_duplicate
 from max_gpt2.serve.frontend.errors import RefusedError, bad_field, incompatible_field
-from max_gpt2.serve.frontend.schema import MAX_STOPS, PARTS_TAG, TEXT_TAG, UNSUPPORTED_FIELDS, CommonFields, Fields
+from max_gpt2.serve.frontend.schema import (
+    MAX_STOPS,
+    PARTS_TAG,
+    TEXT_TAG,
+    UNKNOWN_FIELD,
+    UNSUPPORTED_FIELDS,
+    CommonFields,
+    Fields,
+)
 from max_gpt2.serve.settings import Limits, ServedModel
 
 #: Bodies of up to this many times the limit are read to their end, so that the client sees the 413.
 _DISCARD_FACTOR = 16
-_MAX_EXACT = 2**53
+#: Objects and lists in a body: prompts, messages and their parts.
+_MAX_CONTAINERS = 20_000
 
 
-async def read_object(request: Request, limits: Limits) -> dict[str, Any]:
-    """Return the JSON object in the body of a request; raises RefusedError or ClientDisconnect."""
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """Return the body of a request with JSON; raises RefusedError or ClientDisconnect."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         problem = f"is {kind!r}" if kind else "is missing"
         raise RefusedError(415, f"The content type {problem}. Send JSON with Content-Type: application/json.")
-    return _parse(await _read(request, limits))
+    return await _read(request, limits)
 
 
 async def _read(request: Request, limits: Limits) -> bytes:
@@ -54,13 +64,15 @@ async def _read(request: Request, limits: Limits) -> bytes:
     return bytes(found)
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in a body; raises RefusedError. The time is linear in the size of the body."""
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise RefusedError(400, f"The body is not valid UTF-8 at byte {error.start}. Send JSON in UTF-8.") from None
+    _check_containers(text)
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_number)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError:
         raise RefusedError(400, "The JSON is nested too deeply. Send an object as in /openapi.json.") from None
     except json.JSONDecodeError as error:
@@ -73,20 +85,22 @@ def _parse(body: bytes) -> dict[str, Any]:
     return value
 
 
+def _check_containers(text: str) -> None:
+    """Raise a 400 for more objects and lists than any valid request has: each costs far more than its two bytes."""
+    if text.count("[") + text.count("{") <= _MAX_CONTAINERS:
+        return
+    outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])  # the JSON without its strings
+    if outside.count("[") + outside.count("{") > _MAX_CONTAINERS:
+        raise RefusedError(400, f"The JSON has more than {_MAX_CONTAINERS} objects and lists. Send fewer.")
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build an object; raises a 400 for duplicate fields, all but the last of which `json` would ignore."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        duplicate = _short(next(name for name in names if names.count(name) > 1))
+        duplicate = _short(first_duplicate(name for name, _ in pairs))
         raise RefusedError(400, f"The field {duplicate} appears more than once. Send it once.", duplicate)
     return found
-
-
-def _number(text: str) -> float:
-    """Parse 5.0 as the integer 5: JSON does not distinguish them."""
-    value = float(text)
-    return int(value) if value.is_integer() and abs(value) <= _MAX_EXACT else value
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -105,8 +119,6 @@ _MAX_VALUE_LENGTH = 60
 def check_fields(kind: type[Kind], given: dict[str, Any]) -> Kind:
     """Return the validated fields of a request; raises RefusedError."""
     known = dict(given)
-    for name in given:
-        check_unicode("field name", name)
     for name, problem in UNSUPPORTED_FIELDS.items():
         if name not in kind.model_fields and name in known:
             value = known.pop(name)
@@ -157,7 +169,7 @@ def check_bias(value: object, served: ServedModel) -> dict[str, float]:
         raise bad_field("logit_bias", problem)
     found: dict[str, float] = {}
     for name, bias in value.items():
-        known = name.isascii() and name.isdecimal() and int(name[:20]) < served.tokenizer.size
+        known = name.isascii() and name.isdecimal() and len(name) <= 20 and int(name) < served.tokenizer.size
         if not known:
             problem = f"{format_value(name)} is not a token id in 0 .. {served.tokenizer.size - 1}. Correct it."
             raise bad_field("logit_bias", problem, "id_out_of_range")
@@ -178,6 +190,8 @@ def check_unicode(param: str, text: str) -> None:
 
 def format_value(value: object) -> str:
     """Return a short representation of a value for a message, with lone surrogates escaped."""
+    if isinstance(value, str):
+        value = value[: _MAX_VALUE_LENGTH + 1]
     text = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
     text = {"list": "a list", "dict": "an object", "True": "true", "False": "false", "None": "null"}.get(text, text)
     text = text if len(text) <= _MAX_VALUE_LENGTH else f"{text[:_MAX_VALUE_LENGTH]} ..."
@@ -186,14 +200,17 @@ def format_value(value: object) -> str:
 
 def _refusal(kind: type[Fields], error: ValidationError) -> RefusedError:
     """Return a 400 for the first error; for an unknown field it suggests the most similar known one."""
-    first = error.errors(include_url=False, include_context=False)[0]
+    first = error.errors(include_url=False)[0]
     param = ""
     for part in first["loc"]:
         if part in (TEXT_TAG, PARTS_TAG):
             continue
         param += f"[{part}]" if isinstance(part, int) else f".{part}" if param else str(part)
-    param = param[:200].encode("utf-8", "backslashreplace").decode()
-    if first["type"] == "extra_forbidden":
+    if first["type"] == UNKNOWN_FIELD:
+        name = json.loads(first["ctx"]["name"])
+        check_unicode("field name", name)
+        param = f"{param}.{name}" if param else name
+        param = param[:200]
         near = difflib.get_close_matches(param, kind.model_fields, 1)
         hint = f"Did you mean {near[0]}?" if near else "Leave it out."
         return bad_field(param, f"this field does not exist. {hint}", "unknown_field")

@@ -20,6 +20,9 @@ from max_gpt2.serve.frontend.responses import Kind, ResponseBuilder
 from max_gpt2.serve.frontend.schema import ChatFields, CommonFields, CompletionFields
 from max_gpt2.serve.settings import Limits, ServedModel
 
+#: Biases of all sequences of a request together: the worker receives them with each sequence.
+_MAX_BIASES = 1 << 20
+
 
 @dataclass(frozen=True)
 class CompletionRequest:
@@ -130,6 +133,13 @@ def _make_request(
             f"Send fewer prompts, or reduce {param}."
         )
         raise incompatible_field(param, problem)
+    biases = len(firsts) * samples * len(firsts[0].sampling.logit_bias)
+    if biases > _MAX_BIASES:
+        problem = (
+            f"{len(firsts) * samples} sequences with {len(firsts[0].sampling.logit_bias)} biases each exceed the "
+            f"maximum of {_MAX_BIASES} biases. Send fewer prompts, samples or biases."
+        )
+        raise incompatible_field("logit_bias", problem)
     jobs = []
     for first in firsts:
         job = replace(first, ranked=samples > n)

@@ -1,8 +1,19 @@
 """The fields of requests, which are OpenAI's with common extensions, and the OpenAPI document."""
 
-from typing import Annotated, Any, Literal
+import json
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    ModelWrapValidatorHandler,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.json_schema import models_json_schema
 from pydantic_core import PydanticCustomError
 
@@ -47,10 +58,31 @@ def _unicode(text: str) -> str:
 Text = Annotated[str, AfterValidator(_unicode)]
 
 
+UNKNOWN_FIELD = "unknown_field"
+
+
 class Fields(BaseModel):
     """The fields of a request: types are strict (no "5" for 5), numbers are finite, and unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def check(cls, given: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Validate the known fields, reading 5.0 as 5, and then report one unknown field: pydantic would list all."""
+        if not isinstance(given, dict):
+            return validate(given)
+        found = validate({name: whole_number(given[name]) for name in cls.model_fields if name in given})
+        for name in given:
+            if name not in cls.model_fields:
+                # As JSON, since pydantic encodes it and it may contain lone surrogates.
+                raise PydanticCustomError(UNKNOWN_FIELD, "this field does not exist", {"name": json.dumps(name[:200])})
+        return found
+
+
+def whole_number(value: Any) -> Any:
+    """Return a float such as 5.0 as an integer, since JSON does not distinguish them; other values as they are."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53 else value
 
 
 class StreamOptions(Fields):
@@ -125,7 +157,8 @@ def _content_tag(value: object) -> str:
 
 TEXT_TAG, PARTS_TAG = "<text>", "<parts>"
 Content = Annotated[
-    Annotated[Text, Tag("<text>")] | Annotated[list[TextPart], Tag("<parts>")], Discriminator(_content_tag)
+    Annotated[Text, Tag("<text>")] | Annotated[list[TextPart], Field(fail_fast=True), Tag("<parts>")],
+    Discriminator(_content_tag),
 ]
 
 
@@ -144,7 +177,9 @@ class Message(Fields):
 class ChatFields(CommonFields):
     """A request to /v1/chat/completions."""
 
-    messages: list[Message] = Field(min_length=1, max_length=1000, description="The messages of the chat.")
+    messages: list[Message] = Field(
+        min_length=1, max_length=1000, fail_fast=True, description="The messages of the chat."
+    )
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = Field(None, description="The same as max_tokens.")
     max_tokens: Annotated[int | None, Field(ge=1)] = Field(None, description="Maximum number of tokens to generate.")
     logprobs: bool | None = Field(None, description="Return the log probability of each token.")

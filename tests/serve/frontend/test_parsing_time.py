@@ -28,10 +28,11 @@ def named(size: int, value: str = "0") -> str:
     return ",".join(f'"{index}":{value}' for index in range(size // 10))
 
 
+TWICE = '"z":0,"z":1'  # after all other names
 #: Functions of the size of the body.
 COMPLETIONS: dict[str, Callable[[int], str]] = {
-    "last name twice": lambda size: f'{named(size)},"1":0',
-    "nested name twice": lambda size: f'"logit_bias":{{{named(size)},"1":0}}',
+    "last name twice": lambda size: f"{named(size)},{TWICE}",
+    "nested name twice": lambda size: f'"logit_bias":{{{named(size)},{TWICE}}}',
     "unknown names": named,
     "unknown nested names": lambda size: f'"stream_options":{{{named(size)}}}',
     "long unknown name": lambda size: f'"{"temperature" * (size // 11)}":1',

@@ -11,10 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
 
-from fixtures.checkpoints import random_ids, write_checkpoint
+from fixtures.checkpoints import assert_same, random_ids, write_checkpoint
+from max_gpt2.batch.files import fingerprint
 from max_gpt2.checkpoint import Adapter, LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.checkpoint.convert import convert
 from max_gpt2.errors import CheckpointError, RequestError
+from max_gpt2.generation import open_model
+from max_gpt2.serve import prepare as prepare_module
+from max_gpt2.serve.prepare import prepare
 from max_gpt2.verify.models import TorchImplementation
 from tests.support.adapters import base_model, save_adapter
 
@@ -90,6 +94,23 @@ def test_merged_folder_matches_peft(tiny_original: Path, tmp_path: Path) -> None
     new = convert(tiny_original, tmp_path / "new", LoadOptions(adapters=(adapter,))).folder
     found = base_model(new)(torch.from_numpy(IDS)).logits.detach().numpy()
     np.testing.assert_allclose(found, logits_of_peft(tiny_original, adapter), rtol=0, atol=2e-5)
+
+
+def test_batch_run_and_server_folder_depend_on_the_adapter(
+    tiny_original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run resumes, and a folder is reused, only with the same adapters and scales."""
+    monkeypatch.setattr(prepare_module, "compiled_files", lambda: tmp_path / "cache")
+    folders = [
+        save_adapter(tiny_original, tmp_path / name, seed, target_modules=["c_fc"]) for seed, name in enumerate("ab")
+    ]
+    kinds = [(), (Adapter(folders[0]),), (Adapter(folders[0], 0.5),), (Adapter(folders[1]),)]
+    options = [LoadOptions(adapters=kind) for kind in kinds]
+    assert len({fingerprint(open_model(tiny_original, one)) for one in options}) == len(kinds)
+    assert len({prepare(tiny_original, one).folder.name for one in options}) == len(kinds)
+    served = load_checkpoint(prepare(tiny_original, options[2]).folder).state_dict
+    merged = load_checkpoint(tiny_original, options[2]).state_dict
+    assert_same(served, merged, atol=0)
 
 
 def test_plan_names_the_changed_tensors(tiny_original: Path, tmp_path: Path) -> None:

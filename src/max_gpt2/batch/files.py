@@ -115,13 +115,16 @@ def run_identity(command: str, source: InputFile, opened: ModelSource, options: 
 
 
 def fingerprint(opened: ModelSource) -> str:
-    """Return a hash of a model: of its config, its tokenizer, and the sizes and CRC-32 checksums of its weights files.
+    """Return a hash of a model: of its config, its tokenizer, and the sizes and CRC-32 checksums of its files.
 
     This reads the files once; CRC-32 is fast enough that loading them takes longer.
     """
     digest = hashlib.sha256(json_text(asdict(opened.config)).encode())
     digest.update(opened.tokenizer.json.encode())
-    for file in sorted({one.file for one in opened.plan.sources.values()}):
+    adapters = opened.plan.adapters
+    digest.update(json_text([adapter.scale for adapter in adapters]).encode() if adapters else b"")
+    files = sorted({one.file for one in opened.plan.sources.values()})
+    for file in [*files, *(path for adapter in adapters for path in adapter.files)]:
         checksum = 0
         with file.open("rb") as content:
             while chunk := content.read(_CHUNK):

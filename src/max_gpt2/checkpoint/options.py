@@ -7,6 +7,10 @@ from pathlib import Path
 from max_gpt2.config import Kernels
 from max_gpt2.errors import RequestError
 
+#: The files of an adapter, as PEFT names them: its config, and its weights in one of two formats.
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -14,6 +18,12 @@ class Adapter:
 
     path: Path
     scale: float = 1.0
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the adapter: its config and its weights."""
+        names = (ADAPTER_CONFIG, next((name for name in ADAPTER_WEIGHTS if (self.path / name).is_file()), ""))
+        return [self.path / name for name in names if name]
 
     @classmethod
     def parse(cls, value: str | Path) -> "Adapter":

@@ -82,7 +82,7 @@ def _keys(plan: LoadPlan, files: dict[str, bytes]) -> tuple[str, str]:
         digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
     for adapter in plan.adapters:
         digest.update(f"{adapter.scale!r}\n".encode())
-        for path in sorted(adapter.path.glob("adapter_*")):
+        for path in adapter.files:
             digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
     for name, content in sorted(files.items()):
         digest.update(f"{name} {len(content)}\n".encode() + content)

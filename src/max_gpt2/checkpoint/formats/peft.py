@@ -14,11 +14,10 @@ from typing import Any
 from max_gpt2.checkpoint.formats.huggingface import as_state_dict, safetensors_tensors
 from max_gpt2.checkpoint.formats.pytorch import load_pickle, pickled_tensors
 from max_gpt2.checkpoint.formats.source import StoredTensor
+from max_gpt2.checkpoint.options import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from max_gpt2.config import read_json
 from max_gpt2.errors import CheckpointError, listed
 
-CONFIG = "adapter_config.json"
-WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."
 #: The parts of a low-rank change, and the other ends of names, by their meaning.
 _NAMES = re.compile(
@@ -70,9 +69,9 @@ class AdapterFile:
 
 def read_adapter(folder: Path, allow_pickle: bool = False) -> AdapterFile:
     """Read an adapter's config and the index of its tensors; raises CheckpointError for anything but plain LoRA."""
-    path = folder / CONFIG
+    path = folder / ADAPTER_CONFIG
     if not path.is_file():
-        raise CheckpointError(f"{folder} has no {CONFIG}. Give a folder with a LoRA adapter, as PEFT saves it.")
+        raise CheckpointError(f"{folder} has no {ADAPTER_CONFIG}. Give a folder with a LoRA adapter, as PEFT saves it.")
     config = read_json(path)
     if problems := _problems(config):
         remedy = "Merge the adapter with PEFT's merge_and_unload(), save the result, and load that folder instead."
@@ -114,10 +113,10 @@ def _problems(config: Mapping[str, Any]) -> list[str]:
 
 
 def _tensors(folder: Path, allow_pickle: bool) -> list[StoredTensor]:
-    file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    file = next((folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()), None)
     if file is None:
-        raise CheckpointError(f"{folder} has no {WEIGHTS[0]}. Download the adapter again.")
-    if file.name == WEIGHTS[0]:
+        raise CheckpointError(f"{folder} has no {ADAPTER_WEIGHTS[0]}. Download the adapter again.")
+    if file.name == ADAPTER_WEIGHTS[0]:
         return safetensors_tensors(file)
     return pickled_tensors(as_state_dict(load_pickle(file, allow_pickle), file), file)
 

@@ -182,7 +182,7 @@ class TestForce:
         (tmp_path / "nowhere").symlink_to(tmp_path / "nowhere")
         shutil.copytree(tiny, tmp_path / "other")
         for name in ("empty", "file", "other", "nowhere"):
-            assert f"{name} exists" in error_message(tiny, tmp_path / name)
+            assert f"{name} already exists" in error_message(tiny, tmp_path / name)
         assert (tmp_path / "file").read_text() == "precious"
 
     def test_empty_folder_and_checkpoint_are_replaced(self, tiny: Path, tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ UPWARD = {
 SHORT = {
     "__main__": "Python runs it for `python -m max_gpt2`",
     "_progress": "the protocol by which every layer reports progress",
-    "checkpoint/options": "the options of loading, one value that many files import",
     "model/kernels/embedding.mojo": "one operation; every operation has its file",
     "serve/worker/main": "the worker's entry point: it must block PyTorch before any other import",
 }

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Unpack, cast, overload
 
 from max_gpt2._progress import Runner, silently
-from max_gpt2.checkpoint import Adapter, LoadOptions
-from max_gpt2.config import GPT2Config, Kernels
+from max_gpt2.checkpoint import LoadOptions
+from max_gpt2.checkpoint.options import LoadKeywords
+from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import (
     BATCH_SIZE,
@@ -46,21 +47,14 @@ class GPT2:
         cls,
         model: str | Path = "gpt2",
         run: Runner = silently,
-        *,
-        tokenizer: str | Path | None = None,
-        allow_pickle: bool = False,
-        allow_nonfinite: bool = False,
-        kernels: Kernels = "mojo",
-        adapters: Sequence[str | Path | Adapter] = (),
+        **options: Unpack[LoadKeywords],
     ) -> "GPT2":
         """Load "demo", a hub id, a folder or a file of weights, and compile it.
 
         `run` may show the progress. The keyword options are described in `max_gpt2.checkpoint.LoadOptions`. Raises
         MaxGPT2Error when the checkpoint cannot be loaded.
         """
-        merged = tuple(one if isinstance(one, Adapter) else Adapter.parse(one) for one in adapters)
-        options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, merged)
-        return cls(open_model(model, options).load(run).engine)
+        return cls(open_model(model, LoadOptions.from_keywords(**options)).load(run).engine)
 
     @property
     def config(self) -> GPT2Config:

@@ -1,8 +1,10 @@
 """Options for loading a checkpoint."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 from max_gpt2.config import Kernels
 from max_gpt2.errors import RequestError
@@ -59,6 +61,23 @@ class LoadOptions:
     allow_nonfinite: bool = False
     kernels: Kernels = "mojo"
     adapters: tuple[Adapter, ...] = ()
+
+    @classmethod
+    def from_keywords(cls, **options: Unpack["LoadKeywords"]) -> "LoadOptions":
+        """Return the options given as keywords; an adapter may be a folder or "FOLDER:SCALE"."""
+        adapters = [one if isinstance(one, Adapter) else Adapter.parse(one) for one in options.get("adapters", ())]
+        fields: dict[str, Any] = {**options, "adapters": tuple(adapters)}
+        return cls(**fields)
+
+
+class LoadKeywords(TypedDict, total=False):
+    """The fields of `LoadOptions` as the keyword options of `GPT2.from_pretrained`."""
+
+    tokenizer: str | Path | None
+    allow_pickle: bool
+    allow_nonfinite: bool
+    kernels: Kernels
+    adapters: Sequence[str | Path | Adapter]
 
 
 #: The default of every function that loads a checkpoint.

@@ -46,7 +46,8 @@ class GPT2Config:
     """A GPT-2's config, with the names and defaults of Hugging Face's `GPT2Config` (the defaults are `gpt2`).
 
     `n_inner` is None for `4 * n_embd`: `intermediate_size` resolves it. `reorder_and_upcast_attn` has no
-    effect in float32. `eos_token_ids` are the ids that end a sequence.
+    effect in float32. `eos_token_ids` are the ids that end a sequence; `bos_token_id` is the one that starts
+    an empty prompt, if the checkpoint names it.
     """
 
     vocab_size: int = 50257
@@ -62,6 +63,7 @@ class GPT2Config:
     reorder_and_upcast_attn: bool = False
     tie_word_embeddings: bool = True
     eos_token_ids: tuple[int, ...] = (50256,)
+    bos_token_id: int | None = None
 
     @property
     def intermediate_size(self) -> int:
@@ -97,6 +99,7 @@ class GPT2Config:
             raise ConfigError(listed(source, problems, remedy))
         names = {field.name for field in fields(cls)}
         known = {name: value for name, value in values.items() if name in names}
+        known["bos_token_id"] = values.get("bos_token_id", 50256)
         config = cls(**known, eos_token_ids=_ids(values.get("eos_token_id", 50256)))
         if config.n_embd % config.n_head:
             problem = f"n_embd {config.n_embd} is not a multiple of n_head {config.n_head}"
@@ -124,14 +127,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> GPT2Config:
-    """Read `config.json` in a checkpoint's folder; `generation_config.json`, if present, overrides `eos_token_id`."""
+    """Read `config.json` in a checkpoint's folder; `generation_config.json` overrides its special token ids."""
     path = folder / "config.json"
     if not path.is_file():
         raise ConfigError(f"{folder} has no config.json. Give a folder with a Hugging Face GPT-2 checkpoint.")
     values = read_json(path)
     generation = folder / "generation_config.json"
     if generation.is_file():
-        values |= {"eos_token_id": read_json(generation).get("eos_token_id", values.get("eos_token_id", 50256))}
+        overrides = read_json(generation)
+        values |= {"eos_token_id": overrides.get("eos_token_id", values.get("eos_token_id", 50256))}
+        if overrides.get("bos_token_id") is not None:
+            values |= {"bos_token_id": overrides["bos_token_id"]}
     return GPT2Config.from_dict(values, source=str(path))
 
 
@@ -194,6 +200,7 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     ),
     "activation_function": (lambda value: value in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
     "eos_token_id": (_are_ids, "an id or a list of ids"),
+    "bos_token_id": (lambda value: value is None or (_are_ids(value) and isinstance(value, int)), "an id or null"),
 }
 
 

@@ -61,3 +61,7 @@ def _readable(line: str) -> str:
     if len(line) > _LONGEST_LINE:
         line = f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
+
+
+class UnknownTextWarning(UserWarning):
+    """A text contains characters that the tokenizer drops or replaces by its unknown token."""

@@ -20,6 +20,7 @@ from max_gpt2.generation import (
     Score,
     encode_prompt,
     open_model,
+    read_bad_words,
     score,
 )
 from max_gpt2.generation.beam_search import EarlyStopping
@@ -130,6 +131,8 @@ class GPT2:
     def _request(self, prompt: Prompt, options: Mapping[str, Any]) -> Request:
         """Divide the options between `SamplingParams` and `Request`; an unknown name raises TypeError."""
         names = SamplingParams.__dataclass_fields__.keys()
+        if "bad_words" in options:
+            options = {**options, "bad_words": read_bad_words(self.tokenizer, options["bad_words"])}
         sampling = SamplingParams(**{name: value for name, value in options.items() if name in names})
         rest = {name: value for name, value in options.items() if name not in names}
         return Request(self._ids(prompt), sampling=sampling, **rest)

@@ -80,11 +80,22 @@ def test_line_options_override_the_options_of_the_run(tiny_checkpoint: Checkpoin
         "min_new_tokens": 2,
         "seed": 7,
     }
-    assert own.keys() | {"stop", "logprobs"} == OPTIONS.keys()
+    more = {"stop", "stop_ids", "logprobs", "context_overflow", "logit_bias", "bad_words"}
+    assert own.keys() | more == OPTIONS.keys()
     request = line_request({"prompt": "dog", "stop": "ab", "logprobs": None} | own, defaults, tokenizer, 77)
     length = own.pop("max_new_tokens")
     assert request == Request(tokenizer.encode("dog"), length, SamplingParams(**own), ["ab"], logprobs=None)
     assert line_request({"prompt": "dog", "stop": ["a", "b"]}, defaults, tokenizer, 1).stop == ["a", "b"]
+
+
+def test_line_can_name_tokens(tiny_checkpoint: Checkpoint) -> None:
+    fields = {"prompt": "dog", "stop_ids": [7, 8], "context_overflow": "shift", "logit_bias": {"5": -1.5}}
+    words = {"bad_words": ["<|endoftext|>", [3, 4], "quick"]}
+    tokenizer = tiny_checkpoint.tokenizer
+    request = line_request(fields | words, Request(()), tokenizer, 0)
+    assert (request.stop_ids, request.context_overflow) == ([7, 8], "shift")
+    assert request.sampling.logit_bias == {5: -1.5}
+    assert request.sampling.bad_words == [[299], [3, 4], tokenizer.encode("quick"), tokenizer.encode(" quick")]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +110,11 @@ def test_line_options_override_the_options_of_the_run(tiny_checkpoint: Checkpoin
         ({"temperature": 10**400}, '"temperature" is not a number'),
         ({"top_k": 4.0}, '"top_k" is not an integer'),
         ({"stop": ["a", 1]}, '"stop" is not a string or a list of strings'),
+        ({"stop_ids": 5}, '"stop_ids" is not a list of ids'),
+        ({"logit_bias": {"a": 1}}, '"logit_bias" is not an object that maps token ids to numbers'),
+        ({"logit_bias": {"5": "1"}}, '"logit_bias" is not an object that maps token ids to numbers'),
+        ({"bad_words": ["a", 1]}, '"bad_words" is not a list of strings and of lists of ids'),
+        ({"bad_words": [""], "prompt": "a"}, "A text in bad_words is empty"),
         ({"temprature": 1}, 'unknown field "temprature" (did you mean "temperature"?)'),
         ({"a": 1, "top_p": "x"}, 'unknown field "a"; "top_p" is not a number'),
         ({}, 'The line has neither of "prompt" and "prompt_ids"'),

@@ -151,6 +151,14 @@ def test_empty_prompt_starts_from_end_of_text_with_a_notice(cli: Cli, tiny_origi
         assert "The prompt is empty; generation starts from <|endoftext|>." in outcome.err
 
 
+@pytest.mark.parametrize("command", ["generate", "beams"])
+def test_empty_prompt_starts_from_bos_token_id(cli: Cli, tiny: Path, command: str) -> None:
+    (tiny / "generation_config.json").write_text('{"bos_token_id": 42, "eos_token_id": 299}')
+    outcome = cli(command, "", "--model", tiny, "--max-new-tokens", 2, "--json", "--stop-ids", "298")
+    assert json.loads(outcome.out)["prompt_tokens"] == [42]
+    assert "The prompt is empty; generation starts from K." in outcome.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -170,6 +178,8 @@ def test_empty_prompt_starts_from_end_of_text_with_a_notice(cli: Cli, tiny_origi
         (["--top-k", "-1"], "top_k -1"),
         (["--seed", "-1"], "seed -1"),
         (["--prompt-ids", "1,two"], "--prompt-ids '1,two' is not a list of ids"),
+        (["--stop-ids", "1,311"], "The stop id 311 is not in 0 .. 310"),
+        (["--stop-ids", "1,x"], "--stop-ids '1,x' is not a list of ids"),
         (["--prompt-ids", "1,311"], "The prompt id 311 is not in 0 .. 310"),
         (["--prompt-ids", ""], "The prompt has no tokens"),
         (["--prompt-ids", "1", "and a text"], "Give only one of them"),

@@ -1,5 +1,6 @@
 """Continuous batching: a sequence gets the same tokens in a batch as alone."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from fixtures.checkpoints import random_ids, reference_model
 from max_gpt2 import GPT2
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Engine, Request, SamplingParams, params
+from max_gpt2.generation.scheduler import SequenceState
 from max_gpt2.model import CompiledModel, Session
 
 PROMPTS = [random_ids(1, count)[0].tolist() for count in (1, 13, 40, 2, 66, 9, 13, 67, 30)]
@@ -53,6 +55,16 @@ def test_greedy_batches_equal_transformers(engine: Engine) -> None:
         ids = torch.tensor([prompt])
         row = reference_model().generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)[0]
         assert generation.tokens == row[len(prompt) :].tolist()
+
+
+def test_stop_string_of_a_special_token_matches_the_token(engine: Engine) -> None:
+    config = dataclasses.replace(engine.model.config, eos_token_ids=())
+    logits = np.eye(config.vocab_size, dtype=np.float32)
+    for stop, reason in ((["<|endoftext|>"], "stop"), (["<|other|>"], None)):
+        sequence = SequenceState(config, engine.tokenizer, Request([1], 9, SamplingParams(0), stop), 0)
+        assert sequence.advance(logits[5]).token == 5
+        output = sequence.advance(logits[299])
+        assert (output.token, output.text_delta, output.finish_reason) == (None if reason else 299, "", reason)
 
 
 @pytest.fixture

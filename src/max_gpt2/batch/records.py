@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from max_gpt2.errors import RequestError
-from max_gpt2.generation import Request, encode_prompt
+from max_gpt2.generation import Request, encode_prompt, read_bad_words
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 Check = tuple[Callable[[object], bool], str]
@@ -44,7 +44,11 @@ def line_request(fields: Mapping[str, Any], defaults: Request, tokenizer: GPT2To
     own = {name: fields[name] for name in OPTIONS if name in fields}
     if isinstance(own.get("stop"), str):
         own["stop"] = [own["stop"]]
-    request = {name: own.pop(name) for name in ("max_new_tokens", "stop", "logprobs") if name in own}
+    if "logit_bias" in own:
+        own["logit_bias"] = {int(id_): bias for id_, bias in own["logit_bias"].items()}
+    if "bad_words" in own:
+        own["bad_words"] = read_bad_words(tokenizer, own["bad_words"])
+    request = {name: own.pop(name) for name in _REQUEST if name in own}
     sampling = replace(defaults.sampling, **({"seed": seed} | own))
     return replace(defaults, prompt_tokens=line_tokens(fields, "prompt", tokenizer), sampling=sampling, **request)
 
@@ -72,6 +76,16 @@ def _is_string(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_word(value: object) -> bool:
+    return _is_string(value) or _is_list_of(_is_integer)(value)
+
+
+def _is_bias(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        id_.isascii() and id_.isdecimal() and len(id_) < 20 and _is_number(bias) for id_, bias in value.items()
+    )
+
+
 _STRING: Check = (_is_string, "a string")
 _INTEGER: Check = (_is_integer, "an integer")
 _NUMBER: Check = (_is_number, "a number")
@@ -79,6 +93,8 @@ _COMMON: dict[str, Check] = {
     "id": (lambda value: _is_string(value) or _is_integer(value), "a string or an integer"),
     "prompt_ids": (_is_list_of(_is_integer), "a list of ids"),
 }
+#: The options that are fields of a request, not of its sampling parameters.
+_REQUEST = ("max_new_tokens", "stop", "stop_ids", "logprobs", "context_overflow")
 #: The options of `max-gpt2 generate` that a line can override.
 OPTIONS: dict[str, Check] = {
     "max_new_tokens": _INTEGER,
@@ -92,6 +108,10 @@ OPTIONS: dict[str, Check] = {
     "no_repeat_ngram_size": _INTEGER,
     "min_new_tokens": _INTEGER,
     "stop": (lambda value: _is_string(value) or _is_list_of(_is_string)(value), "a string or a list of strings"),
+    "stop_ids": (_is_list_of(_is_integer), "a list of ids"),
+    "context_overflow": (_is_string, "a string"),
+    "logit_bias": (_is_bias, "an object that maps token ids to numbers"),
+    "bad_words": (_is_list_of(_is_word), "a list of strings and of lists of ids"),
     "logprobs": (lambda value: value is None or _is_integer(value), "an integer or null"),
     "seed": _INTEGER,
 }

@@ -51,18 +51,23 @@ def config_files(plan: LoadPlan, eos_ids: list[int]) -> dict[str, bytes]:
     """
     source = plan.origin.config_json
     ends = {"eos_token_id": eos_ids if len(eos_ids) > 1 else next(iter(eos_ids), None)}
-    known = {name: value for name, value in asdict(plan.origin.config).items() if name != "eos_token_ids"}
+    known = asdict(plan.origin.config)
+    del known["bos_token_id"], known["eos_token_ids"]
     known |= {
         "architectures": ["GPT2LMHeadModel"],
         "dtype": _torch_dtype(plan),
         "model_type": "gpt2",
         "tie_word_embeddings": plan.tied,
     }
-    values = read_json(source) if source else {"bos_token_id": next(iter(eos_ids), None)}
+    values = read_json(source) if source else {"bos_token_id": _first(plan.origin.config.bos_token_id, *eos_ids)}
     files = {}
     if source and (generation := source.with_name("generation_config.json")).is_file():
         files[generation.name] = json_file(_applicable(plan, read_json(generation)) | ends)
     return files | {"config.json": json_file(_applicable(plan, values) | known | ends)}
+
+
+def _first(*ids: int | None) -> int | None:
+    return next((id_ for id_ in ids if id_ is not None), None)
 
 
 def _applicable(plan: LoadPlan, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,6 +119,14 @@ def read_tokenizer(plan: LoadPlan, folder: str | Path | None = None) -> GPT2Toke
 
     Raises TokenizerError when there is none, or when it does not match the model.
     """
+    config = plan.origin.config
+    tokenizer = _find_tokenizer(plan, folder)
+    if config.bos_token_id is not None and config.bos_token_id < config.vocab_size:
+        tokenizer.bos_token_id = config.bos_token_id
+    return tokenizer
+
+
+def _find_tokenizer(plan: LoadPlan, folder: str | Path | None) -> GPT2Tokenizer:
     origin = plan.origin
     if folder is not None:
         given = Path(os.path.expanduser(folder))  # noqa: PTH111  (Path's own raises for ~nobody)

@@ -1,6 +1,5 @@
 """The generation commands: `max-gpt2 generate` and `max-gpt2 beams`."""
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -24,9 +23,11 @@ from max_gpt2.cli.options import (
     check_files,
     encode_bad_words,
     parse_adapters,
+    parse_ids,
     parse_logit_bias,
     print_json,
     prompt_tokens,
+    report_start,
 )
 from max_gpt2.errors import RequestError
 
@@ -41,6 +42,7 @@ NoRepeatNgramSize = Annotated[int, typer.Option(help="Never repeat an n-gram of 
 LogitBias = Annotated[
     list[str] | None, typer.Option(metavar="ID=NUMBER", help="Add NUMBER to the logit of token ID; repeatable.")
 ]
+StopIds = Annotated[str | None, typer.Option(metavar="IDS", help="Stop at one of these token ids, such as 50256,198.")]
 BadWords = Annotated[
     list[str] | None, typer.Option(metavar="TEXT", help="Never generate the tokens of TEXT; repeatable.")
 ]
@@ -65,7 +67,10 @@ def generate(
     logit_bias: LogitBias = None,
     bad_words: BadWords = None,
     min_new_tokens: MinNewTokens = 0,
-    stop: Annotated[list[str] | None, typer.Option(help="Stop before this text; repeatable.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="Stop before this text or at this special token; repeatable.")
+    ] = None,
+    stop_ids: StopIds = None,
     context_overflow: Annotated[
         Literal["stop", "shift"],
         typer.Option(help="When the context is full: stop, or keep its last half and continue."),
@@ -114,7 +119,8 @@ def generate(
         min_new_tokens=min_new_tokens,
         seed=seed,
     )
-    options = Request((), max_new_tokens, sampling, stop or (), (), logprobs, context_overflow)
+    ends = parse_ids("--stop-ids", stop_ids)
+    options = Request((), max_new_tokens, sampling, stop or (), ends, logprobs, context_overflow)
     interactive = prompt is None and prompt_ids is None and not input_file and not as_json and is_interactive()
     if n != 1 and (input_file or interactive):
         raise RequestError("--n needs a single prompt. Give a text or --prompt-ids, or remove --n.")
@@ -140,8 +146,7 @@ def generate(
     requests = request.samples(n)
     check_request(opened.config, opened.tokenizer, request)
     loaded = load()
-    if not prompt and prompt_ids is None:
-        print("The prompt is empty; generation starts from <|endoftext|>.", file=sys.stderr)
+    report_start(opened.tokenizer, prompt, prompt_ids)
     if as_json:
         found = run_with_timer("Generating", lambda: list(loaded.engine.generate_all(requests, batch_size)))
         print_json(_generations_to_dict(model, loaded, found))
@@ -168,6 +173,7 @@ def beams(
     logit_bias: LogitBias = None,
     bad_words: BadWords = None,
     min_new_tokens: MinNewTokens = 0,
+    stop_ids: StopIds = None,
     tokenizer: Tokenizer = None,
     adapter: Adapters = None,
     allow_pickle: AllowPickle = False,
@@ -192,9 +198,11 @@ def beams(
         min_new_tokens=min_new_tokens,
     )
     text = read_piped_text() if prompt is None and prompt_ids is None else prompt
-    request = Request(prompt_tokens(opened.tokenizer, text, prompt_ids), max_new_tokens, sampling)
+    tokens = prompt_tokens(opened.tokenizer, text, prompt_ids)
+    request = Request(tokens, max_new_tokens, sampling, stop_ids=parse_ids("--stop-ids", stop_ids))
     check_request(opened.config, opened.tokenizer, request)
     engine = opened.load(run_with_timer).engine
+    report_start(opened.tokenizer, text, prompt_ids)
     found = run_with_timer("Searching", lambda: engine.beam_search(request, how))
     if as_json:
         sequences = [asdict(one) for one in found]

@@ -1,5 +1,6 @@
 """Options that several commands share, and functions that parse and check their values."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -63,10 +64,22 @@ def prompt_tokens(tokenizer: "GPT2Tokenizer", prompt: str | None, prompt_ids: st
         return encode_prompt(tokenizer, prompt or "")
     if prompt is not None:
         raise RequestError("Both a text and --prompt-ids are given. Give only one of them.")
+    return parse_ids("--prompt-ids", prompt_ids)
+
+
+def parse_ids(option: str, value: str | None) -> list[int]:
+    """Return a comma-separated list of ids; raises RequestError, which names the option, when it is malformed."""
     try:
-        return [int(part) for part in prompt_ids.split(",")] if prompt_ids.strip() else []
+        return [int(part) for part in value.split(",")] if value and value.strip() else []
     except ValueError as error:
-        raise RequestError(f"--prompt-ids {prompt_ids!r} is not a list of ids. Write them as 1,2,3.") from error
+        raise RequestError(f"{option} {value!r} is not a list of ids. Write them as 1,2,3.") from error
+
+
+def report_start(tokenizer: "GPT2Tokenizer", prompt: str | None, prompt_ids: str | None) -> None:
+    """Print on standard error which token an empty prompt starts with; print nothing for other prompts."""
+    if not prompt and prompt_ids is None:
+        name = tokenizer.token(tokenizer.start_id)
+        print(f"The prompt is empty; generation starts from {name}.", file=sys.stderr)
 
 
 def parse_logit_bias(values: list[str] | None) -> dict[int, float]:
@@ -82,14 +95,12 @@ def parse_logit_bias(values: list[str] | None) -> dict[int, float]:
 
 
 def encode_bad_words(words: list[str] | None, tokenizer: "GPT2Tokenizer") -> list[list[int]]:
-    """Return the token ids of each word of --bad-words, with and without a leading space.
+    """Return the token ids of the words of --bad-words; raises RequestError when a word is empty."""
+    from max_gpt2.generation import encode_words
 
-    Raises RequestError when a word is empty.
-    """
     if not all(words or []):
         raise RequestError("--bad-words is empty. Give the text to exclude.")
-    variants = [variant for word in words or [] for variant in dict.fromkeys([word, " " + word.lstrip(" ")])]
-    return [tokenizer.encode(variant) for variant in variants]
+    return [ids for word in words or [] for ids in encode_words(tokenizer, word)]
 
 
 def check_files(

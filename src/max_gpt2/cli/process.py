@@ -3,11 +3,13 @@
 import os
 import stat
 import sys
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import typer
 
-from max_gpt2.errors import MaxGPT2Error, RequestError, StoppedError
+from max_gpt2.errors import MaxGPT2Error, RequestError, StoppedError, UnknownTextWarning
 
 USAGE_ERROR = 2
 INTERNAL_ERROR = 70
@@ -27,7 +29,10 @@ def run_guarded(program: Callable[[], object]) -> int:
     The code is 2 for every error that the user can fix and for Ctrl-C, and 70 for an internal error.
     """
     try:
-        code = program()
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UnknownTextWarning)
+            warnings.showwarning = _print_warning(warnings.showwarning)
+            code = program()
     except StoppedError as error:
         return _exit_interrupted(str(error))
     except MaxGPT2Error as error:
@@ -70,6 +75,18 @@ def _exit_interrupted(
     _print_error(message)
     sys.stderr.flush()
     os._exit(USAGE_ERROR)  # a normal exit would wait for the thread in which MAX compiles
+
+
+def _print_warning(show: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that prints our warnings as one line and passes others to `show`."""
+
+    def print_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, UnknownTextWarning):
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            show(message, category, *where, **more)
+
+    return print_warning
 
 
 def _print_error(message: str) -> int:

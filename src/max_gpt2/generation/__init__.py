@@ -13,7 +13,15 @@ from max_gpt2.generation.engine import (
 )
 from max_gpt2.generation.logits import TokenLogprob, make_sampler
 from max_gpt2.generation.outputs import Generation, Score, Timing, TokenOutput, perplexity
-from max_gpt2.generation.params import Request, SamplingParams, check_prompt, encode_prompt, fresh_seed
+from max_gpt2.generation.params import (
+    Request,
+    SamplingParams,
+    check_prompt,
+    encode_prompt,
+    encode_words,
+    fresh_seed,
+    read_bad_words,
+)
 
 __all__ = [
     "BATCH_SIZE",
@@ -33,9 +41,11 @@ __all__ = [
     "check_request",
     "check_score",
     "encode_prompt",
+    "encode_words",
     "fresh_seed",
     "make_sampler",
     "open_model",
     "perplexity",
+    "read_bad_words",
     "score",
 ]

@@ -2,12 +2,13 @@
 
 import math
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypedDict, get_args
 
 from max_gpt2.config import GPT2Config
-from max_gpt2.errors import RequestError, listed
+from max_gpt2.errors import RequestError, UnknownTextWarning, listed
 from max_gpt2.model import cache_bytes
 from max_gpt2.system.machine import memory
 from max_gpt2.tokenizer import GPT2Tokenizer
@@ -94,9 +95,10 @@ class Request:
     """A generation request: the token ids of a prompt, and the options for its continuation.
 
     Generation stops at an end-of-text token or one of `stop_ids`, which are not part of the output; before the first of
-    the strings `stop`; after `max_new_tokens`; or when the context is full. With `context_overflow` "shift", a full
-    context is shifted instead: the model keeps its last half and continues. `logprobs` is the number of most likely ids
-    to report for each generated token; None reports no logprobs.
+    the strings `stop`, or at a special token that is spelled like one of them; after `max_new_tokens`; or when the
+    context is full. With `context_overflow` "shift", a full context is shifted instead: the model keeps its last half
+    and continues. `logprobs` is the number of most likely ids to report for each generated token; None reports no
+    logprobs.
     """
 
     prompt_tokens: Sequence[int]
@@ -131,7 +133,7 @@ class LogitsOptions(TypedDict, total=False):
     frequency_penalty: float
     no_repeat_ngram_size: int
     logit_bias: Mapping[int, float]
-    bad_words: Sequence[Sequence[int]]
+    bad_words: Sequence[str | Sequence[int]]
     min_new_tokens: int
 
 
@@ -181,5 +183,29 @@ def check_ids(ids: Sequence[int], vocab_size: int, kind: str) -> None:
 
 
 def encode_prompt(tokenizer: GPT2Tokenizer, prompt: str) -> list[int]:
-    """Return the token ids of a prompt; an empty prompt is one end-of-text token, as in GPT-2's training data."""
-    return tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    """Return the token ids of a prompt; an empty prompt is the token that starts a text, as in the training data.
+
+    Warns about characters that the tokenizer does not know; raises RequestError when it knows none.
+    """
+    ids = tokenizer.encode(prompt) or [tokenizer.start_id]
+    if unknown := tokenizer.unknown_text(prompt):
+        message = f"The tokenizer does not know these characters of the text: {unknown[:60]!r}. They are lost."
+        warnings.warn(message, UnknownTextWarning, stacklevel=2)
+    return ids
+
+
+def encode_words(tokenizer: GPT2Tokenizer, word: str) -> list[list[int]]:
+    """Return the sequences of ids of a word to exclude: with and without a leading space, or of one special token."""
+    if ids := tokenizer.special_token_ids([word]):
+        return [ids]
+    return [tokenizer.encode(variant) for variant in dict.fromkeys([word, " " + word.lstrip(" ")])]
+
+
+def read_bad_words(tokenizer: GPT2Tokenizer, words: Iterable[str | Sequence[int]]) -> list[Sequence[int]]:
+    """Return the sequences of ids of words to exclude, each given as a text or as a sequence of ids."""
+    found: list[Sequence[int]] = []
+    for word in words:
+        if word == "":
+            raise RequestError("A text in bad_words is empty. Remove it.")
+        found += encode_words(tokenizer, word) if isinstance(word, str) else [word]
+    return found

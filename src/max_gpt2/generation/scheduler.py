@@ -24,7 +24,11 @@ class SequenceState:
         """Start a request, which must have passed `check_request`."""
         self.seed = seed
         self._max_new_tokens, self._logprobs = request.max_new_tokens, request.logprobs
-        self._stop_token_ids = {*config.eos_token_ids, *request.stop_ids}
+        self._stop_token_ids = {
+            *config.eos_token_ids,
+            *request.stop_ids,
+            *tokenizer.special_token_ids(request.stop),
+        }
         self._sample = make_sampler(request.sampling, seed, tokenizer.size, sorted(self._stop_token_ids))
         self._history = History(list(request.prompt_tokens))
         self._detokenizer = Detokenizer(TokenTable(tokenizer), request.stop)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # importing max.experimental takes most of a second
 #: The kinds of graph: with either set of kernels, or with the server's paged cache.
 Graph = Literal["mojo", "builtin", "paged"]
 #: The fields of a config that do not change the graph.
-_NOT_IN_THE_GRAPH = ("eos_token_ids", "tie_word_embeddings")
+_NOT_IN_THE_GRAPH = ("bos_token_id", "eos_token_ids", "tie_word_embeddings")
 
 
 def load_or_compile(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from max_gpt2.tokenizer.byte_level import BYTE_LETTERS
 from max_gpt2.tokenizer.stop_strings import StopMatcher
 from max_gpt2.tokenizer.tokenizer import GPT2Tokenizer
 
@@ -24,9 +23,8 @@ class TokenTable:
     """The bytes and the printable name of each token of a tokenizer; an unknown id has no bytes."""
 
     def __init__(self, tokenizer: GPT2Tokenizer) -> None:
-        """Create a table that is filled as tokens are used."""
+        """Create the table of a tokenizer."""
         self._tokenizer = tokenizer
-        self._bytes: dict[int, bytes] = {}
 
     @cached_property
     def longest(self) -> int:
@@ -37,11 +35,7 @@ class TokenTable:
         """Return a token's bytes; special tokens such as `<|endoftext|>` have none unless `special` is true."""
         if id_ in self._tokenizer.special_ids and not special:
             return b""
-        if id_ not in self._bytes:
-            token = self._tokenizer.token(id_) or ""
-            known = all(letter in BYTE_LETTERS for letter in token)
-            self._bytes[id_] = bytes(BYTE_LETTERS[letter] for letter in token) if known else token.encode()
-        return self._bytes[id_]
+        return self._tokenizer.token_bytes(id_)
 
     def text(self, ids: Iterable[int], *, special: bool = False) -> str:
         """Return the text of ids; bytes that are not valid UTF-8 become U+FFFD."""

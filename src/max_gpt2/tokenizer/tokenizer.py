@@ -1,16 +1,17 @@
 """GPT-2's byte-level BPE tokenizer, based on the `tokenizers` library."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, models
 from tokenizers.decoders import ByteLevel
+from tokenizers.pre_tokenizers import ByteLevel as PreByteLevel
 
 from max_gpt2.errors import RequestError, TokenizerError
 from max_gpt2.tokenizer.added_tokens import token_entry
-from max_gpt2.tokenizer.byte_level import END_OF_TEXT, byte_level_content
+from max_gpt2.tokenizer.byte_level import BYTE_LETTERS, END_OF_TEXT, byte_level_content
 from max_gpt2.tokenizer.folder import UnsupportedTokenizerError, check_content, read_folder
 
 
@@ -22,6 +23,7 @@ class GPT2Tokenizer:
         folder: The folder that it was loaded from, or None.
         special_tokens: The special tokens by role, such as `bos_token`, as its folder names them.
         vocab_size: The vocabulary size of the model, or None. Added tokens with larger ids are never used.
+        bos_token_id: The id that an empty prompt starts with, or None for `<|endoftext|>`.
 
     """
 
@@ -31,6 +33,8 @@ class GPT2Tokenizer:
         self.folder = folder
         self.special_tokens = dict(special_tokens or {})
         self.vocab_size: int | None = None
+        self.bos_token_id: int | None = None
+        self._bytes: dict[int, bytes] = {}
         self._added_tokens = check_content(text).get("added_tokens") or []
         self._tokenizer = Tokenizer.from_str(text)
         self._tokenizer.encode_special_tokens = True
@@ -102,10 +106,16 @@ class GPT2Tokenizer:
             raise TokenizerError(f"This tokenizer has no {END_OF_TEXT} to start a sequence with. Give a prompt.")
         return id_
 
-    def encode(self, text: str) -> list[int]:
-        """Return the token ids of a text.
+    @property
+    def start_id(self) -> int:
+        """The id of an empty prompt; raises TokenizerError when there is none."""
+        return self.end_of_text if self.bos_token_id is None else self.bos_token_id
 
-        Raises RequestError when it is not valid Unicode, or contains an added token that the model does not have.
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a text; special tokens in it are plain text.
+
+        Raises RequestError when it is not valid Unicode, when it contains an added token that the model does not have,
+        or when the tokenizer knows nothing of it. `unknown_text` returns what was dropped from a text.
         """
         try:
             text.encode()
@@ -113,12 +123,47 @@ class GPT2Tokenizer:
             raise RequestError(f"The text is not valid Unicode at position {error.start}. Correct it.") from error
         # Unlike `encode`, `encode_batch` releases the GIL: a server encodes a long text beside its event loop.
         ids = self._tokenizer.encode_batch([text], add_special_tokens=False)[0].ids
-        if unknown := next((id_ for id_ in ids if not self._is_known(id_)), None):
+        if (unknown := next((id_ for id_ in ids if not self._is_known(id_)), None)) is not None:
             raise RequestError(
                 f"The text contains {self.token(unknown)!r}, an added token with the id {unknown}, but the model's "
                 f"vocabulary has {self.vocab_size} ids. Remove it."
             )
+        if text and not ids:
+            raise RequestError(
+                f"The text {_shortened(text)} encodes to nothing: this tokenizer knows none of its characters. "
+                "Use another text or another tokenizer."
+            )
         return ids
+
+    def unknown_text(self, text: str) -> str:
+        """Return the distinct characters of a text that are dropped or replaced by the unknown token, but no spaces."""
+        if self._is_complete:
+            return ""
+        if isinstance(self._tokenizer.model, models.BPE):
+            for token in self._added_tokens:
+                text = text.replace(token["content"], "")
+            lost = [letter for letter in dict.fromkeys(text) if not self._is_encoded(letter)]
+        else:  # words: the offsets of a BPE do not count the characters that it drops
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+            spans = [span for id_, span in zip(encoding.ids, encoding.offsets, strict=True) if id_ == self._unknown_id]
+            lost = [letter for start, end in spans for letter in text[start:end]]
+        return "".join(letter for letter in dict.fromkeys(lost) if letter.isprintable() and letter != " ")
+
+    def _is_encoded(self, letter: str) -> bool:
+        ids = self._tokenizer.encode(letter, add_special_tokens=False).ids
+        complete = not self.is_byte_level or letter in self.decode(ids)
+        return bool(ids) and self._unknown_id not in ids and complete
+
+    @cached_property
+    def _unknown_id(self) -> int | None:
+        token = getattr(self._tokenizer.model, "unk_token", None)
+        return None if token is None else self._tokenizer.token_to_id(token)
+
+    @cached_property
+    def _is_complete(self) -> bool:
+        """True if the tokenizer has a token for every byte, so that it encodes every text."""
+        is_byte_level = isinstance(self._tokenizer.pre_tokenizer, PreByteLevel)
+        return is_byte_level and BYTE_LETTERS.keys() <= self._tokenizer.get_vocab(with_added_tokens=False).keys()
 
     def _is_known(self, id_: int) -> bool:
         return self.vocab_size is None or id_ < self.vocab_size
@@ -128,7 +173,29 @@ class GPT2Tokenizer:
 
         Special tokens such as `<|endoftext|>` are left out unless `special` is true.
         """
-        return self._tokenizer.decode(list(ids), skip_special_tokens=not special)
+        if not self.is_byte_level:
+            return self._tokenizer.decode(list(ids), skip_special_tokens=not special)
+        # The library reads letters beyond ASCII in added tokens as bytes: "café" becomes "caf" and U+FFFD.
+        hidden = frozenset() if special else self.special_ids
+        return b"".join(self.token_bytes(id_) for id_ in ids if id_ not in hidden).decode(errors="replace")
+
+    def token_bytes(self, id_: int) -> bytes:
+        """Return the bytes of a token: of the letters of a byte-level BPE, or of the text of an added token.
+
+        An unknown id has no bytes. The tokens of other tokenizers are returned as the vocabulary spells them.
+        """
+        if id_ not in self._bytes:
+            token = self.token(id_) or ""
+            is_spelled = self.is_byte_level and id_ not in self._added_texts and BYTE_LETTERS.keys() >= set(token)
+            self._bytes[id_] = bytes(BYTE_LETTERS[letter] for letter in token) if is_spelled else token.encode()
+        return self._bytes[id_]
+
+    @cached_property
+    def _added_texts(self) -> frozenset[int]:
+        """The ids of added tokens that are not in the vocabulary of the BPE, which would spell them in its alphabet."""
+        spelled = self._tokenizer.get_vocab(with_added_tokens=False)
+        added = self._tokenizer.get_added_tokens_decoder()
+        return frozenset(id_ for id_, token in added.items() if token.content not in spelled)
 
     def token(self, id_: int) -> str | None:
         """Return a token as the vocabulary spells it; None for an unknown id."""
@@ -139,6 +206,11 @@ class GPT2Tokenizer:
         """The ids of the special tokens."""
         added = self._tokenizer.get_added_tokens_decoder()
         return frozenset(id_ for id_, token in added.items() if token.special)
+
+    def special_token_ids(self, texts: Iterable[str]) -> list[int]:
+        """Return the ids of those texts that are special tokens of the model, such as `<|endoftext|>`."""
+        ids = map(self._tokenizer.token_to_id, texts)
+        return [id_ for id_ in ids if id_ is not None and id_ in self.special_ids and self._is_known(id_)]
 
     @cached_property
     def is_byte_level(self) -> bool:
@@ -165,6 +237,10 @@ class GPT2Tokenizer:
                     f"{source} gives the added token {token['content']!r} the id {token['id']}, but it would get "
                     f"{id_}: ids of added tokens must follow the vocabulary without a gap. Use another tokenizer."
                 )
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]} ...")
 
 
 def _main_file(folder: Path) -> Path:

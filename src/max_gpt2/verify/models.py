@@ -202,7 +202,8 @@ def _model_with(checkpoint: Checkpoint) -> "GPT2LMHeadModel":
     import torch
     import transformers
 
-    names = [field.name for field in fields(GPT2Config) if field.name not in ("eos_token_ids", "tie_word_embeddings")]
+    other = ("bos_token_id", "eos_token_ids", "tie_word_embeddings")
+    names = [field.name for field in fields(GPT2Config) if field.name not in other]
     values = {name: getattr(checkpoint.config, name) for name in names}
     config = transformers.GPT2Config(**values, tie_word_embeddings=checkpoint.plan.tied)
     model = transformers.GPT2LMHeadModel(config)

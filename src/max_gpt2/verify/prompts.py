@@ -42,17 +42,25 @@ class PromptSet:
 def make_prompts(tokenizer: GPT2Tokenizer, n_positions: int, vocab_size: int) -> list[Prompt]:
     """Return four prompts: one token, a sentence, one with emoji, and one that fills the context.
 
-    The last one continues with ids spread over the whole vocabulary, so that it covers many rows of `wte`.
+    The last one continues with ids spread over the whole vocabulary, so that it covers many rows of `wte`. A text that
+    the tokenizer does not know at all, such as English for a model of DNA, is left out.
     """
-    sentence, emoji = tokenizer.encode(SENTENCE), tokenizer.encode(EMOJI)
+    sentence, emoji = _encode_known(tokenizer, SENTENCE), _encode_known(tokenizer, EMOJI)
     spread = [vocab_size * step // n_positions for step in range(n_positions)]
     prompts = {
-        "one token": sentence[:1],
+        "one token": [*sentence, *emoji, *spread][:1],
         "a sentence": sentence,
         "with emoji": emoji,
         "the full context": sentence + emoji + spread,
     }
-    return [Prompt(name, ids[:n_positions]) for name, ids in prompts.items()]
+    return [Prompt(name, ids[:n_positions]) for name, ids in prompts.items() if ids]
+
+
+def _encode_known(tokenizer: GPT2Tokenizer, text: str) -> list[int]:
+    try:
+        return tokenizer.encode(text)
+    except RequestError:
+        return []
 
 
 def make_prompt_set(plan: LoadPlan, other: LoadPlan | None, tokenizer: GPT2Tokenizer) -> PromptSet:

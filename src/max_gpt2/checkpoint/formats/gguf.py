@@ -71,7 +71,7 @@ def _config(header: Header, file: Path) -> GPT2Config:
     values = {ours: metadata[theirs] for theirs, ours in _FIELDS.items()}
     if isinstance(values["layer_norm_epsilon"], float):  # stored as float32, which would turn 1e-05 into 9.99999974e-06
         values["layer_norm_epsilon"] = float(str(np.float32(values["layer_norm_epsilon"])))
-    ends = {"eos_token_id": metadata.get("tokenizer.ggml.eos_token_id")}
+    ends = {f"{name}_token_id": metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")}
     fixed = {"model_type": "gpt2", "activation_function": "gelu_new", "vocab_size": embeddings[0]}
     return GPT2Config.from_dict(values | ends | fixed, source, _REMEDY)
 

@@ -49,7 +49,9 @@ def read_llmc(path: Path, file: Path) -> Source:
     values = sizes._asdict()
     padded = values.pop("padded_vocab_size")
     fixed = {"model_type": "gpt2", "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}
-    config = GPT2Config.from_dict(values | fixed, f"The header of {file}", "Use another checkpoint.")
+    config = GPT2Config.from_dict(
+        values | fixed | {"bos_token_id": None}, f"The header of {file}", "Use another checkpoint."
+    )
     tensors = []
     offset = 4 * _HEADER
     for kind in _kinds(sizes):

@@ -48,4 +48,4 @@ def _config(arguments: Any, source: str) -> GPT2Config:
         raise ConfigError(listed(source, problems, _REMEDY))
     values = {ours: arguments[theirs] for theirs, ours in _SIZES.items()}
     fixed = {"model_type": "gpt2", "activation_function": "gelu", "layer_norm_epsilon": 1e-5}
-    return GPT2Config.from_dict(values | fixed, source, _REMEDY)
+    return GPT2Config.from_dict(values | fixed | {"bos_token_id": None}, source, _REMEDY)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from max_gpt2.errors import RequestError
 from max_gpt2.serve.frontend.errors import bad_field
 from max_gpt2.serve.frontend.parsing import check_bias, check_stops, check_unicode, format_value
 from max_gpt2.serve.frontend.schema import CommonFields, whole_number
@@ -23,7 +24,7 @@ class PromptIds:
 def read_prompts(value: object, served: ServedModel, limits: Limits) -> list[PromptIds]:
     """Return the prompts of a request; raises RefusedError, which names the invalid one."""
     if value is None:
-        return [PromptIds("prompt", [served.tokenizer.end_of_text], "")]
+        return [PromptIds("prompt", [served.tokenizer.start_id], "")]
     if isinstance(value, str):
         return [_of_text("prompt", value, served)]
     if not isinstance(value, list):
@@ -61,7 +62,10 @@ def _of_text(param: str, text: str, served: ServedModel) -> PromptIds:
     least = -(-len(text.encode()) // served.token_table.longest)
     if least > served.config.n_positions:  # a lower bound, since encoding a very long text takes seconds
         raise too_long(param, f"at least {least}", served)
-    ids = served.tokenizer.encode(text)
+    try:
+        ids = served.tokenizer.encode(text)
+    except RequestError as error:
+        raise bad_field(param, str(error)) from error
     _check_length(param, ids, served)
     return PromptIds(param, ids, text)
 

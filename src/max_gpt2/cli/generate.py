@@ -119,7 +119,7 @@ def generate(
         min_new_tokens=min_new_tokens,
         seed=seed,
     )
-    ends = parse_ids("--stop-ids", stop_ids)
+    ends = tuple(parse_ids("--stop-ids", stop_ids))
     options = Request((), max_new_tokens, sampling, stop or (), ends, logprobs, context_overflow)
     interactive = prompt is None and prompt_ids is None and not input_file and not as_json and is_interactive()
     if n != 1 and (input_file or interactive):

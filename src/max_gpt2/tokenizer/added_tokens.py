@@ -32,6 +32,10 @@ class TokenSettings:
     named: dict[str, Spelled]
     extra: list[Spelled] = field(default_factory=list)
 
+    def contents(self) -> set[str]:
+        """Return the text of each token."""
+        return {_content(token) for token in (*self.declared.values(), *self.named.values(), *self.extra)}
+
     def to_add(self, known: Iterable[AddedToken]) -> list[AddedToken]:
         """Return the tokens to add, in order, to a tokenizer that already has the added tokens `known`.
 

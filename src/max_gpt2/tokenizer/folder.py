@@ -36,10 +36,14 @@ class UnsupportedTokenizerError(ValueError):
 
 @dataclass(frozen=True)
 class FolderTokenizer:
-    """The effective `tokenizer.json` of a folder, and its special tokens by role, such as `bos_token`."""
+    """The effective `tokenizer.json` of a folder, and its special tokens by role, such as `bos_token`.
+
+    `invented` are the special tokens that no file of the folder contains: transformers adds them with new ids.
+    """
 
     json: str
     special_tokens: Mapping[str, str]
+    invented: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -225,15 +229,17 @@ def _finish(files: _Files, built: dict[str, Any], defaults: Mapping[str, Any]) -
     for token in settings.to_add(added.tokens.values()):
         added.add(token)
     _check_ids(files, built, settings.declared, added)
+    explicit = token_settings(files.config, files.special_map, files.added_json, listed, {}).contents()
+    invented = frozenset(map(str, defaults.values())) - explicit - _vocab(built).keys()
     names = {name: token if isinstance(token, str) else token.content for name, token in settings.named.items()}
     entries = [token_entry(id_, token) for id_, token in sorted(added.tokens.items())]
     if files.text and own == [added.tokens[entry["id"]] for entry in entries] and _is_clean(files.content, built):
-        return FolderTokenizer(files.text, names)
+        return FolderTokenizer(files.text, names, invented)
     clean = built | {"added_tokens": entries, "truncation": None, "padding": None}
     clean["model"] = built["model"] | ({"dropout": None} if "dropout" in built["model"] else {})
     if not files.content:
         clean["post_processor"] = _template(files, names, added)
-    return FolderTokenizer(json.dumps(clean, ensure_ascii=False, indent=2), names)
+    return FolderTokenizer(json.dumps(clean, ensure_ascii=False, indent=2), names, invented)
 
 
 def _check_ids(

@@ -35,6 +35,7 @@ class GPT2Tokenizer:
         self.vocab_size: int | None = None
         self.bos_token_id: int | None = None
         self._bytes: dict[int, bytes] = {}
+        self._invented: frozenset[int | None] = frozenset()  # ids of tokens that the model never saw
         self._added_tokens = check_content(text).get("added_tokens") or []
         self._tokenizer = Tokenizer.from_str(text)
         self._tokenizer.encode_special_tokens = True
@@ -53,6 +54,7 @@ class GPT2Tokenizer:
         try:
             found = read_folder(folder)
             tokenizer = cls(found.json, folder, found.special_tokens)
+            tokenizer._invented = frozenset(map(tokenizer._tokenizer.token_to_id, found.invented))
         except UnsupportedTokenizerError as error:
             raise TokenizerError(str(error)) from error
         except Exception as error:  # the library raises plain Exception for every error
@@ -166,7 +168,7 @@ class GPT2Tokenizer:
         return is_byte_level and BYTE_LETTERS.keys() <= self._tokenizer.get_vocab(with_added_tokens=False).keys()
 
     def _is_known(self, id_: int) -> bool:
-        return self.vocab_size is None or id_ < self.vocab_size
+        return id_ not in self._invented and (self.vocab_size is None or id_ < self.vocab_size)
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """Return the text of ids; bytes that are not valid UTF-8 become U+FFFD.

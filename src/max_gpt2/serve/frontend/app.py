@@ -56,6 +56,7 @@ class Frontend:
         self.worker_client = WorkerClient(health)
         self.draining = False
         self._parsers = ThreadPoolExecutor(2, "parser")
+        self._renderer = ThreadPoolExecutor(1, "renderer")  # waits for the process of the chat template
         self._fan_out = FanOut(self.worker_client, self.admission, served)
         self.app = Starlette(
             routes=[
@@ -77,7 +78,10 @@ class Frontend:
         del app
         yield
         await self.worker_client.client.aclose()
-        self._parsers.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._parsers, self._renderer):
+            executor.shutdown(wait=False, cancel_futures=True)
+        if self._template:
+            self._template.close()
 
     def _endpoint(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """Wrap a handler: check the API key, turn exceptions into error responses, and count the request."""
@@ -109,14 +113,22 @@ class Frontend:
 
     async def _chat(self, request: Request) -> Response:
         body = await read_body(request, self._limits)
-        parsed = await self._parse(body, lambda fields: read_chat(fields, self._served, self._limits, self._template))
+        parsed = await self._parse(
+            body, lambda fields: read_chat(fields, self._served, self._limits, self._template), self._renderer
+        )
         return await self._complete(request, parsed)
 
-    async def _parse(self, body: bytes, read: Callable[[dict[str, Any]], CompletionRequest]) -> CompletionRequest:
+    async def _parse(
+        self,
+        body: bytes,
+        read: Callable[[dict[str, Any]], CompletionRequest],
+        executor: ThreadPoolExecutor | None = None,
+    ) -> CompletionRequest:
         """Parse a body and encode its prompts; large ones in a thread, so that other requests do not wait for them."""
-        if len(body) <= _SMALL_BODY:
+        if executor is None and len(body) <= _SMALL_BODY:
             return read(parse_object(body))
-        return await asyncio.get_running_loop().run_in_executor(self._parsers, lambda: read(parse_object(body)))
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(executor or self._parsers, lambda: read(parse_object(body)))
 
     async def _complete(self, request: Request, parsed: CompletionRequest) -> Response:
         """Return the complete response, or a stream."""

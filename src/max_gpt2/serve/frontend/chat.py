@@ -2,36 +2,31 @@
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
 
-from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from max_gpt2.errors import ConfigError
 from max_gpt2.serve.frontend.errors import RefusedError, bad_field
 from max_gpt2.serve.frontend.parsing import check_unicode
 from max_gpt2.serve.frontend.schema import Message
+from max_gpt2.serve.frontend.template_process import TemplateProcess
 from max_gpt2.tokenizer import END_OF_TEXT, GPT2Tokenizer
+from max_gpt2.tokenizer.detokenizer import TokenTable
 
-_MAX_CHARACTERS = 1 << 20
+_FAILED = "chat_template"
 
 
 class ChatTemplate:
-    """A Jinja template in a sandbox: it can change nothing and sees only the messages."""
+    """A Jinja template, rendered in a process with limits: it sees only the messages and the special tokens."""
 
     def __init__(self, source: str, tokenizer: GPT2Tokenizer, name: str = "the chat template") -> None:
         """Compile a template; raises ConfigError, which contains `name`, if it is not valid Jinja."""
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-        environment.filters["tojson"] = _to_json
-        environment.globals |= {"raise_exception": _reject, "strftime_now": _now}
-        try:
-            self._template = environment.from_string(source)
-        except TemplateError as error:
-            raise ConfigError(f"{name} is not a valid Jinja template ({error}). Correct it.") from error
+        self._process = TemplateProcess(source)
+        if problem := self._process.compile():
+            raise ConfigError(f"{name} is not a valid Jinja template ({problem}). Correct it.")
+        self._special_tokens = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT} | tokenizer.special_tokens
+        self._token_table = TokenTable(tokenizer)
         # Unlike elsewhere, special tokens in the text are recognized: templates separate the messages with them.
         self._library = Tokenizer.from_str(tokenizer.json)
         self._library.no_padding()
@@ -42,25 +37,32 @@ class ChatTemplate:
         conversation = [
             {"role": one.role, "content": one.text()} | ({"name": one.name} if one.name else {}) for one in messages
         ]
-        names = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}
-        try:
-            text = self._template.render(messages=conversation, add_generation_prompt=True, **names)
-        except RefusedError:
-            raise
-        except Exception as error:  # a template is a program and can raise anything
-            problem = f"the chat template failed ({type(error).__name__}: {str(error)[:200]}). Correct the messages."
-            raise bad_field("messages", problem, "chat_template") from None
+        variables = {"messages": conversation, "add_generation_prompt": True}
+        reply = self._process.render(self._special_tokens | variables)
+        if reason := reply.get("rejected"):
+            raise bad_field("messages", f"the chat template rejects them: {reason}. Correct the messages.", _FAILED)
+        if reason := reply.get("failed"):
+            raise bad_field("messages", f"the chat template failed ({reason}). Correct the messages.", _FAILED)
+        text = reply["text"]
         check_unicode("messages", text)
-        if len(text) > _MAX_CHARACTERS:
-            problem = f"the chat has {len(text)} characters; the maximum is {_MAX_CHARACTERS}. Shorten it."
-            raise bad_field("messages", problem, "context_length_exceeded")
-        ids = self._library.encode(text, add_special_tokens=False).ids
+        least = -(-len(text) // self._token_table.longest)
+        if least > n_positions:  # a lower bound, since encoding a very long text takes seconds
+            raise _too_long(f"at least {least}", n_positions)
+        ids = self._library.encode_batch([text], add_special_tokens=False)[0].ids
         if not ids:
             raise bad_field("messages", "the chat template renders an empty prompt. Correct the template.")
         if len(ids) > n_positions:
-            problem = f"the chat has {len(ids)} tokens, but the context is {n_positions}. Shorten it."
-            raise bad_field("messages", problem, "context_length_exceeded")
+            raise _too_long(str(len(ids)), n_positions)
         return ids
+
+    def close(self) -> None:
+        """End the process of the template."""
+        self._process.close()
+
+
+def _too_long(tokens: str, n_positions: int) -> RefusedError:
+    problem = f"the chat has {tokens} tokens, but the context is {n_positions}. Shorten it."
+    return bad_field("messages", problem, "context_length_exceeded")
 
 
 def find_template(file: Path | None, folder: Path | None) -> tuple[str, str] | None:
@@ -91,16 +93,3 @@ def _read(file: Path) -> str:
         raise ConfigError(f"{file} cannot be read: {error.strerror}. Specify a Jinja template.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8. Specify a Jinja template.") from error
-
-
-def _reject(message: object) -> NoReturn:
-    problem = f"the chat template rejects them: {str(message)[:500]}. Correct the messages."
-    raise bad_field("messages", problem, "chat_template")
-
-
-def _now(form: str) -> str:
-    return datetime.now().strftime(form)
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)

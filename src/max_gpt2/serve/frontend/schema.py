@@ -1,7 +1,7 @@
 """The fields of requests, which are OpenAI's with common extensions, and the OpenAPI document."""
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -65,6 +65,7 @@ class Fields(BaseModel):
     """The fields of a request: types are strict (no "5" for 5), numbers are finite, and unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    null_is_absent: ClassVar[bool] = False
 
     @model_validator(mode="wrap")
     @classmethod
@@ -72,6 +73,8 @@ class Fields(BaseModel):
         """Validate the known fields, reading 5.0 as 5, and then report one unknown field: pydantic would list all."""
         if not isinstance(given, dict):
             return validate(given)
+        if cls.null_is_absent:
+            given = {name: value for name, value in given.items() if value is not None}
         found = validate({name: whole_number(given[name]) for name in cls.model_fields if name in given})
         for name in given:
             if name not in cls.model_fields:
@@ -144,7 +147,17 @@ class CompletionFields(CommonFields):
     echo: bool | None = Field(None, description="Prepend the prompt.")
 
 
-class TextPart(Fields):
+class MessageFields(Fields):
+    """The fields of a message or of a part of one. Null is the same as an absent field, also for unknown names.
+
+    Clients send the messages that they received back, with fields such as `refusal`, which are null.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"additionalProperties": {"type": "null"}})
+    null_is_absent: ClassVar[bool] = True
+
+
+class TextPart(MessageFields):
     """A text part of a message."""
 
     type: Literal["text"]
@@ -157,12 +170,12 @@ def _content_tag(value: object) -> str:
 
 TEXT_TAG, PARTS_TAG = "<text>", "<parts>"
 Content = Annotated[
-    Annotated[Text, Tag("<text>")] | Annotated[list[TextPart], Field(fail_fast=True), Tag("<parts>")],
+    Annotated[Text, Tag("<text>")] | Annotated[list[TextPart | None], Field(fail_fast=True), Tag("<parts>")],
     Discriminator(_content_tag),
 ]
 
 
-class Message(Fields):
+class Message(MessageFields):
     """One message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -171,7 +184,7 @@ class Message(Fields):
 
     def text(self) -> str:
         """Return the content as a single string."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content if part)
 
 
 class ChatFields(CommonFields):

@@ -112,6 +112,13 @@ def test_special_tokens_have_no_text_unless_requested() -> None:
     assert TABLE.name(BYTE_IDS[0xC3]) == "bytes:\\xc3"
 
 
+def test_special_token_spelled_like_a_stop_string_stops() -> None:
+    detokenizer = Detokenizer(TABLE, ["<|endoftext|>", "ab"])
+    delta = detokenizer.add([*byte_tokens("xa"), TOKENIZER.end_of_text, *byte_tokens("c")])
+    assert (delta.text, delta.offsets, detokenizer.tokens, detokenizer.stopped) == ("xa", [0, 1], 3, True)
+    assert detokenizer.add(byte_tokens("d")).text == detokenizer.end().text == ""
+
+
 def byte_tokens(text: str) -> list[int]:
     return [BYTE_IDS[byte] for byte in text.encode()]
 

@@ -37,6 +37,10 @@ class TokenTable:
             return b""
         return self._tokenizer.token_bytes(id_)
 
+    def special_ids(self, texts: Iterable[str]) -> frozenset[int]:
+        """Return the ids of those texts that are special tokens."""
+        return frozenset(self._tokenizer.special_token_ids(texts))
+
     def text(self, ids: Iterable[int], *, special: bool = False) -> str:
         """Return the text of ids; bytes that are not valid UTF-8 become U+FFFD."""
         decoder = self.decoder(special=special)
@@ -118,7 +122,8 @@ class TextDelta:
 class Detokenizer:
     """An incremental detokenizer for one sequence, with stop strings.
 
-    The text is cut before the first stop string, even if that spans several tokens; `stopped` is true from then on.
+    The text is cut before the first stop string, even if that spans several tokens, and at a special token that is
+    spelled like a stop string; `stopped` is true from then on.
     Tokens that start after the cut get no offset. `tokens` is the number of tokens up to and including the one that
     completes the stop string; later tokens are ignored, so that the result does not depend on how tokens are grouped.
     """
@@ -131,6 +136,7 @@ class Detokenizer:
         self.stopped = False
         self.tokens = 0
         self._stop = StopMatcher(stop)
+        self._stop_ids = tokens.special_ids(stop)
         self._decoder = tokens.decoder(special=special)
         self._held = ""  # decoded, not yet final
         self._length = 0  # of the final text
@@ -143,6 +149,10 @@ class Detokenizer:
             if self.stopped:
                 break
             self.tokens += 1
+            if id_ in self._stop_ids:
+                delta.join(self.end())
+                self.stopped = True
+                break
             self._offsets.append(self._length + len(self._held))
             delta.join(self._append(self._decoder.add(id_), final=False))
         return delta

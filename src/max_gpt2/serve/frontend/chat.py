@@ -1,6 +1,5 @@
 """Renders a chat as one prompt with the template of a checkpoint or of a file, as transformers does."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from max_gpt2.serve.frontend.parsing import check_unicode
 from max_gpt2.serve.frontend.schema import Message
 from max_gpt2.serve.frontend.template_process import TemplateProcess
 from max_gpt2.tokenizer import END_OF_TEXT, GPT2Tokenizer
+from max_gpt2.tokenizer.chat_template import read_chat_template, read_template
 from max_gpt2.tokenizer.detokenizer import TokenTable
 
 _FAILED = "chat_template"
@@ -27,6 +27,7 @@ class ChatTemplate:
             raise ConfigError(f"{name} is not a valid Jinja template ({problem}). Correct it.")
         self._special_tokens = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT} | tokenizer.special_tokens
         self._token_table = TokenTable(tokenizer)
+        self._vocab_size = tokenizer.vocab_size
         # Unlike elsewhere, special tokens in the text are recognized: templates separate the messages with them.
         self._library = Tokenizer.from_str(tokenizer.json)
         self._library.no_padding()
@@ -51,6 +52,9 @@ class ChatTemplate:
         ids = self._library.encode_batch([text], add_special_tokens=False)[0].ids
         if not ids:
             raise bad_field("messages", "the chat template renders an empty prompt. Correct the template.")
+        if self._vocab_size is not None and (largest := max(ids)) >= self._vocab_size:
+            problem = f"the chat contains {self._library.id_to_token(largest)!r}, a token that the model does not have."
+            raise bad_field("messages", f"{problem} Remove it.", "id_out_of_range")
         if len(ids) > n_positions:
             raise _too_long(str(len(ids)), n_positions)
         return ids
@@ -71,25 +75,5 @@ def find_template(file: Path | None, folder: Path | None) -> tuple[str, str] | N
     Raises ConfigError if a file cannot be read.
     """
     if file is not None:
-        return _read(file), str(file)
-    if folder is None:
-        return None
-    if (single := folder / "chat_template.jinja").is_file():
-        return _read(single), str(single)
-    if (config := folder / "tokenizer_config.json").is_file():
-        try:
-            found = json.loads(_read(config)).get("chat_template")
-        except (ValueError, AttributeError):
-            return None  # the tokenizer does not need this file
-        if isinstance(found, str):
-            return found, f"chat_template in {config}"
-    return None
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_bytes().decode()
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}. Specify a Jinja template.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} is not UTF-8. Specify a Jinja template.") from error
+        return read_template(file), str(file)
+    return None if folder is None else read_chat_template(folder)

@@ -37,6 +37,14 @@ def serve(
     chat_template: Annotated[
         Path | None, typer.Option("--chat-template", metavar="FILE", help="The Jinja chat template.")
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-origin",
+            metavar="ORIGIN",
+            help="Allow web pages from this origin, such as https://example.com, to use the server; repeatable.",
+        ),
+    ] = None,
     queue_size: Annotated[
         int, typer.Option("--queue-size", min=0, max=100_000, help="Maximum number of waiting requests.")
     ] = 256,
@@ -59,6 +67,7 @@ def serve(
             ListenAddress,
             ServerOptions,
             check_listen_address,
+            check_origins,
             run_server,
             worker_command,
             worker_environment,
@@ -73,6 +82,8 @@ def serve(
     from max_gpt2.cli.console import run_with_timer, stderr
 
     check_listen_address(host, api_key, insecure)
+    origins = allow_origin or []
+    check_origins(origins)
     with listen(host, port) as listening:
         address = ListenAddress(host, listening.getsockname()[1], api_key)
         name = served_model_name or model
@@ -107,7 +118,9 @@ def serve(
 
         served = ServedModel(name, prepared.config, prepared.tokenizer)
         try:
-            forced = run_server(served, launch, listening, limits, ServerOptions(api_key, template), ready)
+            forced = run_server(
+                served, launch, listening, limits, ServerOptions(api_key, template, allow_origins=origins), ready
+            )
         finally:
             status.stop()
     if forced:

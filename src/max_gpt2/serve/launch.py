@@ -4,9 +4,10 @@ import asyncio
 import ipaddress
 import logging
 import os
+import re
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from max_gpt2.errors import ServeError
@@ -100,6 +101,16 @@ def check_listen_address(host: str, key: str | None, insecure: bool) -> None:
         )
 
 
+def check_origins(origins: Sequence[str]) -> None:
+    """Raise ServeError for an origin that no browser sends."""
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", origin) and origin != "null":
+            raise ServeError(
+                f"--allow-origin {origin} is not an origin: a scheme, a host and perhaps a port, without a path. "
+                "Use for example https://chat.example.com, or * for all."
+            )
+
+
 def _is_loopback(host: str) -> bool:
     try:
         found = {str(one[4][0]) for one in socket.getaddrinfo(host, None)}
@@ -110,11 +121,15 @@ def _is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """The optional parts of a server: its API key, its chat template, and the restart policy of its worker."""
+    """The optional parts of a server: its API key, its chat template, and the restart policy of its worker.
+
+    Pages from `allow_origins` may use the server from a browser.
+    """
 
     key: str | None = None
     template: ChatTemplate | None = None
     policy: Policy | None = None
+    allow_origins: Sequence[str] = ()
 
 
 def run_server(
@@ -132,7 +147,7 @@ def run_server(
 
     async def serve() -> bool:
         health = Health()
-        frontend = Frontend(served, limits, health, options.key, options.template)
+        frontend = Frontend(served, limits, health, options.key, options.template, options.allow_origins)
         policy = options.policy or replace(Policy(), stall_s=limits.stall_s)
         supervisor = Supervisor(
             launch, health, policy, lambda: frontend.admission.running, frontend.metrics.restarts.inc

@@ -5,7 +5,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,7 @@ def api(
     key: str | None = None,
     template: str | None = None,
     pause_s: float = 0.0,
+    allow_origins: Sequence[str] = (),
 ) -> Iterator[Api]:
     """Run a frontend with a fake worker."""
     worker = FakeWorker(pause_s=pause_s)
@@ -102,7 +103,7 @@ def api(
         url = f"http://127.0.0.1:{worker_port}"
         health = Health("ready", url=url, model="worker-model", metrics_url=f"{url}/metrics")
         chat = None if template is None else ChatTemplate(template, served.tokenizer)
-        frontend = Frontend(served, limits, health, key, chat)
+        frontend = Frontend(served, limits, health, key, chat, allow_origins)
         with (
             running(frontend.app, limits) as port,
             httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,

@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
+from max_gpt2.errors import ServeError
 from max_gpt2.serve.frontend.schema import UNSUPPORTED_FIELDS
+from max_gpt2.serve.launch import check_origins
 from max_gpt2.serve.settings import Limits, ServedModel
 from tests.serve.frontend.fake_worker import FAIL, GARBAGE, REFUSE
 from tests.serve.frontend.servers import Api, api, error_of
@@ -220,6 +222,95 @@ def test_half_open_connections_are_closed(shared: Api) -> None:
     assert found.startswith(b"HTTP/1.1 408 ")
     assert b"did not arrive within 0.6 s" in found
     assert 1.5 < time.monotonic() - started < 5
+
+
+GET = b"GET /health HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        GET,  # headers that do not end
+        GET + b"X: 1\r\nX",
+        b"G",
+        GET + b"Content-Length: 99\r\n\r\n{",  # a body that the endpoint does not read
+        GET + b"Transfer-Encoding: chunked\r\n\r\n99\r\nab",
+        b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{",
+    ],
+)
+@pytest.mark.parametrize("together", [False, True])
+def test_incomplete_request_on_a_used_connection_is_closed(shared: Api, rest: bytes, together: bool) -> None:
+    """Bytes that trickle in do not prolong the time."""
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=5) as connection:
+        connection.sendall(GET + b"\r\n" + (rest if together else b""))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        time.sleep(0.2)
+        connection.sendall(b"" if together else rest)
+        started, closed = time.monotonic(), False
+        connection.settimeout(0.1)
+        while not closed and time.monotonic() - started < 4:
+            try:
+                closed = not connection.recv(65536)
+                connection.sendall(b"a")
+            except TimeoutError:
+                connection.sendall(b"a")
+            except OSError:
+                closed = True
+        assert closed
+        assert 0.3 < time.monotonic() - started < 3
+
+
+def test_idle_connection_stays_open_after_a_request(shared: Api) -> None:
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=5) as connection:
+        for _ in range(3):
+            connection.sendall(GET + b"\r\n")
+            time.sleep(0.8)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/health", "/nothing"])
+@pytest.mark.parametrize("first", ["Content-Length: 4", "Transfer-Encoding: chunked"])
+def test_body_with_two_lengths_is_refused(shared: Api, path: str, first: str) -> None:
+    """A proxy that uses the other length would take the rest of the body for a request."""
+    lengths = sorted(["Content-Length: 4", "Transfer-Encoding: chunked"], key=lambda one: one != first)
+    head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: a", "Content-Type: application/json", *lengths])
+    found = raw(shared.port, f"{head}\r\n\r\n0\r\n\r\nGET /version HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    assert found.startswith(b"HTTP/1.1 400")
+    assert found.count(b"HTTP/1.1 400 ") == found.count(b"content-type: ") == 1
+    assert b"both Transfer-Encoding and Content-Length" in found
+
+
+def test_chunked_body_of_http_1_0_is_refused(shared: Api) -> None:
+    found = raw(shared.port, b"POST /health HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+    assert found.startswith(b"HTTP/1.1 400")
+
+
+def test_pages_of_other_origins_are_not_allowed_by_default(shared: Api) -> None:
+    headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    assert shared.client.options("/v1/completions", headers=headers).status_code == 405
+    assert "access-control-allow-origin" not in shared.client.get("/health", headers=headers).headers
+
+
+@pytest.mark.parametrize("allowed", [["https://a.example"], ["https://b.example", "https://a.example"], ["*"]])
+def test_pages_of_allowed_origins_can_use_the_server(served: ServedModel, allowed: list[str]) -> None:
+    with api(served, key="secret", allow_origins=allowed) as made:
+        headers = {"Origin": "https://a.example"}
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        preflight = made.client.options("/v1/completions", headers=headers | asked)
+        assert preflight.status_code == 200
+        assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
+        for extra in ({}, {"Authorization": "Bearer secret"}):  # pages can read errors, too
+            answer = made.client.get("/v1/models", headers=headers | extra)
+            assert answer.headers["access-control-allow-origin"] in ("*", "https://a.example")
+        other = made.client.get("/v1/models", headers={"Origin": "https://c.example"})
+        assert other.headers.get("access-control-allow-origin") == ("*" if allowed == ["*"] else None)
+
+
+@pytest.mark.parametrize("origin", ["a.example", "https://a.example/", "https://a.example/path", "", "https://"])
+def test_allow_origin_must_be_an_origin(origin: str) -> None:
+    check_origins(["https://a.example:8080", "http://localhost:3000", "chrome-extension://abc", "null", "*"])
+    with pytest.raises(ServeError, match="is not an origin"):
+        check_origins(["*", origin])
 
 
 def test_chunked_body_is_limited(shared: Api) -> None:

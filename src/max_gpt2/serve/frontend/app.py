@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import version
@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -25,6 +27,7 @@ from max_gpt2.serve.frontend.errors import RefusedError
 from max_gpt2.serve.frontend.health import Health
 from max_gpt2.serve.frontend.metrics import CONTENT_TYPE, Metrics
 from max_gpt2.serve.frontend.parsing import parse_object, read_body
+from max_gpt2.serve.frontend.protocol import check_framing
 from max_gpt2.serve.frontend.request import CompletionRequest, read_chat, read_completion
 from max_gpt2.serve.frontend.responses import EventStream, Usage, cancel_on_disconnect
 from max_gpt2.serve.frontend.schema import document
@@ -47,8 +50,12 @@ class Frontend:
         health: Health,
         key: str | None = None,
         template: ChatTemplate | None = None,
+        allow_origins: Sequence[str] = (),
     ) -> None:
-        """Create the application `app`; without `key`, requests need no API key."""
+        """Create the application `app`; without `key`, requests need no API key.
+
+        Browsers let pages from `allow_origins` ("*" for all) read the responses.
+        """
         self._served, self._limits, self._health = served, limits, health
         self._api_key, self._template = ApiKey(key), template
         self.admission = AdmissionLimiter(limits)
@@ -70,6 +77,7 @@ class Frontend:
                 Route("/openapi.json", self._endpoint(self._openapi), methods=["GET"]),
             ],
             exception_handlers={HTTPException: self._no_route},
+            middleware=[_cors(allow_origins)] if allow_origins else [],
             lifespan=self._lifespan,
         )
 
@@ -89,6 +97,7 @@ class Frontend:
         async def endpoint(request: Request) -> Response:
             path, started = request.scope["route"].path, time.perf_counter()
             try:
+                check_framing(request)
                 self._api_key.check(request)
                 response = await handler(request)
             except RefusedError as refused:
@@ -232,6 +241,7 @@ class Frontend:
         assert isinstance(error, HTTPException)
         headers = dict(error.headers or {})
         try:
+            check_framing(request)
             self._api_key.check(request)
         except RefusedError as refused:
             return refused.response()
@@ -254,6 +264,10 @@ class Frontend:
         logger.info(
             "%s %d %.2f s %d+%d tokens%s", path, status, seconds, usage.prompt_tokens, usage.completion_tokens, by
         )
+
+
+def _cors(origins: Sequence[str]) -> Middleware:
+    return Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["GET", "POST"], allow_headers=["*"])
 
 
 def _event(value: dict[str, Any]) -> bytes:

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any, ClassVar
 
+import h11
+from starlette.requests import Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from max_gpt2.serve.frontend.errors import RefusedError
@@ -10,7 +12,11 @@ from max_gpt2.serve.settings import Limits
 
 
 class TimeoutProtocol(H11Protocol):
-    """Closes a connection without the headers of a request after `read_s`, and one that is not read for `write_s`."""
+    """Closes a connection with an incomplete request after `read_s`, and one that is not read for `write_s`.
+
+    A new connection must send the headers of a request within `read_s`. Later requests have the same time from their
+    first byte on. The endpoints limit the time of a body that they read; the protocol limits that of the others.
+    """
 
     limits: ClassVar[Limits] = Limits()
 
@@ -24,7 +30,17 @@ class TimeoutProtocol(H11Protocol):
         """Start the timeout for the headers of the first request."""
         assert isinstance(transport, asyncio.Transport)
         super().connection_made(transport)
-        self._read_timer = self.loop.call_later(self.limits.read_s, self._close_without_headers)
+        self._start_read_timer()
+
+    def data_received(self, data: bytes) -> None:
+        """Start the timeout with the first bytes of a request, and cancel it when the request is complete."""
+        super().data_received(data)
+        self._update_read_timer()
+
+    def on_response_complete(self) -> None:
+        """Start the timeout for a request of which the first bytes have arrived early, and for an unread body."""
+        super().on_response_complete()
+        self._update_read_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the timeouts."""
@@ -51,9 +67,32 @@ class TimeoutProtocol(H11Protocol):
         self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
         self.transport.close()
 
-    def _close_without_headers(self) -> None:
-        if self.cycle is None:
-            self.transport.close()
+    def _start_read_timer(self) -> None:
+        self._read_timer = self.loop.call_later(self.limits.read_s, self.transport.close)
+
+    def _update_read_timer(self) -> None:
+        """Run the timeout while a request is incomplete; more bytes do not start it again."""
+        responding = self.cycle is not None and not self.cycle.response_complete
+        state = self.conn.their_state
+        incomplete = not responding and (state is h11.SEND_BODY or (state is h11.IDLE and self.conn.trailing_data[0]))
+        if not incomplete and self._read_timer:
+            self._read_timer.cancel()
+            self._read_timer = None
+        elif incomplete and not self._read_timer:
+            self._start_read_timer()
+
+
+def check_framing(request: Request) -> None:
+    """Raise a 400 for a body of two lengths: a proxy may see another end of it, and the rest as a request."""
+    if "transfer-encoding" in request.headers:
+        if "content-length" in request.headers:
+            problem = "has both Transfer-Encoding and Content-Length"
+        elif request.scope["http_version"] == "1.0":
+            problem = "has Transfer-Encoding, which HTTP/1.0 does not define"
+        else:
+            return
+        message = f"The request {problem}. Send one Content-Length, or HTTP/1.1 with Transfer-Encoding: chunked."
+        raise RefusedError(400, message, headers={"Connection": "close"})
 
 
 def timeout_protocol(limits: Limits) -> type[asyncio.Protocol]:

@@ -4,6 +4,8 @@ from typing import Protocol
 
 import numpy as np
 
+from solutions.pretrained import accepts_tensors
+
 
 class HasContext(Protocol):
     """A config with the length of the model's context."""
@@ -12,7 +14,7 @@ class HasContext(Protocol):
 
 
 class LogitsModel(Protocol):
-    """A callable that computes logits: the compiled model of step 13, or anything with the same interface."""
+    """A callable that computes logits: the model of step 13, compiled or not, or anything with the same interface."""
 
     @property
     def config(self) -> HasContext:
@@ -24,6 +26,7 @@ class LogitsModel(Protocol):
         ...
 
 
+@accepts_tensors
 def generate_next_token(
     model: LogitsModel, input_ids: np.ndarray, temperature: float, do_sample: bool, random: np.random.Generator
 ) -> np.ndarray:
@@ -41,6 +44,7 @@ def generate_next_token(
     return (cdf > u).argmax(axis=-1)[:, None]
 
 
+@accepts_tensors
 def generate_tokens(
     model: LogitsModel,
     input_ids: np.ndarray,

@@ -158,6 +158,12 @@ def test_sampling_follows_the_temperature() -> None:
         np.testing.assert_allclose(np.bincount(drawn[:, 0], minlength=3) / len(rows), expected, atol=0.01)
 
 
+@pytest.mark.parametrize(("seq", "new"), [(67, 0), (66, 1), (1, 66)])
+def test_sequence_may_fill_the_context(seq: int, new: int) -> None:
+    rows = generate_tokens(Fixed([0.0]), np.zeros((1, seq), dtype=np.int64), max_new_tokens=new)
+    assert rows.shape == (1, 67)
+
+
 @pytest.mark.parametrize(("seq", "new"), [(67, 1), (68, 0), (1, 67)])
 def test_sequence_beyond_the_context_is_rejected(seq: int, new: int) -> None:
     model = Fixed([0.0])
@@ -193,9 +199,15 @@ def test_public_names_exist() -> None:
             assert re.search(rf"^(class|def) {name}\b", text, re.MULTILINE), name
 
 
+def test_solutions_are_short() -> None:
+    lengths = {path.name: len(path.read_text().splitlines()) for path in FOLDER.glob("*.py")}
+    assert lengths.pop("pretrained.py") < 130
+    assert all(length < 75 for length in lengths.values()), lengths
+
+
 def test_names_are_defined_once_and_models_are_independent() -> None:
     defined: dict[str, str] = {}
-    for path in sorted(FOLDER.glob("solution_*.py")):
+    for path in sorted(FOLDER.glob("*.py")):
         text = path.read_text()
         assert "max_gpt2" not in text
         for name in re.findall(r"^(?:class|def) (\w+)", text, re.MULTILINE):

@@ -14,7 +14,7 @@ from max.experimental import functional as F
 from max.experimental.compilation import StagedGraph, stage
 from max.experimental.executor import InterpreterExecutor
 from max.experimental.tensor import Tensor, default_device, default_dtype
-from max.graph import TensorType
+from max.graph import StaticDim, TensorType
 from max.tree import map as map_tree
 
 from tutorial.exercise import GraphExercise, WrongAnswerError, require_value
@@ -35,9 +35,9 @@ class MaxRunner:
     def run_graph(self, exercise: GraphExercise, step: ModuleType, names: Sequence[str]) -> Arrays:
         """Build the learner's module, run it on the exercise's inputs, and return the results of `call` by name.
 
-        Two graphs are built. The first has symbolic dimensions for batch and seq, like the finished model; it is not
-        run, but shape errors name these dimensions. The second has concrete dimensions and is run by MAX's interpreter,
-        which compiles only the operations.
+        Two graphs are built. The first has symbolic dimensions for batch and seq, like the finished model. It is not
+        run, but its shape errors name these dimensions, and it shows whether the step fixes a length. The second has
+        concrete dimensions and is run by MAX's interpreter, which compiles only the operations.
         """
         self.report("forward")
         with default_device(CPU()), default_dtype(DType.float32):
@@ -66,6 +66,8 @@ def _graph(
     def call(*values: Tensor) -> tuple[Tensor, ...]:
         inputs, parameters = values[: len(arguments)], dict(zip(weights, values[len(arguments) :], strict=True))
         results = exercise.call(step, _with_parameters(built, parameters), inputs)
+        for value, name in zip(results, names, strict=False):
+            _check_dims(require_tensor(value, name), name, exercise.outputs[name], symbolic)
         # MAX does not return constants or inputs as outputs; adding zero turns them into computed values.
         return tuple(require_tensor(value, name) + 0.0 for name, value in zip(names, results, strict=True))
 
@@ -75,6 +77,17 @@ def _graph(
 def _type(array: np.ndarray, dims: Dims, symbolic: Sequence[str]) -> TensorType:
     shape = [name if name in symbolic else LENGTHS[name] for name in dims]
     return TensorType(DType.int64 if array.dtype.kind == "i" else DType.float32, shape, device=CPU())
+
+
+def _check_dims(value: Tensor, name: str, dims: Dims, symbolic: Sequence[str]) -> None:
+    """Raise WrongAnswerError if an output has a fixed length where it should have a symbolic dimension."""
+    for dim, found in zip(dims, value.shape, strict=False):
+        # Any other fixed length makes a difference in the outputs.
+        if dim in symbolic and isinstance(found, StaticDim) and int(found) == LENGTHS[dim]:
+            raise WrongAnswerError(
+                f"{name} always has the length {int(found)} along {dim}, whatever the input is. Use the {dim} of the "
+                "input instead of a number."
+            )
 
 
 def _with_parameters(built: Any, parameters: Mapping[str, Tensor]) -> Any:

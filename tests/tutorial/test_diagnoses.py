@@ -1,5 +1,6 @@
 """Every skeleton fails its check, every solution passes, and every known mistake gets its own diagnosis."""
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -9,15 +10,18 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 from max._interpreter_ops import gc_compile
+from max.experimental.nn import Module
 
+from solutions.pretrained import PretrainedModel, accepts_tensors
 from tests.tutorial.planted import PLANTED, Planted
 from tutorial import step_files
 from tutorial.check import check, make_plan
 from tutorial.diagnosis import judge, known_mistake
 from tutorial.exercise import Verdict, WrongAnswerError
 from tutorial.exercises import exercise
-from tutorial.exercises.exercise_13 import check_another_length
+from tutorial.exercises.exercise_13 import check_given_code, check_other_inputs
 from tutorial.exercises.exercise_14 import peaked_model
+from tutorial.inputs import token_ids
 from tutorial.interpreter_ops import compile_operations
 from tutorial.progress import Progress, read_progress
 from tutorial.step_files import import_from_steps, skeleton
@@ -133,12 +137,43 @@ def test_unknown_mistake_shows_the_difference(number: int) -> None:
     assert found.text not in one.mistakes.values()
 
 
-@pytest.mark.parametrize("model", [lambda ids: ids[:0], lambda ids: 1 / 0, lambda ids: np.zeros((2, 7, 37))])
-def test_model_compiled_for_one_shape_is_diagnosed(model: Callable[[np.ndarray], Any]) -> None:
-    ids = np.zeros((2, 7), dtype=np.int64)
-    check_another_length(lambda ids: np.zeros((*ids.shape, 37)), ids)
-    with pytest.raises(WrongAnswerError, match=r"ids of shape \[2, 7\] but not on ids of \[1, 5\]"):
-        check_another_length(model, ids)
+TABLE = np.random.default_rng(0).standard_normal((37, 37))
+
+
+def as_given(ids: np.ndarray) -> np.ndarray:
+    """Return logits like a compiled model to which the ids are passed as they are."""
+    if ids.dtype != np.int64:
+        raise TypeError("int64 expected")
+    return TABLE[ids] if ids.flags.c_contiguous else TABLE[ids.ravel(order="K").reshape(ids.shape)]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda ids: TABLE[ids][:1, :7], "not on ids of [1, 19]"),
+        (lambda ids: TABLE[ids] if ids.shape == (2, 7) else ids[:0], "not on ids of [1, 5]"),
+        (lambda ids: TABLE[ids] if ids.shape == (2, 7) else 1 / 0, "not on ids of [1, 5]"),
+        (lambda ids: TABLE[ids] if ids.shape[1] > 1 else 1 / 0, "not on ids of [1, 1]"),
+        (lambda ids: TABLE[ids] if ids.shape[1] < 19 else 1 / 0, "not on ids of [1, 19]"),
+        (lambda ids: TABLE[ids] if len(ids) < 3 else 1 / 0, "not on ids of [3, 7]"),
+        (lambda ids: TABLE[ids] + ids.shape[1], "not on ids of [1, 5]"),
+        (as_given, "does not run on ids that are int32"),
+        (lambda ids: as_given(ids.astype(np.int64, order="K")), "does not run on ids that are not contiguous"),
+    ],
+)
+def test_model_compiled_for_some_inputs_only_is_diagnosed(model: Callable[[np.ndarray], Any], message: str) -> None:
+    check_other_inputs(lambda ids: TABLE[ids], token_ids())
+    with pytest.raises(WrongAnswerError, match=re.escape(message)):
+        check_other_inputs(model, token_ids())
+
+
+def test_missing_given_lines_are_diagnosed() -> None:
+    compiled = accepts_tensors(lambda ids: TABLE[ids])
+    check_given_code(object.__new__(PretrainedModel), compiled)
+    with pytest.raises(WrongAnswerError, match=r"class MaxGPT2LMHeadModel\(PretrainedModel\)"):
+        check_given_code(Module(), compiled)
+    with pytest.raises(WrongAnswerError, match="@accepts_tensors above __call__"):
+        check_given_code(object.__new__(PretrainedModel), lambda ids: TABLE[ids])
 
 
 @pytest.mark.slow
@@ -175,9 +210,14 @@ def test_mask_lost_by_the_compiler_is_diagnosed(project: Path) -> None:
          "[n_embd=20, n_inner=44]; it should be [n_inner=44, n_embd=20]. You have its transpose: Linear"),
         (5, "Tensor.zeros([config.vocab_size, config.n_embd])", "Tensor.zeros([config.n_embd, config.vocab_size])",
          "it should be [vocab=37, n_embd=20]. You have its transpose."),
+        (2, "[seq, seq]", "[7, 7]", "mask always has the length 7 along seq, whatever the input is."),
+        (4, "Linear(config.n_embd, intermediate_size", "Linear(config.n_embd, config.n_inner",
+         "c_fc.weight is [3 * n_embd=60, n_embd=20]; it should be [n_inner=44, n_embd=20]."),
+        (6, "out_dim=seq", "out_dim=7", "always has the length 7 along seq, whatever the input is."),
         (9, "return self.c_proj(self.merge_heads(found))", "return self.c_proj(found)", "found is [batch, 4, seq, 5]"),
         (6, "Tensor.from_dim(seq)", "int(seq)", "A symbolic dimension (batch or seq) has no value yet"),
         (14, "return rows", "return rows.tolist()", "returned a list; it must return a numpy array"),
+        (14, "@accepts_tensors\ndef generate_tokens", "def generate_tokens", "Keep the line @accepts_tensors"),
         (7, "return query, key, value", "return query, key", "Expected 3 results (query, key, value), but got 2."),
     ],
 )  # fmt: skip

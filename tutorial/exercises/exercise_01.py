@@ -22,6 +22,7 @@ class Config(Exercise):
         "n_inner=44": (),
         "n_head divides n_embd": (),
         "n_head does not divide n_embd": (),
+        "n_head does not divide n_embd, with n_inner=44": (),
     }
     hints = (
         "A dataclass calls a method of its own right after it has set the fields. Both tasks belong in that method.",
@@ -34,6 +35,7 @@ class Config(Exercise):
         "no factor": "You set n_inner to n_embd. The hidden layer of GPT-2's MLP is four times as wide.",
         "gpt2 only": "n_inner is 3072 for every n_embd. Compute it from this config: 4 * n_embd.",
         "unchecked": "Your config accepts n_embd=24 with n_head=5, which leaves a remainder. Raise ValueError when n_embd is not a multiple of n_head.",
+        "nested": "You test the heads only if n_inner is None. Test them for every config, outside of that `if`.",
         "reversed": "Your test of the heads has its operands swapped: n_head % n_embd asks whether n_head is a multiple of n_embd. Test n_embd % n_head.",
         "assertion": "You raise AssertionError, as `assert` does. Python can be run with asserts disabled, so raise ValueError instead.",
     }
@@ -52,7 +54,7 @@ class Config(Exercise):
                 return np.array(type(error).__name__)
             return np.array(ACCEPTED)
 
-        found = [attempt(n_embd=24, n_head=3), attempt(n_embd=24, n_head=5)]
+        found = [attempt(n_embd=24, n_head=heads, **more) for heads, more in ((3, {}), (5, {}), (5, {"n_inner": 44}))]
         if str(found[0]) == ACCEPTED:
             found = [n_inner(), n_inner(n_embd=20, n_head=4), n_inner(n_embd=20, n_head=4, n_inner=44), *found]
         else:
@@ -70,16 +72,17 @@ class Config(Exercise):
             widths = ["768", "20", "44"]
         elif "gpt2 only" in wrong:
             widths = ["3072", "3072", "44"]
-        divisible, indivisible = ACCEPTED, "ValueError"
+        divisible, indivisible, with_n_inner = ACCEPTED, "ValueError", "ValueError"
         if "unchecked" in wrong:
-            indivisible = ACCEPTED
+            indivisible = with_n_inner = ACCEPTED
+        elif "nested" in wrong:
+            with_n_inner = ACCEPTED
         elif "assertion" in wrong:
-            indivisible = "AssertionError"
+            indivisible = with_n_inner = "AssertionError"
         elif "reversed" in wrong:
             divisible, widths = "ValueError", [""] * 3
-        return {
-            name: np.array(value) for name, value in zip(self.outputs, [*widths, divisible, indivisible], strict=True)
-        }
+        values = [*widths, divisible, indivisible, with_n_inner]
+        return {name: np.array(value) for name, value in zip(self.outputs, values, strict=True)}
 
 
 EXERCISE = Config()

@@ -41,8 +41,8 @@ class Mlp(GraphExercise):
         return mlp_weights(40)
 
     def build(self, step: ModuleType) -> Any:
-        """Create the module."""
-        return step.GPT2MLP(SIZES["n_inner"], config())
+        """Create the module; the width is the argument, not the n_inner of the config."""
+        return step.GPT2MLP(SIZES["n_inner"], config(n_inner=SIZES["3 * n_embd"]))
 
     def call(self, step: ModuleType, built: Any, inputs: Sequence[MaxTensor]) -> Sequence[Any]:
         """Apply it."""

@@ -16,7 +16,7 @@ from tutorial.exercise import (
     require_array,
     require_value,
 )
-from tutorial.inputs import Arrays, config, prefixed, random_array, token_ids, transformer_weights
+from tutorial.inputs import SIZES, Arrays, config, prefixed, random_array, token_ids, transformer_weights
 
 COMPILED = "the logits of the compiled model"
 
@@ -32,7 +32,7 @@ class LanguageModel(GraphExercise):
     tolerance = 2e-4
     hints = (
         "The head is one more Linear, from n_embd to the size of the vocabulary, without a bias.",
-        "Create the submodules inside a `with` statement with three parts: F.lazy(), so that nothing is computed before the weights are loaded, and the defaults for the device (the CPU) and the dtype (float32).",
+        "Create the submodules inside a `with` statement with three parts: F.lazy(), so that nothing is computed before the weights are loaded, and the defaults for the device (the CPU) and the dtype (float32). Compile inside the same defaults, but with self.device.",
         'compile takes the type of input_ids: a TensorType of int64 with the symbolic dimensions "batch" and "seq". Its result has a method execute_raw, which takes a Buffer made from a numpy array and returns a list.',
     )
     mistakes = {
@@ -73,7 +73,9 @@ class LanguageModel(GraphExercise):
             compiled = require_value(model.compiled(), "compiled")
             runner.report("forward")
             found[COMPILED] = require_array(compiled(self.arguments()["input_ids"]), "CompiledGPT2")
-            check_another_length(compiled, self.arguments()["input_ids"])
+            if self.equal(found[COMPILED], logits):
+                check_other_inputs(compiled, self.arguments()["input_ids"])
+                check_given_code(model, compiled)
         else:
             found[COMPILED] = logits
         return found
@@ -91,18 +93,59 @@ class LanguageModel(GraphExercise):
         return reference.as_arrays(outputs)
 
 
-def check_another_length(compiled: Any, input_ids: np.ndarray) -> None:
-    """Raise WrongAnswerError if the model only runs on the shape of `input_ids`."""
-    smaller = input_ids[:1, :-2]
+def check_other_inputs(compiled: Any, input_ids: np.ndarray) -> None:
+    """Raise WrongAnswerError if the model runs only on ids of one shape or of one integer type."""
+    expected = compiled(input_ids)
+    batch, seq = input_ids.shape
+    row = np.resize(input_ids[0], SIZES["n_positions"])
+    # A token cannot attend to later ones, so the beginning of a sequence has the same logits on its own.
+    for ids, shown in (
+        (input_ids[:1, :-2], expected[:1, :-2]),
+        (input_ids[:1, :1], expected[:1, :1]),
+        (row[None], expected[:1]),  # the full context
+        (np.concatenate([input_ids, input_ids[:1]]), np.concatenate([expected, expected[:1]])),
+    ):
+        if not _agrees(compiled, ids, shown):
+            raise WrongAnswerError(
+                f"The compiled model runs on ids of shape [{batch}, {seq}] but not on ids of {list(ids.shape)}. "
+                'Compile it for the symbolic dimensions "batch" and "seq" instead of fixed lengths.'
+            )
+    for ids, kind in ((input_ids.astype(np.int32), "int32"), (np.asfortranarray(input_ids), "not contiguous")):
+        if not _agrees(compiled, ids, expected):
+            raise WrongAnswerError(
+                f"CompiledGPT2 does not run on ids that are {kind}. The graph expects contiguous int64: convert them "
+                "with np.ascontiguousarray(input_ids, dtype=np.int64)."
+            )
+
+
+def _agrees(compiled: Any, ids: np.ndarray, expected: np.ndarray) -> bool:
+    """Return True if the model runs on these ids and its first logits are the expected ones."""
     try:
-        shape = compiled(smaller).shape[:2]
-    except Exception:
-        shape = None
-    if shape != smaller.shape:
+        logits = compiled(ids)
+    except Exception:  # MAX raises many types
+        return False
+    if logits.shape[:2] != ids.shape:
+        return False
+    return np.allclose(logits[:, : expected.shape[1]], expected, rtol=0, atol=1e-3)
+
+
+def check_given_code(model: Any, compiled: Any) -> None:
+    """Raise WrongAnswerError if the model cannot be called because a given line is missing."""
+    from max.experimental.tensor import Tensor
+
+    from solutions.pretrained import PretrainedModel
+
+    if not isinstance(model, PretrainedModel):
         raise WrongAnswerError(
-            f"The compiled model runs on ids of shape {list(input_ids.shape)} but not on ids of {list(smaller.shape)}. "
-            'Compile it for the symbolic dimensions "batch" and "seq" instead of fixed lengths.'
+            "MaxGPT2LMHeadModel does not derive from PretrainedModel, so it cannot be called like a function. Keep the "
+            "line `class MaxGPT2LMHeadModel(PretrainedModel):`; solutions/pretrained.py defines that class."
         )
+    try:
+        logits = compiled(Tensor.from_dlpack(token_ids()))
+    except Exception:
+        logits = None
+    if not isinstance(logits, Tensor):
+        raise WrongAnswerError("CompiledGPT2 does not take a Tensor. Keep the line @accepts_tensors above __call__.")
 
 
 EXERCISE = LanguageModel()

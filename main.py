@@ -2,11 +2,12 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import typer
+from max.driver import CPU, Accelerator, Device, accelerator_count
 from transformers import GPT2LMHeadModel
 
 import main_tables as tables
@@ -17,12 +18,11 @@ from max_gpt2.cli.process import make_program, run_guarded
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import Request, SamplingParams, check_request, encode_prompt
 from max_gpt2.verify import compare_logits, make_prompts, quiet_transformers
+from solutions.pretrained import CONV1D, transpose_conv1d
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
 from solutions.solution_14 import generate_tokens
 from tutorial.learner_model import ModelParts, check_supported, learner_parts
-
-CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
 
 def main(
@@ -34,20 +34,24 @@ def main(
     learner_model: Annotated[
         bool, typer.Option("--learner-model", help="Use the model that you built in steps/.")
     ] = False,
+    device: Annotated[
+        Literal["cpu", "gpu", "auto"], typer.Option(help="Where MAX runs the model; auto: the GPU if there is one.")
+    ] = "cpu",
 ) -> None:
     """Load a GPT-2 into MAX and into PyTorch, compare their logits, and show the text that both generate."""
     # The model: the solutions of the tutorial, or the learner's own steps.
     parts = learner_parts() if learner_model else ModelParts(GPT2Config, MaxGPT2LMHeadModel, generate_tokens)
 
     # The checkpoint and the prompt, validated before anything is compiled.
+    max_device = find_device(device)
     checkpoint = run_with_timer("Checking the weights", lambda: load_checkpoint(model))
     sampling = SamplingParams(temperature, seed=seed)
     prompt_ids = prepare(model, checkpoint, prompt, max_new_tokens, sampling)  # [1, seq]
 
     # The weights, in both models.
     quiet_transformers()
-    loaded = run_with_timer(COMPILING, lambda: load(checkpoint.folder, parts))
-    tables.show_checkpoint(model, checkpoint, loaded.transposed, parts.origin)
+    loaded = run_with_timer(COMPILING, lambda: load(checkpoint.folder, parts, max_device))
+    tables.show_checkpoint(model, checkpoint, loaded.transposed, parts.origin, max_device.label)
 
     # The logits of four prompts, [1, seq, vocab] each, and how far apart they are.
     differences = {}
@@ -68,10 +72,16 @@ def main(
             generations.append(tables.Generation(checkpoint.tokenizer.decode(ids[0].tolist()), max_new_tokens, watch))
         tables.show_generations(title, generations)
 
-    # The verdict.
     tables.show_verdict(list(differences.values()))
     if not all(difference.equal for difference in differences.values()):
         raise typer.Exit(1)
+
+
+def find_device(name: str) -> Device:
+    """Return the CPU or an accelerator; raise RequestError for "gpu" if MAX finds none."""
+    if name == "gpu" and not accelerator_count():
+        raise RequestError("--device gpu: MAX finds no accelerator on this machine. Use --device cpu or --device auto.")
+    return CPU() if name == "cpu" or not accelerator_count() else Accelerator()
 
 
 def prepare(
@@ -125,18 +135,14 @@ class LoadedModels:
     transposed: list[str]
 
 
-def load(folder: Path, parts: ModelParts) -> LoadedModels:
+def load(folder: Path, parts: ModelParts, device: Device) -> LoadedModels:
     """Load a checkpoint into PyTorch, copy its weights to MAX, and compile."""
     torch_model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
-    # OpenAI implemented four layers of a block as "Conv1D", which stores its weight as [in, out]. MAX's Linear expects
-    # [out, in]. Transpose before loading, and by name: attn.c_proj is square, so its shape does not reveal the layout.
-    weights = {name: tensor.numpy() for name, tensor in torch_model.state_dict().items()}
-    transposed = [name for name in weights if name.endswith(CONV1D)]
-    weights |= {name: np.ascontiguousarray(weights[name].T) for name in transposed}
-
     config = parts.config(**{name: getattr(torch_model.config, name) for name in asdict(parts.config())})
     max_model = parts.model(config)
-    max_model.load_state_dict(weights)  # strict: raises if a weight is missing, unexpected, or has the wrong shape
+    max_model.load_state_dict(transpose_conv1d(torch_model.state_dict()))  # raises if a name or shape differs
+    max_model.to(device)
+    transposed = [name for name in torch_model.state_dict() if name.endswith(CONV1D)]
     return LoadedModels(max_model.compiled(), TorchGPT2(torch_model), transposed)
 
 

@@ -39,8 +39,8 @@ class Generation:
     watch: Stopwatch
 
 
-def show_checkpoint(model: str, checkpoint: Checkpoint, transposed: list[str], origin: str) -> None:
-    """Print what was loaded, which weights were transposed, and, if given, the origin of the model's code."""
+def show_checkpoint(model: str, checkpoint: Checkpoint, transposed: list[str], origin: str, device: str) -> None:
+    """Print what was loaded, the transposed weights, MAX's device and, if given, the origin of the model's code."""
     config, plan, folder, here = checkpoint.config, checkpoint.plan, checkpoint.folder, Path.cwd()
     rows = [
         *([["model", origin]] if origin else []),
@@ -53,6 +53,7 @@ def show_checkpoint(model: str, checkpoint: Checkpoint, transposed: list[str], o
         ["head", plan.head],
         ["transposed", summarize_names(transposed)],
         ["skipped", summarize_reasons(plan.skipped)],
+        ["device", device],
     ]
     stdout.print(table(("", "left"), (model, "left"), rows=rows))
 

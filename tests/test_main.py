@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from max.driver import accelerator_count
 
 import main
 from fixtures.checkpoints import edit_config, write_tokenizer
@@ -54,6 +55,25 @@ def test_hub_id_is_loaded_from_the_cache_offline(tiny_original: Path, tmp_path: 
     assert "MAX and PyTorch are equal" in done.stdout
 
 
+@pytest.mark.skipif(accelerator_count() == 0, reason="MAX finds no accelerator on this machine")
+def test_accelerator_is_compared_with_pytorch(tiny_original: Path) -> None:
+    done = run_main("--model", tiny_original, "--prompt", "a", "--max-new-tokens", 2, "--device", "gpu")
+    assert done.returncode == 0, done.stderr
+    assert "MAX and PyTorch are equal" in done.stdout
+
+
+def test_device_is_chosen_by_what_max_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "Accelerator", lambda: "the accelerator")
+    for count, expected in ((0, main.CPU()), (1, "the accelerator")):
+        monkeypatch.setattr(main, "accelerator_count", lambda count=count: count)
+        assert main.find_device("cpu") == main.CPU()
+        assert main.find_device("auto") == expected
+    assert main.find_device("gpu") == expected
+    monkeypatch.setattr(main, "accelerator_count", lambda: 0)
+    with pytest.raises(RequestError, match="--device gpu: MAX finds no accelerator on this machine"):
+        main.find_device("gpu")
+
+
 @pytest.fixture
 def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Run main.py in this process, which takes no time to import PyTorch."""
@@ -73,6 +93,7 @@ def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         (["--temperature", "-1"], "temperature -1.0"),
         (["--seed", "x"], "--seed"),
         (["--model", "./nothing"], '"./nothing" does not exist'),
+        (["--device", "tpu"], "'cpu', 'gpu', 'auto'"),
     ],
 )
 def test_invalid_input_is_one_error_line(

@@ -9,6 +9,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from book.excerpts import BookError, between, excerpt, text_block
+from book.page_changes import CHANGES, DEMO_CHANGES, table
 from tutorial.exercises import exercise
 from tutorial.step_files import STEPS
 
@@ -41,6 +42,11 @@ def mistake(number: int, key: str) -> str:
 def measured(name: str) -> str:
     """Return the measurements of a page of docs/, such as `log/performance`."""
     return between(f"docs/{name}.md", "<!-- measured -->", "<!-- /measured -->")
+
+
+def page_changes(demo: bool = False) -> str:
+    """Return the table of the changes that the original page needs, for every checkpoint or for the demo."""
+    return table(DEMO_CHANGES if demo else CHANGES)
 
 
 def transcript(name: str) -> str:
@@ -88,7 +94,7 @@ def _exercise(number: int) -> Any:
 
 def define_env(env: Any) -> None:
     """Register the macros; called by the plugin."""
-    for macro in (code, hints, mistake, measured, transcript):
+    for macro in (code, hints, mistake, measured, page_changes, transcript):
         env.macro(macro)
     env.macro(
         lambda name, alt, caption: figure(name, alt, caption, env.page.file.src_uri.removeprefix("book/")), "figure"

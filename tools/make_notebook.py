@@ -14,6 +14,8 @@ from book.macros import PAGES, code, figure, measured, mistake, transcript
 from tutorial.step_files import ROOT, STEPS, solution_path
 
 PATH = ROOT / "notebooks" / "tutorial.ipynb"
+#: Code that no step contains, and the first step that uses it.
+GIVEN_CODE, USES_GIVEN_CODE = ROOT / "solutions" / "pretrained.py", 13
 #: The last section of the chapter on loading to include; the following ones need a terminal.
 LAST_SECTION = "## Generate"
 INTRODUCTION = """# GPT-2 on MAX, in one notebook
@@ -25,6 +27,10 @@ it, and see how the generated text changes.
 
 Open it with VS Code or JupyterLab and select `.venv` as its kernel; `make demo` creates it. `make notebook` regenerates
 this file, without outputs."""
+#: The text above the code that is given in the tutorial, before step 13.
+GIVEN = """# Given: loading weights and calling a model
+
+This code is not part of a step. Step 13 builds on it, and so does the chapter on loading pretrained weights."""
 SETUP = """# Paths are relative to the root of the project, wherever the notebook was opened.
 import os
 from pathlib import Path
@@ -42,7 +48,9 @@ def cells() -> list[tuple[str, str]]:
     found = [("markdown", INTRODUCTION), ("code", SETUP)]
     for number in range(1, STEPS + 1):
         name = f"steps/step_{number:02}.md"
-        found += [("markdown", prose(introduction(name), name)), ("code", definitions(number))]
+        if number == USES_GIVEN_CODE:
+            found += [("markdown", GIVEN), ("code", definitions(GIVEN_CODE))]
+        found += [("markdown", prose(introduction(name), name)), ("code", definitions(solution_path(number)))]
     return found + chapter("pretrained.md")
 
 
@@ -51,9 +59,9 @@ def introduction(name: str) -> str:
     return (PAGES / name).read_text(encoding="utf-8").split("\n## ")[0]
 
 
-def definitions(number: int) -> str:
+def definitions(path: Path) -> str:
     """Return a solution without its module docstring and its imports of other solutions, which are cells above."""
-    source = solution_path(number).read_text(encoding="utf-8")
+    source = path.read_text(encoding="utf-8")
     lines, excluded = source.splitlines(), set[int]()
     for index, node in enumerate(ast.parse(source).body):
         is_title = index == 0 and isinstance(node, ast.Expr)

@@ -9,7 +9,8 @@ import yaml
 
 from book.excerpts import BookError, between, excerpt, text_block
 from book.hooks import with_mathml
-from book.macros import code, fenced, figure, hints, indented, measured, mistake, plain, transcript
+from book.macros import code, fenced, figure, hints, indented, measured, mistake, page_changes, plain, transcript
+from book.page_changes import CHANGES
 from tests.book.conftest import build
 from tests.book.pages import BOOK, PAGES, ROOT, settings
 from tutorial.exercises import exercise
@@ -29,7 +30,7 @@ def test_excerpt_without_a_name_is_the_whole_file() -> None:
         (MLP, "GPT2MLP.forward", "def forward(self, x: Tensor) -> Tensor:", "    return self.c_proj(x)"),
         ("solutions/solution_01.py", "GPT2Config", "@dataclass", "is not a multiple of n_head="),
         ("solutions/solution_01.py", "GPT2Config.n_head", "n_head: int = 12", "n_head: int = 12"),
-        ("main.py", "CONV1D", 'CONV1D = ("attn.c_attn.weight"', '"mlp.c_proj.weight")'),
+        ("solutions/pretrained.py", "CONV1D", "#: The layers", '"mlp.c_proj.weight")'),
         ("tests/book/pages.py", "BOOK", 'BOOK = ROOT / "book"', 'BOOK = ROOT / "book"'),
         (KERNEL, "append", "def append(", "            s += 1"),
         (KERNEL, "HeadCache", "@fieldwise_init", "self.head) * self.head_dim"),
@@ -74,6 +75,14 @@ def test_measurements_and_transcripts_come_from_the_docs() -> None:
     demo = transcript("demo")
     assert demo.startswith("```text\nChecking the weights")
     assert demo.removeprefix("```text\n").removesuffix("\n```") in (ROOT / "README.md").read_text()
+
+
+def test_changes_of_the_page_are_a_table() -> None:
+    lines = page_changes().splitlines()
+    assert lines[0].count("|") == 4
+    assert len(lines) == 2 + len(CHANGES)
+    assert "| `max_model.descendents` | `max_model.descendants` |" in lines[5]
+    assert "`config.n_embd = 256`<br>`config.n_layer = 6`" in page_changes(demo=True)
 
 
 def test_figure_has_a_version_for_each_theme() -> None:

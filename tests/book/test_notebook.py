@@ -10,8 +10,8 @@ from nbformat import NotebookNode
 from book.excerpts import BookError
 from tests.book.pages import PAGES, ROOT, blocks
 from tests.book.test_python import lines
-from tools.make_notebook import PATH, definitions, notebook, prose
-from tutorial.step_files import STEPS
+from tools.make_notebook import GIVEN_CODE, PATH, definitions, notebook, prose
+from tutorial.step_files import STEPS, solution_path
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,8 @@ def test_stored_notebook_is_current() -> None:
 def test_notebook_defines_every_step(stored: NotebookNode) -> None:
     code = "\n".join(sources(stored, "code"))
     for number in range(1, STEPS + 1):
-        assert definitions(number) in code
+        assert definitions(solution_path(number)) in code
+    assert definitions(GIVEN_CODE) in code
     assert not re.search(r"^from (solutions|steps|tutorial|max_gpt2)\b", code, re.MULTILINE)
 
 

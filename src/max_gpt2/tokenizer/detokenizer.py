@@ -128,15 +128,17 @@ class Detokenizer:
     completes the stop string; later tokens are ignored, so that the result does not depend on how tokens are grouped.
     """
 
-    def __init__(self, tokens: TokenTable, stop: Sequence[str] = (), *, special: bool = False) -> None:
-        """Start with an empty text; raises RequestError for an empty stop string.
+    def __init__(
+        self, tokens: TokenTable, stop: Sequence[str] = (), *, stop_ids: Iterable[int] = (), special: bool = False
+    ) -> None:
+        """Start with an empty text; raises RequestError for an empty stop string. `stop_ids` also end the text.
 
         Special tokens such as `<|endoftext|>` are part of the text if `special` is true.
         """
         self.stopped = False
         self.tokens = 0
         self._stop = StopMatcher(stop)
-        self._stop_ids = tokens.special_ids(stop)
+        self._stop_ids = tokens.special_ids(stop).union(stop_ids)
         self._decoder = tokens.decoder(special=special)
         self._held = ""  # decoded, not yet final
         self._length = 0  # of the final text

@@ -27,7 +27,8 @@ VALUES: list[Any] = [
 NAMES = [
     "model", "prompt", "suffix", "max_tokens", "temperature", "top_p", "top_k", "min_p", "n", "best_of", "stream",
     "stream_options", "logprobs", "echo", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty",
-    "logit_bias", "seed", "user", "ignore_eos", "messages", "tools", "functions", "response_format", "__proto__", "",
+    "stop_ids", "logit_bias", "seed", "user", "ignore_eos", "messages", "tools", "functions", "response_format",
+    "__proto__", "",
 ]  # fmt: skip
 PATHS = ["/v1/completions", "/v1/chat/completions", "/v1/models", "/health", "/v1/embeddings", "/%00", "/../etc/passwd"]
 EXPECTED = {400, 401, 404, 405, 408, 413, 415, 429, 200}
@@ -94,6 +95,32 @@ def large_bodies(server: RealServer, rng: random.Random, results: Results) -> No
     results.add(f"{size} bytes", response)
 
 
+def costly_bodies(server: RealServer, rng: random.Random, results: Results) -> None:
+    """Send bodies of a megabyte that are expensive to parse, while /health must answer within seconds."""
+    names = ",".join(f'"{index}":0' for index in range(90_000))
+    body = rng.choice(
+        [
+            f'{{{names},"z":0,"z":0}}',
+            f'{{"model":"demo","logit_bias":{{{names},"z":0,"z":0}}}}',
+            '{"model":"demo","prompt":[' + ",".join(["[]"] * 300_000) + "]}",
+            '{"model":"demo","prompt":[' + ",".join(["5.0"] * 250_000) + "]}",
+            '{"model":"demo","prompt":' + "[" * 1_000_000,
+            json.dumps({"model": "demo", "prompt": "It was", "max_tokens": 9, "stop": [" " * 60_000] * 16}),
+            json.dumps({"model": "demo", "prompt": ["a b " * 50] * 2000, "max_tokens": 0}),
+            json.dumps({"model": "demo", "messages": [{"role": "user", "content": [0] * 300_000}]}),
+        ]
+    )
+    path, health = rng.choice(PATHS[:2]), server.url + "/health"
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        headers = {"Content-Type": "application/json"}
+        sent = pool.submit(httpx.post, server.url + path, content=body.encode(), headers=headers, timeout=120)
+        started = time.monotonic()
+        httpx.get(health, timeout=30)
+        if (seconds := time.monotonic() - started) > 5:
+            results.failures.append(f"/health took {seconds:.1f} s during {body[:80]}")
+        results.add(f"{path} {body[:80]}", sent.result())
+
+
 def half_open(server: RealServer, rng: random.Random, results: Results) -> None:
     """Open a connection, send part of a request or nothing, and close it, sometimes with a reset."""
     head = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
@@ -105,6 +132,9 @@ def half_open(server: RealServer, rng: random.Random, results: Results) -> None:
             head + b"Content-Length: 999\r\n\r\n{",
             head + b"Content-Length: -1\r\n\r\n{}",
             head + b"Transfer-Encoding: chunked\r\n\r\nzzz\r\n",
+            head + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\nGET /health HTTP/1.1\r\n",
+            b"GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET /hea",
+            b"GET /health HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{",
             head + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
             b"GET /health HTTP/9.9\r\n\r\n",
             b"GET / HTTP/1.1\r\n" + b"X: " + b"y" * 70_000,
@@ -138,6 +168,7 @@ KINDS: list[tuple[Callable[[RealServer, random.Random, Results], None], int]] = 
     (unknown_methods, 10),
     (half_open, 14),
     (large_bodies, 3),
+    (costly_bodies, 2),
     (slow_reader, 3),
 ]
 

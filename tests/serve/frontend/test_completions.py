@@ -178,6 +178,27 @@ def test_text_ends_before_stop_string(shared: Api, served: ServedModel) -> None:
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize("ids", [[44], [250, 44, 45], [44.0]])
+def test_text_ends_before_stop_id(shared: Api, served: ServedModel, ids: list[float]) -> None:
+    fields: dict[str, Any] = {"prompt": [40], "max_tokens": 9, "temperature": 0, "stop_ids": ids}
+    answer = shared.complete(**fields, logprobs=0)
+    (choice,) = answer["choices"]
+    assert (choice["text"], choice["finish_reason"]) == (served.token_table.text([41, 42, 43]), "stop")
+    assert answer["usage"]["completion_tokens"] == 4
+    assert len(choice["logprobs"]["tokens"]) == 3
+    chunks = stream(shared, **fields)
+    assert joined_text(chunks) == choice["text"]
+    assert shared.complete(**fields | {"stop_ids": []})["choices"][0]["finish_reason"] == "length"
+
+
+def test_special_token_is_a_stop_string(shared: Api, served: ServedModel) -> None:
+    fields: dict[str, Any] = {"max_tokens": 9, "temperature": 0, "ignore_eos": True, "stop": "<|endoftext|>"}
+    answer = shared.complete([296], **fields)
+    assert answer["choices"][0]["text"] == served.token_table.text([297, 298])
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["usage"]["completion_tokens"] == 3
+
+
 def test_end_of_text_token_ends_the_sequence(shared: Api, served: ServedModel) -> None:
     answer = shared.complete([296], max_tokens=9, temperature=0)
     (choice,) = answer["choices"]

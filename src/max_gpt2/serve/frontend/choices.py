@@ -49,7 +49,7 @@ class ChoiceBuilder:
         self.done = False
         self._job = job
         self._served = served
-        self._detokenizer = Detokenizer(served.token_table, job.sampling.stop)
+        self._detokenizer = Detokenizer(served.token_table, job.sampling.stop, stop_ids=job.sampling.stop_ids)
         self._start = 0
         self._pending: list[Token] = []
 
@@ -130,8 +130,8 @@ class FanOut:
 
         async def collect(index: int) -> None:
             complete, builder = ChoiceDelta(), ChoiceBuilder(jobs[index], self._served)
-            # Only the frontend detects stop strings, so it needs every token as soon as it is generated.
-            stream = bool(jobs[index].sampling.stop)
+            # Only the frontend detects stop strings and stop ids, so it needs every token as soon as it is generated.
+            stream = bool(jobs[index].sampling.stop or jobs[index].sampling.stop_ids)
             async with aclosing(self._deltas(jobs[index], builder, stream=stream)) as deltas:
                 async for delta in deltas:
                     complete.join(delta)

@@ -7,7 +7,7 @@ from typing import Any
 
 from max_gpt2.errors import RequestError
 from max_gpt2.serve.frontend.errors import bad_field
-from max_gpt2.serve.frontend.parsing import check_bias, check_stops, check_unicode, format_value
+from max_gpt2.serve.frontend.parsing import check_bias, check_stop_ids, check_stops, check_unicode, format_value
 from max_gpt2.serve.frontend.schema import CommonFields, whole_number
 from max_gpt2.serve.settings import Limits, ServedModel
 
@@ -120,6 +120,7 @@ class SamplingOptions:
     ignore_eos: bool
     stop: list[str]
     logit_bias: dict[str, float]
+    stop_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,7 @@ def read_sampling(fields: CommonFields, served: ServedModel) -> SamplingOptions:
         ignore_eos=bool(fields.ignore_eos),
         stop=check_stops(fields.stop),
         logit_bias=check_bias(fields.logit_bias, served),
+        stop_ids=check_stop_ids(fields.stop_ids, served),
     )
 
 

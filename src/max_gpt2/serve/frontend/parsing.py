@@ -12,6 +12,7 @@ from starlette.requests import Request
 from max_gpt2._files import first_duplicate
 from max_gpt2.serve.frontend.errors import RefusedError, bad_field, incompatible_field
 from max_gpt2.serve.frontend.schema import (
+    MAX_STOP_IDS,
     MAX_STOPS,
     PARTS_TAG,
     TEXT_TAG,
@@ -19,6 +20,7 @@ from max_gpt2.serve.frontend.schema import (
     UNSUPPORTED_FIELDS,
     CommonFields,
     Fields,
+    whole_number,
 )
 from max_gpt2.serve.settings import Limits, ServedModel
 
@@ -158,6 +160,22 @@ def check_stops(value: object) -> list[str]:
             raise bad_field(param, "the string is empty and would match immediately. Remove it.")
         check_unicode(param, one)
     return stops
+
+
+def check_stop_ids(value: object, served: ServedModel) -> tuple[int, ...]:
+    """Return the token ids that end a text; raises RefusedError."""
+    ids = [] if value is None else value
+    if not isinstance(ids, list):
+        raise bad_field("stop_ids", f"{format_value(value)} is not a list of token ids. Correct it.")
+    if len(ids) > MAX_STOP_IDS:
+        raise bad_field("stop_ids", f"there are {len(ids)} ids; the maximum is {MAX_STOP_IDS}. Send fewer.")
+    for index, one in enumerate(ids := [whole_number(one) for one in ids]):
+        if not isinstance(one, int) or isinstance(one, bool):
+            raise bad_field(f"stop_ids[{index}]", f"{format_value(one)} is not a token id. Send an integer.")
+        if not 0 <= one < served.config.vocab_size:
+            problem = f"the token id {format_value(one)} is not in 0 .. {served.config.vocab_size - 1}. Remove it."
+            raise bad_field(f"stop_ids[{index}]", problem, "id_out_of_range")
+    return tuple(ids)
 
 
 def check_bias(value: object, served: ServedModel) -> dict[str, float]:

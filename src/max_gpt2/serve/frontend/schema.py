@@ -23,6 +23,7 @@ from max_gpt2.serve.settings import ServedModel
 MAX_CHOICES = 128
 MAX_BEST_OF = 20
 MAX_STOPS = 16
+MAX_STOP_IDS = 256
 MAX_LOGPROBS = 5
 
 _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
@@ -31,6 +32,7 @@ _MANY_IDS = {"type": "array", "minItems": 1, "items": _IDS}
 _PROMPT = {"anyOf": [{"type": "string", "minLength": 1}, _TEXTS, _IDS, _MANY_IDS, {"type": "null"}]}
 _STOPS = {"type": "array", "maxItems": MAX_STOPS, "items": {"type": "string", "minLength": 1}}
 _STOP = {"anyOf": [{"type": "string", "minLength": 1}, _STOPS, {"type": "null"}]}
+_STOP_IDS = {"anyOf": [{"type": "array", "maxItems": MAX_STOP_IDS, "items": _IDS["items"]}, {"type": "null"}]}
 _BIAS_VALUE = {"type": "number", "minimum": -100, "maximum": 100}
 _BIAS = {
     "anyOf": [
@@ -39,9 +41,11 @@ _BIAS = {
     ]
 }
 
-# `read_prompts`, `check_stops` and `check_bias` validate these: pydantic would report each element of each alternative.
+# `read_prompts`, `check_stops`, `check_stop_ids` and `check_bias` validate these:
+# pydantic would report each element of each alternative.
 Prompt = Annotated[Any, WithJsonSchema(_PROMPT)]
 Stop = Annotated[Any, WithJsonSchema(_STOP)]
+StopIds = Annotated[Any, WithJsonSchema(_STOP_IDS)]
 LogitBias = Annotated[Any, WithJsonSchema(_BIAS)]
 Penalty = Annotated[float | None, Field(ge=-2, le=2)]
 
@@ -117,6 +121,7 @@ class CommonFields(Fields):
     stream: bool | None = Field(None, description="Send the text while it is generated, as server-sent events.")
     stream_options: StreamOptions | None = Field(None, description="Valid only with stream.")
     stop: Stop = Field(None, description="One or more strings; the text ends before the first match.")
+    stop_ids: StopIds = Field(None, description="Token ids that end the text, which does not contain them.")
     presence_penalty: Penalty = Field(
         None, description="Subtracted from the logits of tokens that were generated before; 0 by default."
     )

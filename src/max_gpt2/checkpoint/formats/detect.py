@@ -141,8 +141,9 @@ def weights_file(folder: Path) -> Path:
 
 
 def _kind(start: bytes, path: Path) -> Kind | Foreign | None:
-    kind = next((kind for kind, fits in TABLE if fits(start, path.name)), None)
-    return TORCHSCRIPT if kind is Kind.PICKLE and _is_torchscript(path) else kind
+    if start.startswith(b"PK\x03\x04") and _is_torchscript(path):
+        return TORCHSCRIPT
+    return next((kind for kind, fits in TABLE if fits(start, path.name)), None)
 
 
 def _is_torchscript(path: Path) -> bool:

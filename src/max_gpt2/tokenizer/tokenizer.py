@@ -1,6 +1,7 @@
 """GPT-2's byte-level BPE tokenizer, based on the `tokenizers` library."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -184,13 +185,31 @@ class GPT2Tokenizer:
     def token_bytes(self, id_: int) -> bytes:
         """Return the bytes of a token: of the letters of a byte-level BPE, or of the text of an added token.
 
-        An unknown id has no bytes. The tokens of other tokenizers are returned as the vocabulary spells them.
+        An unknown id has no bytes. The tokens of other tokenizers are those of the text that their decoder writes.
         """
         if id_ not in self._bytes:
             token = self.token(id_) or ""
-            is_spelled = self.is_byte_level and id_ not in self._added_texts and BYTE_LETTERS.keys() >= set(token)
-            self._bytes[id_] = bytes(BYTE_LETTERS[letter] for letter in token) if is_spelled else token.encode()
+            if not self.is_byte_level:
+                self._bytes[id_] = self._decoded_bytes(id_, token)
+            elif id_ not in self._added_texts and BYTE_LETTERS.keys() >= set(token):
+                self._bytes[id_] = bytes(BYTE_LETTERS[letter] for letter in token)
+            else:
+                self._bytes[id_] = token.encode()
         return self._bytes[id_]
+
+    def _decoded_bytes(self, id_: int, token: str) -> bytes:
+        """Return the bytes of a token within a text: at its start, decoders such as Metaspace drop a space."""
+        if (byte := re.fullmatch("<0x([0-9A-F]{2})>", token)) and self.decode([id_], special=True) != token:
+            return bytes.fromhex(byte[1])
+        before = self.decode(self._any_word, special=True)
+        text = self.decode([*self._any_word, id_], special=True)
+        return text.removeprefix(before).encode() if text.startswith(before) else token.encode()
+
+    @cached_property
+    def _any_word(self) -> list[int]:
+        """One id with a text that is not a space, or no id if there is none."""
+        ids = sorted(self.vocab.values())
+        return next(([id_] for id_ in ids if self.decode([id_]).strip() and "\ufffd" not in self.decode([id_])), [])
 
     @cached_property
     def _added_texts(self) -> frozenset[int]:

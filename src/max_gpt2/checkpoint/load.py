@@ -15,9 +15,10 @@ from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes
 from max_gpt2.checkpoint.locate import locate
 from max_gpt2.checkpoint.options import DEFAULT_OPTIONS, LoadOptions
+from max_gpt2.checkpoint.original_tokenizer import named_tokenizer, tokenizer_for
 from max_gpt2.checkpoint.plan import LoadPlan, make_plan
 from max_gpt2.config import GPT2Config
-from max_gpt2.errors import CheckpointError, TokenizerError, listed
+from max_gpt2.errors import CheckpointError, listed
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 _ROWS = 64
@@ -115,7 +116,9 @@ def inspect_checkpoint(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS
 
 
 def read_tokenizer(plan: LoadPlan, folder: str | Path | None = None) -> GPT2Tokenizer:
-    """Load the tokenizer of `folder`, or else from the weights' file, or else from the checkpoint's folder.
+    """Load the tokenizer of `folder` or a hub id, else from the weights' file, else from the checkpoint's folder.
+
+    Weights without a tokenizer that have the vocabulary size of GPT-2 get GPT-2's, from the cache or the hub.
 
     Raises TokenizerError when there is none, or when it does not match the model.
     """
@@ -131,11 +134,12 @@ def _find_tokenizer(plan: LoadPlan, folder: str | Path | None) -> GPT2Tokenizer:
     if folder is not None:
         given = Path(os.path.expanduser(folder))  # noqa: PTH111  (Path's own raises for ~nobody)
         if not given.is_dir():
-            raise TokenizerError(f'--tokenizer "{folder}" is not a folder. Give the path of a folder with a tokenizer.')
+            given = named_tokenizer(str(folder))
         return GPT2Tokenizer.from_folder(given, origin.config.vocab_size)
     if origin.tokenizer:
         return origin.tokenizer(origin.config.vocab_size)
-    return GPT2Tokenizer.from_folder(origin.folder, origin.config.vocab_size)
+    size = origin.config.vocab_size
+    return GPT2Tokenizer.from_folder(tokenizer_for(origin.folder, size), size)
 
 
 def load_checkpoint(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> Checkpoint:

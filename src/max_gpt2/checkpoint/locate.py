@@ -55,15 +55,16 @@ def locate(model: str | Path, allow_pickle: bool = False) -> Path:
     name, folder = str(model), Path(os.path.expanduser(model))  # noqa: PTH111  (Path's own raises for ~nobody)
     if name and folder.exists():
         return folder
-    if not _HUB_ID.fullmatch(name) or name.startswith("."):
-        raise ModelNotFoundError(f'"{name}" does not exist. Give an existing path, a hub id such as gpt2, or "demo".')
-    folder = _from_hub(name, FILES)
+    folder = download(name, FILES)
     if allow_pickle and not any(folder.glob("model*.safetensors")):
-        return _from_hub(name, (*FILES, *PICKLES))
+        return download(name, (*FILES, *PICKLES))
     return folder
 
 
-def _from_hub(name: str, files: tuple[str, ...]) -> Path:
+def download(name: str, files: tuple[str, ...]) -> Path:
+    """Return the folder of a hub id in the cache, with its files that match `files`; raises ModelNotFoundError."""
+    if not _HUB_ID.fullmatch(name) or name.startswith("."):
+        raise ModelNotFoundError(f'"{name}" does not exist. Give an existing path, a hub id such as gpt2, or "demo".')
     repo = name if _cached(name) else MOVED.get(name, name)
     try:
         return Path(huggingface_hub.snapshot_download(repo, allow_patterns=list(files)))

@@ -17,7 +17,7 @@ Model = Annotated[
 ]
 Tokenizer = Annotated[
     str | None,
-    typer.Option("--tokenizer", metavar="FOLDER", help="Load the tokenizer from FOLDER instead of the checkpoint."),
+    typer.Option("--tokenizer", metavar="FOLDER", help="Load the tokenizer from FOLDER or a hub id such as gpt2."),
 ]
 Adapters = Annotated[
     list[str] | None,

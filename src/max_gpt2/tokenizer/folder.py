@@ -92,6 +92,12 @@ def read_folder(folder: Path) -> FolderTokenizer:
     )
 
 
+def slow_files(folder: Path) -> tuple[Path, Path] | None:
+    """Return the files with the vocabulary and the merges, under their names of transformers or of OpenAI."""
+    pairs = [(folder / one, folder / two) for one, two in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))]
+    return next((pair for pair in pairs if all(path.is_file() for path in pair)), None)
+
+
 def _read_files(folder: Path) -> _Files:
     single = folder / "tokenizer.json"
     text = single.read_bytes().decode() if single.is_file() else None
@@ -137,7 +143,7 @@ def _rebuild_gpt2(files: _Files) -> FolderTokenizer:
         _check_ignored(files)
         vocab, merges = _vocab(files.content), [_pair(pair) for pair in files.content["model"].get("merges", [])]
     else:
-        vocab, merges = models.BPE.read_file(str(files.folder / "vocab.json"), str(files.folder / "merges.txt"))
+        vocab, merges = models.BPE.read_file(*map(str, slow_files(files.folder) or ()))
     built = byte_level_content(vocab, merges, bool(files.setting("add_prefix_space")))
     built["post_processor"] = files.content.get("post_processor")
     return _finish(files, built, dict.fromkeys(("unk_token", "bos_token", "eos_token"), END_OF_TEXT))

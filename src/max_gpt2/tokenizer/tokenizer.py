@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import ByteLevel as PreByteLevel
 from max_gpt2.errors import RequestError, TokenizerError
 from max_gpt2.tokenizer.added_tokens import token_entry
 from max_gpt2.tokenizer.byte_level import BYTE_LETTERS, END_OF_TEXT, byte_level_content
-from max_gpt2.tokenizer.folder import UnsupportedTokenizerError, check_content, read_folder
+from max_gpt2.tokenizer.folder import UnsupportedTokenizerError, check_content, read_folder, slow_files
 
 
 class GPT2Tokenizer:
@@ -266,11 +266,10 @@ def _shortened(text: str) -> str:
 
 def _main_file(folder: Path) -> Path:
     """Return the file with the vocabulary of a folder; raises TokenizerError when there is none."""
-    single, vocab, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
-    if single.is_file():
+    if (single := folder / "tokenizer.json").is_file():
         return single
-    if vocab.is_file() and merges.is_file():
-        return vocab
+    if pair := slow_files(folder):
+        return pair[0]
     if (words := folder / "vocab.txt").is_file():
         return words
     if (characters := folder / "meta.pkl").is_file():

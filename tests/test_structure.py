@@ -26,7 +26,6 @@ SHORT = {
     "__main__": "Python runs it for `python -m max_gpt2`",
     "_progress": "the protocol by which every layer reports progress",
     "model/kernels/embedding.mojo": "one operation; every operation has its file",
-    "serve/worker/main": "the worker's entry point: it must block PyTorch before any other import",
 }
 #: The top level is the public face: it may import anything, lazily.
 FACE = {"max_gpt2", "max_gpt2.__main__"}

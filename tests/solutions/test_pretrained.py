@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from max.driver import CPU
+from max.experimental.nn import Module
 from max.experimental.tensor import Tensor
 
 from fixtures.checkpoints import UNEVEN, as_linear, conv1d_weights, random_ids, reference_logits, reference_model
@@ -117,6 +118,16 @@ def test_to_computes_nothing_before_the_weights_are_loaded() -> None:
     model.to(CPU())
     assert all(tensor is before[name] for name, tensor in model.parameters)
     assert model.device == model.lm_head.device == CPU()
+
+
+def test_loaded_weights_move_to_the_device_that_was_set_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[object] = []
+    monkeypatch.setattr(Module, "to", lambda _self, target: moved.append(target))
+    model = new_model()
+    model.to(CPU())
+    assert not moved
+    model.load_state_dict(transpose_conv1d(reference_model().state_dict()))
+    assert moved == [CPU()]
 
 
 class Recorder(MaxGPT2LMHeadModel):

@@ -84,6 +84,8 @@ def show_verification(report: "Report") -> None:
         stdout.print(_layers(report.probes))
     print(f"{theirs}: {report.reference}.")
     print(verdict(report.logits, report.implementations, report.passed))
+    if report.tokenizer:
+        print(report.tokenizer.describe())
     if first := report.first_divergence:
         print(
             f"First divergence: {first.name}, by {first.difference.max_abs_diff:.1e} "

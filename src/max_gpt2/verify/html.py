@@ -132,6 +132,7 @@ def render(report: dict[str, Any]) -> str:
             f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
             f"<h1>{title}</h1>",
             *_verdict(report),
+            *([f"<p>{escape(report['tokenizer']['summary'])}</p>"] if report["tokenizer"] else []),
             "<h2>Difference by layer</h2>",
             f'<div class="wide">{draw(points, ABSOLUTE)}</div>',
             '<p class="soft"><span class="key absolute">●</span> largest absolute difference '

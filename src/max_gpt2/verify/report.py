@@ -6,6 +6,7 @@ from typing import Any
 
 from max_gpt2.verify.compare import Difference, LogitsDifference, agreement, worst
 from max_gpt2.verify.prompts import Prompt
+from max_gpt2.verify.tokenizers import TokenizerCheck
 
 WTE, LOGITS = "wte", "logits"
 
@@ -47,6 +48,7 @@ class Report:
     results: Sequence[PromptResult]
     timing: dict[str, float]
     peak_memory_bytes: int
+    tokenizer: TokenizerCheck | None = None
 
     @property
     def logits(self) -> list[LogitsDifference]:
@@ -70,8 +72,8 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """True if every probe is equal within tolerance on every prompt."""
-        return self.first_divergence is None
+        """True if every probe is equal within tolerance on every prompt, and the tokenizers are equal."""
+        return self.first_divergence is None and (self.tokenizer is None or self.tokenizer.passed)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -101,6 +103,8 @@ class Report:
                 }
                 for result in self.results
             ],
+            "tokenizer": self.tokenizer
+            and {**asdict(self.tokenizer), "passed": self.tokenizer.passed, "summary": self.tokenizer.describe()},
             "timing": self.timing,
             "peak_memory_bytes": self.peak_memory_bytes,
         }

@@ -25,6 +25,7 @@ from max_gpt2.verify.compare import compare, compare_logits
 from max_gpt2.verify.models import Implementation, MaxImplementation, PromptSetOutputs, TorchImplementation
 from max_gpt2.verify.prompts import PromptSet, make_prompt_set
 from max_gpt2.verify.report import PromptResult, Report
+from max_gpt2.verify.tokenizers import check_tokenizer
 
 #: Makes an implementation from a config, the canonical weights and a runner.
 MakeImplementation = Callable[[GPT2Config, Mapping[str, np.ndarray], Runner], Implementation]
@@ -71,7 +72,8 @@ def verify(
     outputs, timing_of_max = _run_max(plan, prompts, run, options, ours or make_max)
     wte = compare(outputs.wte[: prompts.vocab], expected.wte[: prompts.vocab])
     results = _results(prompts, outputs, expected)
-    return Report(str(model), names, reference, wte, results, timing | timing_of_max, _peak_memory())
+    tokenizer = None if other else check_tokenizer(prompts.tokenizer)
+    return Report(str(model), names, reference, wte, results, timing | timing_of_max, _peak_memory(), tokenizer)
 
 
 def _run_max(

@@ -151,7 +151,7 @@ def _is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any("/code/" in name for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except Exception:  # the library raises many kinds for a damaged archive
         return False
 
 

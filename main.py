@@ -100,7 +100,7 @@ def prepare(
         )
     check_supported(model, config)
     tokens = encode_prompt(tokenizer, prompt)
-    check_request(config, tokenizer, Request(tokens, max_new_tokens, sampling))
+    check_request(config, tokenizer, Request(tokens, max_new_tokens, sampling), can_shift=False)
     if len(tokens) + max_new_tokens > config.n_positions:
         raise RequestError(
             f"The prompt's {len(tokens)} tokens and --max-new-tokens {max_new_tokens} exceed the model's context of "

@@ -60,3 +60,12 @@ def test_command_is_installed() -> None:
     assert command is not None
     shown = subprocess.run([command, "--version"], capture_output=True, text=True, check=True, env=dict(os.environ))
     assert shown.stdout == "0.1.0\n"
+
+
+@pytest.mark.parametrize(("command", "suggested"), [("generate", True), ("beams", False), ("score", False)])
+def test_only_commands_that_shift_the_context_suggest_it(
+    cli: Cli, tiny_original: Path, command: str, suggested: bool
+) -> None:
+    message = refused(cli(command, "--model", tiny_original, "--prompt-ids", ",".join(["5"] * 68)))
+    assert "68 tokens exceed the model's context of 67" in message
+    assert ("context_overflow" in message) is suggested

@@ -200,7 +200,7 @@ def beams(
     text = read_piped_text() if prompt is None and prompt_ids is None else prompt
     tokens = prompt_tokens(opened.tokenizer, text, prompt_ids)
     request = Request(tokens, max_new_tokens, sampling, stop_ids=parse_ids("--stop-ids", stop_ids))
-    check_request(opened.config, opened.tokenizer, request)
+    check_request(opened.config, opened.tokenizer, request, can_shift=False)
     engine = opened.load(run_with_timer).engine
     report_start(opened.tokenizer, text, prompt_ids)
     found = run_with_timer("Searching", lambda: engine.beam_search(request, how))

@@ -70,7 +70,7 @@ class Engine:
         for an invalid request, and for stop strings, logprobs and context shifts, which are not supported.
         """
         check_beams(request)
-        self._check([request], 1)
+        self._check([request], 1, can_shift=False)
         config, size = self.model.config, self.tokenizer.size
         capacity = request.capacity(config)
         check_cache_memory(config, options.num_beams, capacity)
@@ -82,10 +82,10 @@ class Engine:
         beams = search(session, request.prompt_tokens, options, constraints)
         return [BeamOutput.of(beam, options, stop_token_ids, self.tokenizer) for beam in beams]
 
-    def _check(self, requests: Sequence[Request], batch_size: int) -> tuple[int, int]:
+    def _check(self, requests: Sequence[Request], batch_size: int, *, can_shift: bool = True) -> tuple[int, int]:
         """Check the requests; return the number of slots and the capacity of each in tokens."""
         for request in requests:
-            check_request(self.model.config, self.tokenizer, request)
+            check_request(self.model.config, self.tokenizer, request, can_shift=can_shift)
         if batch_size < 1:
             raise RequestError(f"The batch size {batch_size} is not a positive integer. Use 1 or more.")
         slots = min(batch_size, len(requests))
@@ -112,9 +112,9 @@ class Engine:
         return SequenceState(self.model.config, self.tokenizer, request, fresh_seed() if seed is None else seed)
 
 
-def check_request(config: GPT2Config, tokenizer: GPT2Tokenizer, request: Request) -> None:
+def check_request(config: GPT2Config, tokenizer: GPT2Tokenizer, request: Request, *, can_shift: bool = True) -> None:
     """Raise RequestError if a request is invalid for a model; needs neither the weights nor a compiled graph."""
-    check_prompt(config, request.prompt_tokens, request.context_overflow)
+    check_prompt(config, request.prompt_tokens, request.context_overflow, can_shift=can_shift)
     if request.max_new_tokens < 0:
         raise RequestError(f"max_new_tokens {request.max_new_tokens} is negative. Use 0 or more.")
     check_ids(request.stop_ids, config.vocab_size, "stop id")
@@ -130,7 +130,12 @@ def check_score(config: GPT2Config, tokens: Sequence[int]) -> None:
     """Raise RequestError for fewer than two ids, more ids than the context holds, or ids out of range."""
     if len(tokens) < 2:
         raise RequestError(f"The text has only {len(tokens)} tokens. Give at least two: the first has no probability.")
-    check_prompt(config, tokens)
+    check_ids(tokens, config.vocab_size, "id")
+    if len(tokens) > config.n_positions:
+        raise RequestError(
+            f"The text's {len(tokens)} tokens exceed the model's context of {config.n_positions}. Shorten it, or score "
+            "it in parts."
+        )
 
 
 def score(engine: Engine, tokens: Sequence[int]) -> Score:

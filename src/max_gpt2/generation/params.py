@@ -162,17 +162,23 @@ def fresh_seed() -> int:
     return secrets.randbelow(2**31)
 
 
-def check_prompt(config: GPT2Config, prompt_tokens: Sequence[int], context_overflow: ContextOverflow = "stop") -> None:
-    """Raise RequestError for an empty prompt, ids out of range, or a prompt over the context if that is not shifted."""
+def check_prompt(
+    config: GPT2Config, prompt_tokens: Sequence[int], context_overflow: ContextOverflow = "stop", *, can_shift: bool
+) -> None:
+    """Raise RequestError for an empty prompt, ids out of range, or a prompt over the context if that is not shifted.
+
+    With `can_shift`, the message suggests the context shift.
+    """
     check_ids(prompt_tokens, config.vocab_size, "prompt id")
     if not prompt_tokens:
         raise RequestError("The prompt has no tokens. Give at least one id, or an empty string for end-of-text.")
     if context_overflow not in get_args(ContextOverflow):
         raise RequestError(f'context_overflow {context_overflow!r} is neither "stop" nor "shift". Use one of them.')
     if len(prompt_tokens) > config.n_positions and context_overflow == "stop":
+        hint = ', or set context_overflow to "shift", which keeps the last half of the context' if can_shift else ""
         raise RequestError(
-            f"The prompt's {len(prompt_tokens)} tokens exceed the model's context of {config.n_positions}. Shorten it, "
-            'or set context_overflow to "shift", which keeps the last half of the context.'
+            f"The prompt's {len(prompt_tokens)} tokens exceed the model's context of {config.n_positions}. Shorten "
+            f"it{hint}."
         )
 
 

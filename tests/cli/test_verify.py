@@ -26,6 +26,7 @@ def test_equal_implementations_exit_with_0(cli: Cli, tiny_original: Path) -> Non
     shown = cli("verify", "--model", tiny_original)
     assert "MAX and PyTorch are equal: their logits differ by at most" in shown.out
     assert "max_abs_diff < 1e-04" in shown.out
+    assert "Tokenizer: ids and decoded texts of 15 texts equal those of transformers" in shown.out
 
 
 def test_adapter_is_compared_with_peft(cli: Cli, tiny_original: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from max_gpt2.verify.compare import Difference, LogitsDifference
 from max_gpt2.verify.html import render
 from max_gpt2.verify.prompts import Prompt
 from max_gpt2.verify.report import PromptResult, Report
+from max_gpt2.verify.tokenizers import TokenizerCheck
 from tests.support.browser import evaluate_in_browser
 
 NEAR, FAR = Difference(2e-6, 3e-7, 6.0), Difference(0.5, 0.04, 12.0)
@@ -41,6 +43,13 @@ def test_page_shows_the_verdict_and_the_first_divergence() -> None:
     assert "MAX and PyTorch are NOT equal." in apart
     assert '<strong class="bad">h.1.attn</strong>, by 5.0e-01' in apart
     assert apart.count("NOT equal</span>") == 3  # h.1.attn, and the logits in both tables
+
+
+def test_page_shows_the_comparison_of_the_tokenizers() -> None:
+    page = page_of(replace(report(), tokenizer=TokenizerCheck(9, ["<a>"], [], 3)))
+    assert "1 of 9 texts have other ids" in page
+    assert "&lt;a&gt;" in page
+    assert "Tokenizer" not in page_of(report())
 
 
 def test_page_escapes_text_from_checkpoints() -> None:

@@ -38,6 +38,13 @@ def test_adapter_is_compared_with_peft(cli: Cli, tiny_original: Path, tmp_path: 
     )
 
 
+def test_tokenizer_that_is_not_compared_is_mentioned(
+    cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("max_gpt2.verify.tokenizers._load", lambda tokenizer: None)
+    assert "Tokenizer: not compared" in cli("verify", "--model", tiny_original).out
+
+
 def test_unequal_implementations_exit_with_1(cli: Cli, tiny_original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from max_gpt2.verify import compare
 

@@ -86,6 +86,8 @@ def show_verification(report: "Report") -> None:
     print(verdict(report.logits, report.implementations, report.passed))
     if report.tokenizer:
         print(report.tokenizer.describe())
+    elif theirs == "PyTorch":
+        print("Tokenizer: not compared, because transformers loads none from the checkpoint's folder.")
     if first := report.first_divergence:
         print(
             f"First divergence: {first.name}, by {first.difference.max_abs_diff:.1e} "

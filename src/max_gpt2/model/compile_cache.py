@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from max_gpt2.config import GPT2Config, Kernels
+from max_gpt2.model.scoring import LogitsScoringModel, ScoringModel
 from max_gpt2.model.session import CompiledModel, Run
 from max_gpt2.system.machine import cache_folder, with_timer_slack
 
@@ -45,6 +46,13 @@ def load_or_compile(
         return compiler.compile_graph(config, state_dict, kernels)
 
     return CompiledModel(config, kernels, _load_or_compile(config, state_dict, kernels, compile_graph), state_dict)
+
+
+def load_or_compile_scoring(
+    config: GPT2Config, state_dict: Mapping[str, np.ndarray], kernels: Kernels = "mojo"
+) -> ScoringModel:
+    """Return a model that scores windows; `state_dict` is used as in `load_or_compile`."""
+    return LogitsScoringModel(load_or_compile(config, state_dict, kernels))
 
 
 def load_or_compile_paged(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> Run:

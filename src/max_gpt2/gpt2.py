@@ -1,6 +1,7 @@
 """The Python interface: `from max_gpt2 import GPT2`."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack, cast, overload
 
@@ -17,14 +18,14 @@ from max_gpt2.generation import (
     Generation,
     Request,
     SamplingParams,
-    Score,
     encode_prompt,
     open_model,
     read_bad_words,
-    score,
 )
 from max_gpt2.generation.beam_search import EarlyStopping
 from max_gpt2.generation.params import BeamSearchOptions, GenerationOptions
+from max_gpt2.model.compile_cache import load_or_compile_scoring
+from max_gpt2.scoring import Score, ScoreKeywords, ScoreOptions, Scorer, score_texts
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 Prompt = str | Sequence[int]
@@ -121,9 +122,28 @@ class GPT2:
         request = self._request(prompt, {"temperature": 0, **options})
         return self.engine.beam_search(request, BeamSearch(num_beams, length_penalty, early_stopping))
 
-    def score(self, text: Prompt) -> Score:
-        """Return the log probability of each token of a text, and their sum."""
-        return score(self.engine, self._ids(text))
+    @overload
+    def score(self, texts: Prompt, **options: Unpack[ScoreKeywords]) -> Score: ...  # type: ignore[overload-overlap]
+    @overload
+    def score(self, texts: Sequence[Prompt], **options: Unpack[ScoreKeywords]) -> list[Score]: ...
+    def score(self, texts: Prompt | Sequence[Prompt], **options: Unpack[ScoreKeywords]) -> Score | list[Score]:
+        """Return the surprisals of a text, or of each text of a list; the options are those of `ScoreOptions`.
+
+        The first call compiles the scoring graph. Raises RequestError for the first text without a score; use
+        `max_gpt2.scoring.score_texts` to score the others as well, or to read the texts lazily.
+        """
+        prompts, is_one = _prompts(texts) if texts or isinstance(texts, str) else ([], False)
+        found: list[Score] = []
+        for number, scored in enumerate(score_texts(self._scorer, prompts, ScoreOptions(**options)), 1):
+            if isinstance(scored, RequestError):
+                raise scored if is_one else RequestError(f"Text {number} of {len(prompts)}: {scored}")
+            found.append(scored)
+        return found[0] if is_one else found
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        model = self.engine.model
+        return Scorer(model.config, self.tokenizer, load_or_compile_scoring(model.config, model.weights, model.kernels))
 
     def _ids(self, prompt: Prompt) -> list[int]:
         return encode_prompt(self.tokenizer, prompt) if isinstance(prompt, str) else list(prompt)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from max_gpt2.batch import Totals
-from max_gpt2.generation import perplexity
 from max_gpt2.model import CompiledModel
+from max_gpt2.scoring import perplexity
 from tests.support.cli import Cli, refused
 
 
@@ -22,7 +22,7 @@ def test_score_reports_logprobs_and_perplexity(cli: Cli, tiny_original: Path, ti
     shown = cli("score", "--prompt-ids", ",".join(map(str, result["tokens"])), "--model", tiny_original)
     assert shown.code == 0
     assert f"log probability {result['logprob']:.4f}, perplexity {result['perplexity']:.4f}" in shown.out
-    assert "only 1 tokens" in refused(cli("score", "--model", tiny_original))
+    assert "only 1 token" in refused(cli("score", "--model", tiny_original))
 
 
 TEXTS = ['{"text": "The dog, being lazy", "id": "a"}', '{"prompt_ids": [1, 2, 3]}', '{"text": "Was it the best?"}']
@@ -71,10 +71,10 @@ def test_scores_are_printed_without_an_output(cli: Cli, texts: Path, tiny_origin
     assert outcome.code == 1
     result = json.loads(outcome.out)
     assert [one["line"] for one in result["records"]] == [1, 2, 3, 4]
-    assert "only 1 tokens" in result["records"][2]["error"]
+    assert "only 1 token" in result["records"][2]["error"]
     assert 'unknown field "seed"' in result["records"][3]["error"]
     assert (result["errors"], result["output"]) == (2, None)
-    assert f"error: {texts}, line 3: The text has only 1 tokens" in outcome.err
+    assert f"error: {texts}, line 3: The text has only 1 token" in outcome.err
     shown = cli("score", "--model", tiny_original, "--input", texts)
     assert shown.code == 1
     for one in result["records"][:2]:

@@ -1,5 +1,4 @@
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +12,7 @@ from fixtures.checkpoints import random_ids, reference_logits, reference_model
 from max_gpt2 import GPT2
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.errors import MaxGPT2Error, RequestError
-from max_gpt2.generation import Engine, Generation, Request, SamplingParams, Score, encode_prompt, open_model, score
+from max_gpt2.generation import Engine, Generation, Request, SamplingParams, encode_prompt, open_model
 
 PROMPT = [5, 60, 200, 7]
 GREEDY = SamplingParams(0)
@@ -196,25 +195,6 @@ def test_empty_prompt_is_one_end_of_text_token(tiny_checkpoint: Checkpoint) -> N
     assert encode_prompt(tiny_checkpoint.tokenizer, "a") == tiny_checkpoint.tokenizer.encode("a")
 
 
-def test_score_matches_the_loss_of_transformers(engine: Engine) -> None:
-    ids = random_ids(1, 20)
-    scored = score(engine, ids[0].tolist())
-    with torch.no_grad():
-        loss = reference_model()(torch.from_numpy(ids), labels=torch.from_numpy(ids)).loss
-    assert scored.logprobs[0] is None
-    assert len(scored.logprobs) == len(scored.tokens) == 20
-    assert scored.logprob == pytest.approx(-19 * float(loss), rel=1e-5)
-    assert scored.perplexity == pytest.approx(math.exp(float(loss)), rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "message"), [([], "only 0 tokens"), ([5], "only 1 tokens"), ([1] * 68, "context of 67")]
-)
-def test_sequence_that_cannot_be_scored_is_rejected(engine: Engine, tokens: list[int], message: str) -> None:
-    with pytest.raises(RequestError, match=message):
-        score(engine, tokens)
-
-
 def test_config_and_tokenizer_are_readable_before_the_weights(tiny: Path) -> None:
     source = open_model(tiny)
     assert source.config.n_layer == 3
@@ -234,7 +214,6 @@ def test_public_class_accepts_text_and_ids(tiny_original: Path, endless: Engine)
     deltas = list(gpt2.stream("The dog", max_new_tokens=8, temperature=0))
     assert "".join(deltas) == generation.text
     assert all(deltas)
-    assert isinstance(gpt2.score("The dog"), Score)
     assert gpt2.config.n_positions == 67
     with pytest.raises(RequestError, match="top_p 0 is not above 0"):
         gpt2.stream("The dog", top_p=0)

@@ -73,7 +73,7 @@ def generated(gpt2: GPT2) -> dict[str, Any]:
     greedy = gpt2.generate(PROMPTS, max_new_tokens=24, temperature=0)
     sampled = [gpt2.generate(PROMPTS[2], **({"max_new_tokens": 24, "seed": 1} | options)) for options in SAMPLING]
     beams = [gpt2.beam_search(PROMPTS[0], max_new_tokens=10, **options) for options in BEAMS]
-    scores = [gpt2.score(text) for text in SCORED]
+    scores = [gpt2.score(text, bos=False) for text in SCORED]
     stream = list(gpt2.stream(PROMPTS[3], max_new_tokens=40, temperature=1.9, seed=5))
     return {
         "greedy": [{"tokens": one.tokens, "text": one.text} for one in greedy],
@@ -82,7 +82,10 @@ def generated(gpt2: GPT2) -> dict[str, Any]:
         "beams": [
             [{"tokens": one.tokens, "logprob": one.logprob, "score": one.score} for one in found] for found in beams
         ],
-        "scores": [{"logprobs": one.logprobs, "logprob": one.logprob, "perplexity": one.perplexity} for one in scores],
+        "scores": [
+            {"logprobs": [row["logprob"] for row in one.rows()], "logprob": one.logprob, "perplexity": one.perplexity}
+            for one in scores
+        ],
         "logits": {
             str(length): {"argmax": int(row.argmax()), "first": row[:4].tolist(), "norm": float(np.linalg.norm(row))}
             for length, row in logits.items()

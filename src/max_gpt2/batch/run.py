@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from max_gpt2.batch.files import InputFile, Line, OutputFile, Record, run_identity
 from max_gpt2.batch.records import check_fields, line_request, line_seed, line_tokens
 from max_gpt2.errors import MaxGPT2Error, RequestError, StoppedError
-from max_gpt2.generation import Engine, Generation, Loaded, ModelSource, Request, check_request, perplexity, score
+from max_gpt2.generation import Engine, Generation, Loaded, ModelSource, Request, check_request
+from max_gpt2.scoring import ScoreOptions, Scorer, perplexity, score_texts
 
 #: Processes lines: yields one record per line, in order.
 ProcessLines = Callable[[Iterable[Line]], Iterator[Record]]
@@ -131,16 +132,19 @@ def _record(line: Line, request: Request, generation: Generation) -> Record:
     }
 
 
-def make_scorer(engine: Engine) -> ProcessLines:
+def make_scorer(scorer: Scorer) -> ProcessLines:
     """Return a function that scores the text of each line."""
 
     def record(line: Line) -> Record:
         check_fields(line.fields, "text", {})
-        scored = score(engine, line_tokens(line.fields, "text", engine.tokenizer))
+        tokens = line_tokens(line.fields, "text", scorer.tokenizer)
+        (scored,) = score_texts(scorer, [tokens], ScoreOptions(bos=False))
+        if isinstance(scored, RequestError):
+            raise scored
         return {
             **({"text": line.fields["text"]} if "text" in line.fields else {}),
             "tokens": scored.tokens,
-            "logprobs": scored.logprobs,
+            "logprobs": scored.logprobs.tolist(),
             "logprob": scored.logprob,
             "perplexity": scored.perplexity,
         }
@@ -156,6 +160,7 @@ OnRecord = Callable[[Record], None]
 #: Opens a progress display for (total lines, lines from an earlier run) that is called with each new record.
 OpenProgress = Callable[[int, int], AbstractContextManager[OnRecord]]
 Load = Callable[[], Loaded]
+LoadScorer = Callable[[], Scorer]
 
 
 @dataclass(frozen=True)
@@ -218,7 +223,7 @@ def generate_file(
         return BatchSummary(files, len(source.numbers), resumed, totals, seed=output.seed)
 
 
-def score_file(opened: ModelSource, files: BatchFiles, load: Load, progress: OpenProgress) -> BatchSummary:
+def score_file(opened: ModelSource, files: BatchFiles, load: LoadScorer, progress: OpenProgress) -> BatchSummary:
     """Score each line that the output does not have yet; without an output, return the records.
 
     Raises MaxGPT2Error when the files are invalid.
@@ -227,7 +232,7 @@ def score_file(opened: ModelSource, files: BatchFiles, load: Load, progress: Ope
     total = len(source.numbers)
     if files.target is None:
         records = list[Record]()
-        process = make_scorer(load().engine)
+        process = make_scorer(load())
         with progress(total, 0) as on_record:
             for record in process(source.lines(0)):
                 totals.add(record)
@@ -236,7 +241,7 @@ def score_file(opened: ModelSource, files: BatchFiles, load: Load, progress: Ope
         return BatchSummary(files, total, 0, totals, records=records)
     run = run_identity("score", source, opened, {})
     with OutputFile(files.target, run, seed=0, force=files.force) as output:
-        resumed = _fill(output, source, totals, lambda: make_scorer(load().engine), progress)
+        resumed = _fill(output, source, totals, lambda: make_scorer(load()), progress)
     return BatchSummary(files, total, resumed, totals)
 
 

@@ -24,7 +24,7 @@ from max_gpt2.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from max_gpt2.generation import Score
+    from max_gpt2.scoring import Score
     from max_gpt2.tokenizer import GPT2Tokenizer
 
 
@@ -48,8 +48,9 @@ def score(
     """
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import run_with_timer
-    from max_gpt2.generation import check_score, open_model
-    from max_gpt2.generation import score as score_tokens
+    from max_gpt2.errors import RequestError
+    from max_gpt2.generation import open_model
+    from max_gpt2.scoring import ScoreOptions, load_scorer, score_texts
 
     check_files(text, prompt_ids, input_file, output_file, force)
     opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter)))
@@ -57,16 +58,17 @@ def score(
         from max_gpt2.batch import BatchFiles, score_file
         from max_gpt2.cli.batch import show_progress, show_scores
 
-        load = partial(opened.load, run_with_timer)
+        load = partial(load_scorer, opened, run_with_timer)
         files = BatchFiles(input_file, output_file, force)
         summary = score_file(opened, files, load, partial(show_progress, "Scoring", input_file))
         values = {"model": model, **summary.to_dict()}
         print_json(values) if as_json else show_scores(values)
         raise typer.Exit(1 if summary.totals.errors else 0)
     tokens = prompt_tokens(opened.tokenizer, text, prompt_ids)
-    check_score(opened.config, tokens)
-    engine = opened.load(run_with_timer).engine
-    scored = run_with_timer("Scoring", lambda: score_tokens(engine, tokens))
+    scorer = load_scorer(opened, run_with_timer)
+    (scored,) = run_with_timer("Scoring", lambda: list(score_texts(scorer, [tokens], ScoreOptions(bos=False))))
+    if isinstance(scored, RequestError):
+        raise scored
     print_json(_to_dict(model, scored)) if as_json else _show_score(scored, opened.tokenizer)
 
 
@@ -74,7 +76,7 @@ def _to_dict(model: str, scored: "Score") -> dict[str, Any]:
     return {
         "model": model,
         "tokens": scored.tokens,
-        "logprobs": scored.logprobs,
+        "logprobs": [row["logprob"] for row in scored.rows()],
         "logprob": scored.logprob,
         "perplexity": scored.perplexity,
     }
@@ -85,8 +87,8 @@ def _show_score(scored: "Score", tokenizer: "GPT2Tokenizer") -> None:
     from max_gpt2.cli.console import stdout, table
 
     rows = [
-        [str(id_), repr(tokenizer.decode([id_])), "" if logprob is None else f"{logprob:.4f}"]
-        for id_, logprob in zip(scored.tokens, scored.logprobs, strict=True)
+        [str(row["id"]), repr(tokenizer.decode([row["id"]])), "" if row["logprob"] is None else f"{row['logprob']:.4f}"]
+        for row in scored.rows()
     ]
     stdout.print(table(("id", "right"), ("token", "left"), ("log probability", "right"), rows=rows))
     print(f"log probability {scored.logprob:.4f}, perplexity {scored.perplexity:.4f}")

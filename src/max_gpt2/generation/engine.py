@@ -1,11 +1,9 @@
-"""The engine: generate, search and score with a compiled model."""
+"""The engine: generate and search with a compiled model."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from max_gpt2._progress import COMPILING, Runner, silently
 from max_gpt2.checkpoint import (
@@ -19,8 +17,8 @@ from max_gpt2.checkpoint import (
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
 from max_gpt2.generation.beam_search import BeamConstraints, BeamOutput, BeamSearch, check_beams, search
-from max_gpt2.generation.logits import log_softmax, make_processors, make_sampler
-from max_gpt2.generation.outputs import Generation, OutputBuilder, Score, TokenOutput
+from max_gpt2.generation.logits import make_processors, make_sampler
+from max_gpt2.generation.outputs import Generation, OutputBuilder, TokenOutput
 from max_gpt2.generation.params import Request, check_cache_memory, check_ids, check_prompt, fresh_seed
 from max_gpt2.generation.scheduler import SequenceState, generate_batched
 from max_gpt2.model import CompiledModel
@@ -124,27 +122,6 @@ def check_request(config: GPT2Config, tokenizer: GPT2Tokenizer, request: Request
         )
     make_sampler(request.sampling, 0, tokenizer.size)
     check_stop(request.stop)
-
-
-def check_score(config: GPT2Config, tokens: Sequence[int]) -> None:
-    """Raise RequestError for fewer than two ids, more ids than the context holds, or ids out of range."""
-    if len(tokens) < 2:
-        raise RequestError(f"The text has only {len(tokens)} tokens. Give at least two: the first has no probability.")
-    check_ids(tokens, config.vocab_size, "id")
-    if len(tokens) > config.n_positions:
-        raise RequestError(
-            f"The text's {len(tokens)} tokens exceed the model's context of {config.n_positions}. Shorten it, or score "
-            "it in parts."
-        )
-
-
-def score(engine: Engine, tokens: Sequence[int]) -> Score:
-    """Return the logprobs of a sequence of token ids; raises RequestError as `check_score` does."""
-    check_score(engine.model.config, tokens)
-    ids = list(tokens)
-    logprobs = log_softmax(engine.model.logits(np.array([ids]))[0, :-1])  # [seq - 1, vocab]
-    scored = logprobs[np.arange(len(ids) - 1), ids[1:]]
-    return Score(ids, [None, *map(float, scored)])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
-"""Results of generation and scoring."""
+"""Results of generation."""
 
-import math
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -82,32 +81,3 @@ class OutputBuilder:
             logprobs=[output.logprob for output in outputs if output.logprob],
             timing=Timing(first - started, last - first, decoded / (last - first) if decoded else None),
         )
-
-
-@dataclass(frozen=True)
-class Score:
-    """The token ids of a sequence with their logprobs, each conditioned on the ids before it.
-
-    The first id has no context: its logprob is None, and it counts neither in `logprob` nor in `perplexity`.
-    """
-
-    tokens: list[int]
-    logprobs: list[float | None]
-
-    @property
-    def logprob(self) -> float:
-        """Return the sum of the logprobs."""
-        return sum(one for one in self.logprobs if one is not None)
-
-    @property
-    def perplexity(self) -> float:
-        """Return exp of the mean negative logprob."""
-        return perplexity(self.logprob, len(self.tokens) - 1)
-
-
-def perplexity(logprob: float, count: int) -> float:
-    """Return exp(-logprob / count), or infinity on overflow."""
-    try:
-        return math.exp(-logprob / count)
-    except OverflowError:
-        return math.inf

@@ -193,8 +193,13 @@ def encode_prompt(tokenizer: GPT2Tokenizer, prompt: str) -> list[int]:
 
     Warns about characters that the tokenizer does not know; raises RequestError when it knows none.
     """
-    ids = tokenizer.encode(prompt) or [tokenizer.start_id]
-    if unknown := tokenizer.unknown_text(prompt):
+    return encode_text(tokenizer, prompt) or [tokenizer.start_id]
+
+
+def encode_text(tokenizer: GPT2Tokenizer, text: str) -> list[int]:
+    """Return the token ids of a text; warns and raises as `encode_prompt` does."""
+    ids = tokenizer.encode(text)
+    if unknown := tokenizer.unknown_text(text):
         message = f"The tokenizer does not know these characters of the text: {unknown[:60]!r}. They are lost."
         warnings.warn(message, UnknownTextWarning, stacklevel=2)
     return ids

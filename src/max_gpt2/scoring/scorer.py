@@ -37,6 +37,15 @@ class Scorer:
         `top` is the number of most likely ids to return for each target; `mask`, [vocab] of bool, selects the ids of
         `TokenScores.mask_logprobs`. Raises RequestError for scores that are not finite.
         """
+        for scores in self.score_each(windows, top=top, mask=mask):
+            if isinstance(scores, RequestError):
+                raise scores
+            yield scores
+
+    def score_each(
+        self, windows: Iterable[Window], *, top: int = 0, mask: np.ndarray | None = None
+    ) -> Iterator[TokenScores | RequestError]:
+        """Yield the scores of windows in order as `score` does, and an error for each window without finite scores."""
         masked = np.zeros(self.config.vocab_size, dtype=bool) if mask is None else mask
         waiting = iter(windows)
         while ahead := _read_ahead(waiting):
@@ -71,12 +80,12 @@ def _read_ahead(waiting: Iterator[Window]) -> list[Window]:
     return ahead
 
 
-def _checked(scores: TokenScores) -> TokenScores:
-    if not np.isfinite(scores.entropies).all():
-        raise RequestError(
-            "The model's logits are not finite for this text, so it has no score. Check the weights: max-gpt2 info."
-        )
-    return scores
+def _checked(scores: TokenScores) -> TokenScores | RequestError:
+    if np.isfinite(scores.entropies).all():
+        return scores
+    return RequestError(
+        "The model's logits are not finite for this text, so it has no score. Check the weights: max-gpt2 info."
+    )
 
 
 def load_scorer(opened: ModelSource, run: Runner = silently) -> Scorer:

@@ -138,6 +138,10 @@ class GPT2Tokenizer:
             )
         return ids
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return the first character of each token of `encode(text)` in the text, and the one after its last."""
+        return self._tokenizer.encode_batch([text], add_special_tokens=False)[0].offsets
+
     def unknown_text(self, text: str) -> str:
         """Return the distinct characters of a text that are dropped or replaced by the unknown token, but no spaces."""
         if self._is_complete:

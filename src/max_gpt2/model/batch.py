@@ -32,21 +32,23 @@ class RaggedBatch:
 
     @classmethod
     def of(
-        cls, new_tokens: Mapping[int, Sequence[int]], cache_lengths: np.ndarray, num_logits: int | None
+        cls,
+        new_tokens: Mapping[int, Sequence[int]],
+        cache_lengths: np.ndarray,
+        num_logits: int | Sequence[int] | None,
     ) -> "RaggedBatch":
         """Make a batch that appends `new_tokens[slot]` to each slot, given the lengths of all slots.
 
-        `num_logits` is the number of tokens at the end of each sequence for which logits are computed; None for all.
+        `num_logits` is the number of tokens at the end of each sequence for which logits are computed, for all
+        sequences or for each; None for all tokens.
         """
         slots = np.array(list(new_tokens), dtype=np.int64)
         counts = [len(ids) for ids in new_tokens.values()]
         row_offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         lengths = cache_lengths[slots].astype(np.int64)
         positions = [np.arange(start, start + count) for start, count in zip(lengths, counts, strict=True)]
-        logits_indices = [
-            np.arange(end - (count if num_logits is None else min(num_logits, count)), end)
-            for end, count in zip(row_offsets[1:], counts, strict=True)
-        ]
+        rows = counts if num_logits is None else np.minimum(num_logits, counts)
+        logits_indices = [np.arange(end - count, end) for end, count in zip(row_offsets[1:], rows, strict=True)]
         ids = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in new_tokens.values()])
         flat_positions = np.concatenate(positions).astype(np.int64)
         return cls(ids, flat_positions, row_offsets, lengths, slots, np.concatenate(logits_indices))

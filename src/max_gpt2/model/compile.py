@@ -1,6 +1,7 @@
 """Build the graphs and compile them for the CPU."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from max.experimental import functional as F
 from max.experimental.compilation import CompiledCallable
 from max.experimental.nn import Module
 from max.experimental.tensor import Tensor, default_device, default_dtype
+from max.graph import TensorType
 
 from max_gpt2.config import GPT2Config, Kernels
 from max_gpt2.model.batch import blocks_type, cache_types, int64_type, paged_token_types, token_types
@@ -17,7 +19,7 @@ from max_gpt2.model.ops import Ops
 from max_gpt2.model.ops_max import MaxOps
 from max_gpt2.model.ops_mojo import MojoOps, PagedMojoOps
 from max_gpt2.model.session import CompiledModel, HiddenStatesModel
-from max_gpt2.model.transformer import LanguageModel, Transformer
+from max_gpt2.model.transformer import LanguageModel, ScoringModule, Transformer
 
 
 def make_ops(kernels: Kernels) -> Ops:
@@ -51,6 +53,18 @@ def compile_paged(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> C
     ops = PagedMojoOps()
     types = [*paged_token_types(), int64_type("rows"), blocks_type(config)]
     return compile_for_cpu(lambda: LanguageModel(config, ops), types, state_dict, ops)
+
+
+def compile_scoring(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> CompiledCallable[..., Any]:
+    """Compile a graph that scores given next tokens; `state_dict` is used as in `compile_model`.
+
+    Its inputs are those of `ScoringModule`.
+    """
+    ops = MojoOps()
+    mask, best = TensorType(DType.float32, ["vocab"], device=CPU()), int64_type("top")
+    rows = [int64_type("rows"), int64_type("rows")]
+    types = [*token_types(), *rows, mask, best, *cache_types(replace(config, n_layer=1))]
+    return compile_for_cpu(lambda: ScoringModule(config, ops), types, state_dict, ops)
 
 
 def compile_hidden_states(

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from max_gpt2.config import GPT2Config, Kernels
-from max_gpt2.model.scoring import LogitsScoringModel, ScoringModel
+from max_gpt2.model.scoring import FusedScoringModel, LogitsScoringModel, ScoringModel
 from max_gpt2.model.session import CompiledModel, Run
 from max_gpt2.system.machine import cache_folder, with_timer_slack
 
 if TYPE_CHECKING:  # importing max.experimental takes most of a second
     from max.experimental.compilation import CompiledCallable
 
-#: The kinds of graph: with either set of kernels, or with the server's paged cache.
-Graph = Literal["mojo", "builtin", "paged"]
+#: The kinds of graph: with either set of kernels, with the server's paged cache, or to score given tokens.
+Graph = Literal["mojo", "builtin", "paged", "scoring"]
 #: The fields of a config that do not change the graph.
 _NOT_IN_THE_GRAPH = ("bos_token_id", "eos_token_ids", "tie_word_embeddings")
 
@@ -52,7 +52,15 @@ def load_or_compile_scoring(
     config: GPT2Config, state_dict: Mapping[str, np.ndarray], kernels: Kernels = "mojo"
 ) -> ScoringModel:
     """Return a model that scores windows; `state_dict` is used as in `load_or_compile`."""
-    return LogitsScoringModel(load_or_compile(config, state_dict, kernels))
+    if kernels == "builtin":
+        return LogitsScoringModel(load_or_compile(config, state_dict, kernels))
+
+    def compile_graph() -> "CompiledCallable[..., Any]":
+        from max_gpt2.model import compile as compiler
+
+        return compiler.compile_scoring(config, state_dict)
+
+    return FusedScoringModel(config, _load_or_compile(config, state_dict, "scoring", compile_graph), state_dict)
 
 
 def load_or_compile_paged(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> Run:

@@ -60,6 +60,27 @@ class MojoOps:
         """See `Ops`."""
         return _call("gpt2.logits", [x, weight], x.shape[0], weight.shape[0])
 
+    def token_scores(
+        self, x: Tensor, weight: Tensor, targets: Tensor, mask: Tensor, best: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Score the ids that follow, without storing the logits; `kernels/token_scores.mojo` defines the results.
+
+        [rows, n_embd], [vocab, n_embd], [rows] of int64, [vocab], [top] of int64 -> [3, rows] of float64, [rows] of
+        int64, and [rows, top] of int64 and of float64.
+        """
+        rows, top = targets.shape[0], best.shape[0]
+        shapes: list[tuple[DType, list[Any]]] = [
+            (DType.float64, [3, rows]),
+            (DType.int64, [rows]),
+            (DType.int64, [rows, top]),
+            (DType.float64, [rows, top]),
+        ]
+        types = [TensorType(dtype, shape, DeviceRef.CPU()) for dtype, shape in shapes]
+        inputs = _values(x, weight, targets, mask, best)
+        results = ops.custom("gpt2.token_scores", DeviceRef.CPU(), inputs, types)
+        sums, ranks, top_ids, top_logprobs = (Tensor.from_graph_value(result.tensor) for result in results)
+        return sums, ranks, top_ids, top_logprobs
+
 
 class PagedMojoOps(MojoOps):
     """The same kernels with a server's paged cache; the `cache` arguments are the fields of `PagedCacheInputs`."""

@@ -1,12 +1,16 @@
 """Score given next tokens: their log probabilities and ranks, and the entropy of each distribution."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from max.driver import Buffer
 
-from max_gpt2.model.session import CompiledModel
+from max_gpt2.config import GPT2Config
+from max_gpt2.model.batch import RaggedBatch
+from max_gpt2.model.kv_cache import KVCache
+from max_gpt2.model.session import CompiledModel, Run
 
 #: A target that asks for the distribution only: its logprob is NaN and its rank is 0.
 NO_TARGET = -1
@@ -54,6 +58,34 @@ class ScoringModel(Protocol):
         Ids must be below `vocab_size`: the graph does not check them.
         """
         ...
+
+
+@dataclass(frozen=True)
+class FusedScoringModel:
+    """A scoring model whose graph never stores the logits. A score is bitwise independent of the other windows.
+
+    `run` takes one buffer for each input of `ScoringModule`. The graph uses `weights` in place.
+    """
+
+    config: GPT2Config
+    run: Run
+    weights: Mapping[str, np.ndarray]
+
+    def score(self, windows: Sequence[Window], top: int, mask: np.ndarray) -> list[TokenScores]:
+        """See `ScoringModel`."""
+        sequences = dict(enumerate(window.inputs for window in windows))
+        counts = [len(window.targets) for window in windows]
+        batch = RaggedBatch.of(sequences, np.zeros(len(windows), np.int64), counts)
+        targets = np.concatenate([np.asarray(window.targets, dtype=np.int64) for window in windows])
+        best = np.zeros(max(1, min(top, self.config.vocab_size)), dtype=np.int64)
+        cache = KVCache(replace(self.config, n_layer=1), len(windows), max(map(len, sequences.values())))
+        inputs = [*batch.arrays, targets, mask.astype(np.float32), best]
+        outputs = self.run(*map(Buffer.from_numpy, inputs), *cache.buffers)
+        sums, ranks, top_ids, top_logprobs = (output.to_numpy() for output in outputs)
+        logprobs, entropies, mask_logprobs = sums
+        columns = logprobs, ranks, entropies, mask_logprobs, top_ids[:, :top], top_logprobs[:, :top]
+        cuts = np.cumsum(counts)[:-1]
+        return [TokenScores(*one) for one in zip(*(np.split(column, cuts) for column in columns), strict=True)]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from max.experimental.tensor import Tensor
 
 from max_gpt2.config import ACTIVATIONS, Activation, GPT2Config
 from max_gpt2.model.ops import BlockWeights, LayerWeights, Ops
+from max_gpt2.model.ops_mojo import MojoOps
 
 
 class Conv1D(Module[[Tensor], Tensor]):
@@ -134,13 +135,18 @@ class Block(Module[..., Tensor]):
 class Transformer(Module[..., Tensor]):
     """The transformer without its head: token ids to final hidden states."""
 
-    def __init__(self, config: GPT2Config, ops: Ops) -> None:
-        """Create the layers; attribute names are the tensor names of the checkpoint."""
+    def __init__(self, config: GPT2Config, ops: Ops, *, one_cache: bool = False) -> None:
+        """Create the layers; attribute names are the tensor names of the checkpoint.
+
+        With `one_cache`, all layers use the cache of the first, one after the other: enough for sequences that are
+        computed in one call.
+        """
         self.wte = Embedding(config.vocab_size, config.n_embd)
         self.wpe = Embedding(config.n_positions, config.n_embd)
         self.h = Sequential(*(Block(config, ops) for _ in range(config.n_layer)))
         self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon, ops)
         self.scales = [config.attention_scale(layer) for layer in range(config.n_layer)]
+        self.cache_layers = [0 if one_cache else layer for layer in range(config.n_layer)]
         self.ops = ops
 
     def forward(self, ids: Tensor, positions: Tensor, logits_indices: Tensor, *cache: Tensor) -> Tensor:
@@ -172,10 +178,10 @@ class Transformer(Module[..., Tensor]):
         return (*states, self.ln_f(x))
 
     def _layers(self) -> list[tuple[Tensor, Tensor]]:
-        """Return the index of each layer and the scale of its attention scores, both as scalars."""
+        """Return the index of each layer in the cache and the scale of its attention scores, both as scalars."""
         return [
             (Tensor(number, dtype=DType.int64), Tensor(scale, dtype=DType.float32))
-            for number, scale in enumerate(self.scales)
+            for number, scale in zip(self.cache_layers, self.scales, strict=True)
         ]
 
 
@@ -196,3 +202,23 @@ class LanguageModel(Module[..., Tensor]):
         ids, positions, row_offsets, cache_lengths, slots, logits_indices, *cache = inputs
         x = self.transformer(ids, positions, logits_indices, row_offsets, cache_lengths, slots, *cache)
         return self.ops.logits(x, self.lm_head())
+
+
+class ScoringModule(Module[..., tuple[Tensor, ...]]):
+    """The transformer with a head that scores given next tokens, in sequences without a cached beginning."""
+
+    def __init__(self, config: GPT2Config, ops: MojoOps) -> None:
+        """Create the transformer and the head."""
+        self.transformer = Transformer(config, ops, one_cache=True)
+        self.lm_head = Embedding(config.vocab_size, config.n_embd)
+        self.ops = ops
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the results of `MojoOps.token_scores` at `logits_indices`.
+
+        `inputs` are the arrays of `RaggedBatch`, `targets` [rows], `mask` [vocab], `best` [top], and the buffers of a
+        cache with one layer.
+        """
+        ids, positions, row_offsets, cache_lengths, slots, logits_indices, targets, mask, best, *cache = inputs
+        x = self.transformer(ids, positions, logits_indices, row_offsets, cache_lengths, slots, *cache)
+        return self.ops.token_scores(x, self.lm_head(), targets, mask, best)

@@ -9,3 +9,4 @@ from .embedding import *
 from .layer_norm import *
 from .linear import *
 from .logits import *
+from .token_scores import *

@@ -78,6 +78,15 @@ comptime LOGITS_ACCUMULATORS = 24 if LARGE_REGISTER_FILE else 8
 #: Rows of the embedding that stay in a core's cache while all tokens use them: 192 KiB for n_embd = 768.
 comptime LOGITS_ROWS = 64
 
+# Token scores
+
+#: Register tile of the fused head, tokens and rows of the weight: 12 of 16 and 24 of 32 registers for the sums.
+comptime HEAD_T = 4 if LARGE_REGISTER_FILE else 3
+comptime HEAD_R = 6 if LARGE_REGISTER_FILE else 4
+comptime HEAD_UNROLL = 2
+#: Tokens of a block: [HEAD_TOKENS, KC] of x takes 20 KiB, which stays in an L1 cache of 32 KiB.
+comptime HEAD_TOKENS = 20 if LARGE_REGISTER_FILE else 18
+
 # Threads
 
 #: Rows of a matrix in one work item of layer norm and of gather.

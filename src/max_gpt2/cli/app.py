@@ -10,6 +10,7 @@ from max_gpt2 import __version__
 from max_gpt2.cli.checkpoint import convert, info
 from max_gpt2.cli.generate import beams, generate
 from max_gpt2.cli.machine import doctor, warmup
+from max_gpt2.cli.perplexity import perplexity
 from max_gpt2.cli.process import run_guarded
 from max_gpt2.cli.score import score
 from max_gpt2.cli.serve import serve
@@ -17,7 +18,8 @@ from max_gpt2.cli.verify import verify
 
 #: The sections of `max-gpt2 --help`.
 GROUPS = {
-    "Text": (generate, beams, score, serve),
+    "Text": (generate, beams, serve),
+    "Measure": (score, perplexity),
     "Checkpoints": (info, verify, convert),
     "Machine": (doctor, warmup),
 }

@@ -1,0 +1,220 @@
+"""Measure the perplexity of a text under the protocols of `max_gpt2.scoring.protocols`."""
+
+import math
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from max_gpt2.config import GPT2Config
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import encode_prompt
+from max_gpt2.model.scoring import Window
+from max_gpt2.scoring.protocols import PROTOCOLS, Block, Denominator, Protocol, ProtocolName, Settings, check_names
+from max_gpt2.scoring.scorer import Scorer
+from max_gpt2.tokenizer import GPT2Tokenizer
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A perplexity, with all that one must know to compute it again.
+
+    Attributes:
+        protocol: The name of the protocol.
+        source: The program that defines it.
+        window: The window in tokens.
+        stride: The stride in tokens.
+        bos: Whether a BOS token is added.
+        counted: A description of the tokens that count.
+        scored_tokens: The number of tokens that have a log probability in it.
+        denominator: The unit of the perplexity.
+        count: The number of these units.
+        nll: The negative log-likelihood in nats.
+        perplexity: exp(nll / count).
+        bits_per_byte: The negative log-likelihood in bits, per byte of UTF-8 of the tokens that count.
+
+    """
+
+    protocol: ProtocolName
+    source: str
+    window: int
+    stride: int
+    bos: bool
+    counted: str
+    scored_tokens: int
+    denominator: Denominator
+    count: int
+    nll: float
+    perplexity: float
+    bits_per_byte: float
+
+
+@dataclass(frozen=True)
+class PerplexityReport:
+    """The perplexities of a text of so many tokens, words and bytes; `skipped` has a reason for each other protocol."""
+
+    tokens: int
+    words: int
+    bytes: int
+    results: list[Measurement] = field(default_factory=list)
+    skipped: dict[ProtocolName, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PerplexityOptions:
+    """The options of `measure`: the names of protocols, or none for all; None stands for a protocol's default."""
+
+    protocols: Sequence[str] = ()
+    window: int | None = None
+    stride: int | None = None
+    bos: bool | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A protocol with its settings, the text that it scores, its ids, and the id of a BOS to add (None: none)."""
+
+    protocol: Protocol
+    settings: Settings
+    text: str
+    ids: list[int]
+    bos_id: int | None
+
+    def blocks(self) -> Iterator[Block]:
+        """Return the blocks of the text."""
+        return self.protocol.cut(self.ids, self.settings, self.bos_id)
+
+
+@dataclass(frozen=True)
+class _Total:
+    """The sums over the blocks of a plan; `counted` tokens have `nll` in nats."""
+
+    nll: float
+    counted: int
+    scored: int
+    bytes: int
+
+
+def read_text(path: Path) -> str:
+    """Read a file of UTF-8 without changing line ends; raises RequestError when it cannot be read or is empty."""
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not valid UTF-8 at byte {error.start}. Convert it to UTF-8.") from error
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read ({error.strerror}). Give the path of a text file.") from error
+    if not text:
+        raise RequestError(f"{path} is empty, so it has no perplexity. Give a file with a text.")
+    return text
+
+
+def plan_perplexity(
+    config: GPT2Config, tokenizer: GPT2Tokenizer, text: str, options: PerplexityOptions
+) -> tuple[list[Plan], PerplexityReport]:
+    """Check a text and the options; return what to compute, and a report without results.
+
+    With a single protocol, raise RequestError when it cannot be computed. With several, `stride` and `bos` apply to
+    those that leave them open, and the report names those that need a longer text; raise RequestError for all of them.
+    """
+    names = list(options.protocols) or list(PROTOCOLS)
+    check_names(names)
+    if not text:
+        raise RequestError("The text is empty, so it has no perplexity. Give a text.")
+    report = PerplexityReport(len(encode_prompt(tokenizer, text)), len(re.split(r"\s+", text)), len(text.encode()))
+    encoded: dict[str, list[int]] = {}
+    plans = []
+    for protocol in (PROTOCOLS[name] for name in PROTOCOLS if name in names):
+        alone = len(names) == 1
+        stride = options.stride if alone or protocol.stride else None
+        bos = options.bos if alone or protocol.bos is None else None
+        settings = protocol.settings(config.n_positions, options.window, stride, bos)
+        part = protocol.text(text)
+        if part not in encoded:
+            encoded[part] = tokenizer.encode(part)
+        ids = encoded[part]
+        length, minimum = len(ids) + settings.bos, protocol.minimum(settings)
+        if length < minimum:
+            report.skipped[protocol.name] = _too_short(protocol, settings, length, minimum)
+            continue
+        plans.append(Plan(protocol, settings, part, ids, tokenizer.start_id if settings.bos else None))
+    if not plans:
+        raise RequestError(next(iter(report.skipped.values())))
+    return plans, report
+
+
+def measure(scorer: Scorer, plans: Sequence[Plan], report: PerplexityReport) -> PerplexityReport:
+    """Score the blocks of plans and return the report with their results.
+
+    Protocols with equal blocks are scored once. Raises RequestError for scores that are not finite.
+    """
+    totals: dict[tuple[object, ...], _Total] = {}
+    results = []
+    for plan in plans:
+        key = (plan.protocol.cut, plan.settings, plan.text)
+        if key not in totals:
+            totals[key] = _total(scorer, plan)
+        results += [_result(plan, totals[key], unit, report) for unit in plan.protocol.denominators]
+    return replace(report, results=results)
+
+
+def _total(scorer: Scorer, plan: Plan) -> _Total:
+    """Sum the negative log-likelihoods of a plan's blocks."""
+    read: deque[Block] = deque()  # the blocks that the scorer has read and not yet returned
+
+    def windows() -> Iterator[Window]:
+        for block in plan.blocks():
+            read.append(block)
+            yield block.window
+
+    nll, counted, scored, size = 0.0, 0, 0, 0
+    for scores in scorer.score(windows()):
+        block = read.popleft()
+        nll -= float(np.mean(scores.logprobs)) * block.counted
+        counted += block.counted
+        scored += len(block.window.targets)
+        size += sum(len(scorer.tokenizer.token_bytes(id_)) for id_ in block.window.targets)
+    return _Total(nll, counted, scored, size)
+
+
+def _result(plan: Plan, total: _Total, unit: Denominator, report: PerplexityReport) -> Measurement:
+    counts: dict[Denominator, int] = {"token": total.counted, "word": report.words, "byte": report.bytes}
+    count = counts[unit]
+    per_scored_token = total.nll / total.counted
+    size = len(plan.text.encode()) if total.scored == len(plan.ids) else total.bytes
+    return Measurement(
+        protocol=plan.protocol.name,
+        source=plan.protocol.source,
+        **asdict(plan.settings),
+        counted=plan.protocol.counted,
+        scored_tokens=total.scored,
+        denominator=unit,
+        count=count,
+        nll=total.nll,
+        perplexity=_exp(total.nll / count),
+        bits_per_byte=per_scored_token * total.scored / size / math.log(2),
+    )
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
+
+
+def _too_short(protocol: Protocol, settings: Settings, length: int, minimum: int) -> str:
+    bos = ", BOS included" if settings.bos else ""
+    remedy = "Add a BOS token with --bos" if protocol.stride else "Choose a smaller --window"
+    return (
+        f"The text has {length} token{'s' * (length > 1)}{bos}, but {protocol.name} with a window of {settings.window} "
+        f"needs at least "
+        f"{minimum}. {remedy}, or give a longer text."
+    )

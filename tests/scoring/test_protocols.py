@@ -2,7 +2,6 @@
 
 import math
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.model import CompiledModel
 from max_gpt2.model.scoring import LogitsScoringModel
 from max_gpt2.scoring import Scorer
-from max_gpt2.scoring.perplexity import Measurement, PerplexityOptions, measure, plan_perplexity
+from max_gpt2.scoring.measurement import Measurement, PerplexityOptions, measure, plan_perplexity
 from max_gpt2.scoring.protocols import PROTOCOLS
 
 CONTEXT, BOS = 67, 299
@@ -110,11 +109,11 @@ def test_strided_equals_the_recipe_of_transformers(
 
 
 @pytest.fixture(scope="module")
-def harness(tiny_original: Path) -> Iterator[Any]:
+def harness(tiny_original: Path) -> Any:
     """lm_eval's model for transformers, on the tiny checkpoint."""
     from lm_eval.models.huggingface import HFLM
 
-    yield HFLM(pretrained=str(tiny_original), device="cpu", batch_size=2, prefix_token_id=BOS)
+    return HFLM(pretrained=str(tiny_original), device="cpu", batch_size=2, prefix_token_id=BOS)
 
 
 @pytest.mark.parametrize("words", [1, 20, 60])

@@ -18,7 +18,7 @@ from max_gpt2.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from max_gpt2.scoring.perplexity import PerplexityReport
+    from max_gpt2.scoring.measurement import PerplexityReport
 
 
 def perplexity(
@@ -55,7 +55,7 @@ def perplexity(
     from max_gpt2.cli.console import run_with_timer
     from max_gpt2.generation import open_model
     from max_gpt2.scoring import load_scorer
-    from max_gpt2.scoring.perplexity import PerplexityOptions, measure, plan_perplexity, read_text
+    from max_gpt2.scoring.measurement import PerplexityOptions, measure, plan_perplexity, read_text
 
     text = read_text(file)
     options = PerplexityOptions([] if protocol == "all" else [protocol], window, stride, bos)

@@ -15,6 +15,7 @@ from max_gpt2.errors import RequestError
 from max_gpt2.generation import encode_prompt
 from max_gpt2.model.scoring import Window
 from max_gpt2.scoring.protocols import PROTOCOLS, Block, Denominator, Protocol, ProtocolName, Settings, check_names
+from max_gpt2.scoring.score import perplexity
 from max_gpt2.scoring.scorer import Scorer
 from max_gpt2.tokenizer import GPT2Tokenizer
 
@@ -198,16 +199,9 @@ def _result(plan: Plan, total: _Total, unit: Denominator, report: PerplexityRepo
         denominator=unit,
         count=count,
         nll=total.nll,
-        perplexity=_exp(total.nll / count),
+        perplexity=perplexity(-total.nll, count),
         bits_per_byte=per_scored_token * total.scored / size / math.log(2),
     )
-
-
-def _exp(value: float) -> float:
-    try:
-        return math.exp(value)
-    except OverflowError:
-        return math.inf
 
 
 def _too_short(protocol: Protocol, settings: Settings, length: int, minimum: int) -> str:

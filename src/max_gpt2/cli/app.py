@@ -1,6 +1,7 @@
 """The `max-gpt2` application: it registers the commands, grouped by task, and runs them."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ from typer.core import TyperGroup
 from max_gpt2 import __version__
 from max_gpt2.cli.checkpoint import convert, info
 from max_gpt2.cli.generate import beams, generate
+from max_gpt2.cli.golden import golden
 from max_gpt2.cli.machine import doctor, warmup
 from max_gpt2.cli.perplexity import perplexity
 from max_gpt2.cli.process import run_guarded
@@ -17,9 +19,9 @@ from max_gpt2.cli.serve import serve
 from max_gpt2.cli.verify import verify
 
 #: The sections of `max-gpt2 --help`.
-GROUPS = {
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Text": (generate, beams, serve),
-    "Measure": (score, perplexity),
+    "Measure": (score, perplexity, golden),
     "Checkpoints": (info, verify, convert),
     "Machine": (doctor, warmup),
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.checkpoints import TEXT, edit_weights
+from tests.book.pages import ROOT, blocks
 from tests.support.cli import Cli, refused
 
 
@@ -99,3 +100,15 @@ def test_logits_that_are_not_finite_are_named(cli: Cli, file: Path, tiny: Path) 
     edit_weights(tiny, lambda tensors: tensors["transformer.wte.weight"].fill(float("nan")))
     message = refused(cli("perplexity", file, "--model", tiny, "--allow-nonfinite"))
     assert "The model's logits are not finite for this text" in message
+
+
+def test_page_shows_the_output(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers may differ in the last digit on another machine."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("max_gpt2.cli.console.stdout.width", 80, raising=False)
+    page = blocks((ROOT / "docs" / "perplexity.md").read_text())
+    command, shown = next((one.text.split(), one.output) for one in page if one.output)
+    found = cli(*command[1:]).out
+    assert len(found.split()) == len((shown or "").split())
+    for ours, printed in zip(found.split(), (shown or "").split(), strict=True):
+        assert ours == printed or float(ours) == pytest.approx(float(printed), rel=1e-3)

@@ -71,10 +71,8 @@ class Reference:
 
     def pieces(self) -> list[str]:
         """Return the token of each id of the model; an id without one has an empty string: [vocab]."""
-        return [
-            self.tokenizer.convert_ids_to_tokens(id_) if id_ < len(self.tokenizer) else ""
-            for id_ in range(self.model.config.vocab_size)
-        ]
+        known = {id_: token for token, id_ in self.tokenizer.get_vocab().items()}
+        return [known.get(id_, "") for id_ in range(self.model.config.vocab_size)]
 
 
 def make_claims(folder: Path, model: str, texts: tuple[str, ...] = TEXTS) -> list[dict[str, Any]]:

@@ -16,6 +16,14 @@ from max_gpt2.scoring.options import Base
 
 Kind = Literal["token_ids", "greedy", "argmax", "mean_loss", "surprisals", "surprisal_sum", "data"]
 
+_TITLES: Mapping[Kind, str] = {
+    "token_ids": "ids",
+    "greedy": "greedy continuation",
+    "argmax": "most likely next id and its logit",
+    "mean_loss": "mean loss",
+    "surprisals": "surprisals",
+    "surprisal_sum": "sum of surprisals",
+}
 #: The files of claims that the package ships.
 PUBLISHED, DEMO_CLAIMS = (Path(__file__).with_name(f"golden_{name}.json") for name in ("published", "demo"))
 
@@ -70,7 +78,7 @@ class Claim:
             f"base {self.base}" if self.base != "e" else "",
             "word boundary correction" if self.word_boundary_correction else "",
         ]
-        return ", ".join([f"{self.kind.replace('_', ' ')} of {shown}", *filter(None, options)])
+        return ", ".join([f"{_TITLES[self.kind]} of {shown}", *filter(None, options)])
 
 
 def claims_of(model: str | Path, name: str | None = None) -> list[Claim]:

@@ -1,7 +1,8 @@
 """Score an iterable of texts in batches, in order; the batch never changes a result."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -13,7 +14,7 @@ from max_gpt2.scoring.options import ScoreOptions
 from max_gpt2.scoring.score import Score
 from max_gpt2.scoring.scorer import Scorer
 from max_gpt2.scoring.spans import TokenizedText, token_text, tokenize
-from max_gpt2.scoring.windows import context_lengths, sliding_windows
+from max_gpt2.scoring.windows import sliding_windows
 
 #: Texts are read ahead up to this many tokens, so that texts of similar length share a batch.
 _READ_AHEAD_TOKENS = 32768
@@ -44,15 +45,14 @@ class _Run:
     scorer: Scorer
     options: ScoreOptions
     mask: np.ndarray | None
+    token_texts: dict[int, str] = field(default_factory=dict)
 
     def score(self, texts: Iterator[str | Sequence[int]]) -> Iterator[Score | RequestError]:
         while ahead := self._read_ahead(texts):
-            windows = [list(self._windows(one)) if isinstance(one, TokenizedText) else [] for one in ahead]
-            scores = self.scorer.score_each(
-                (window for some in windows for window in some), top=self.options.top, mask=self.mask
-            )
-            for text, some in zip(ahead, windows, strict=True):
-                yield self._score(text, some, list(islice(scores, len(some))))
+            shapes: deque[tuple[int, int]] = deque()
+            scores = self.scorer.score_each(self._windows(ahead, shapes), top=self.options.top, mask=self.mask)
+            for text in ahead:
+                yield text if isinstance(text, RequestError) else self._score(text, shapes, scores)
 
     def _read_ahead(self, texts: Iterator[str | Sequence[int]]) -> list[TokenizedText | RequestError]:
         """Tokenize the next texts: at least one, unless there are none."""
@@ -79,56 +79,75 @@ class _Run:
             )
         return tokenized
 
-    def _windows(self, text: TokenizedText) -> Iterator[Window]:
-        """Return the windows of a text; the correction also needs the distribution after its last token."""
-        if not text.ids or not self.options.window or not self.options.stride:  # the latter two are resolved
-            return iter(())
-        sequence = [self.scorer.tokenizer.start_id, *text.ids] if self.options.bos else text.ids
-        window, stride = self.options.window, self.options.stride
-        return sliding_windows(sequence, window, stride, open_end=self.mask is not None)
+    def _sequence(self, text: TokenizedText) -> list[int]:
+        return [self.scorer.tokenizer.start_id, *text.ids] if self.options.bos and text.ids else text.ids
+
+    def _windows(
+        self, texts: Iterable[TokenizedText | RequestError], shapes: deque[tuple[int, int]]
+    ) -> Iterator[Window]:
+        """Yield the windows of texts, and append the numbers of inputs and targets of each to `shapes`.
+
+        The correction also needs the distribution after the last token of a text.
+        """
+        window, stride = self.options.window or 0, self.options.stride or 0  # both are resolved
+        for text in texts:
+            if isinstance(text, TokenizedText):
+                for one in sliding_windows(self._sequence(text), window, stride, open_end=self.mask is not None):
+                    shapes.append((len(one.inputs), len(one.targets)))
+                    yield one
 
     def _score(
-        self, text: TokenizedText | RequestError, windows: list[Window], scores: list[TokenScores | RequestError]
+        self, text: TokenizedText, shapes: deque[tuple[int, int]], scores: Iterator[TokenScores | RequestError]
     ) -> Score | RequestError:
-        """Join the scores of the windows of a text."""
-        if isinstance(text, RequestError):
-            return text
+        """Take the windows of a text and join their scores; return the last error if there are any."""
+        contexts: list[np.ndarray] = []
         found: list[TokenScores] = []
-        for one in scores:
+        error: RequestError | None = None
+        missing = len(self._sequence(text)) - (self.mask is None)
+        while missing > 0:
+            one, (inputs, targets) = next(scores), shapes.popleft()
+            missing -= targets
             if isinstance(one, RequestError):
-                return one
-            found.append(one)
-        return self._join(text, context_lengths(windows), found)
+                error = one
+            else:
+                found.append(one)
+                contexts.append(np.arange(inputs - targets, inputs) + 1)
+        return self._join(text, contexts, found) if error is None else error
 
-    def _join(self, text: TokenizedText, contexts: list[int], scores: list[TokenScores]) -> Score:
+    def _join(self, text: TokenizedText, contexts: list[np.ndarray], scores: list[TokenScores]) -> Score:
         options, count = self.options, len(text.ids)
-        unit = options.log_of_base
-        missing = 0 if options.bos else min(1, count)  # the first token has no distribution
+        missing = int(count > 0 and not options.bos)  # the first token has no distribution
 
-        def tokens(name: str, empty: float, *shape: int) -> np.ndarray:
-            """Return a field of the scores for each token: [tokens, *shape]."""
-            parts = [getattr(one, name) for one in scores]
-            joined = np.concatenate([np.full((missing, *shape), empty, dtype=type(empty)), *parts])
-            return joined[:count]
+        def join(parts: list[np.ndarray], empty: float, *shape: int) -> np.ndarray:
+            """Return the values of all tokens, [tokens, *shape], `empty` for one without a distribution."""
+            return np.concatenate([np.full((missing, *shape), empty, dtype=type(empty)), *parts])[:count]
 
-        logprobs = tokens("logprobs", np.nan)
+        logprobs = join([one.logprobs for one in scores], np.nan)
         if self.mask is not None and count:
             after = np.concatenate([one.mask_logprobs for one in scores])[1 - missing :]  # after each token
             logprobs = correct(logprobs, after, self.mask[text.ids])
-        top_ids = tokens("top_ids", -1, options.top) if options.top else None
-        names = {id_ for id_ in np.unique(top_ids).tolist() if id_ >= 0} if top_ids is not None else set()
-        tokenizer = self.scorer.tokenizer
-        return Score(
+        unit = options.log_of_base
+        score = Score(
             text.text,
             text.ids,
-            [token_text(tokenizer, id_) for id_ in text.ids],
+            [self._text(id_) for id_ in text.ids],
             text.spans,
             logprobs / unit,
-            np.array([0] * missing + contexts, dtype=np.int64)[:count],
+            join(contexts, 0),
             options,
-            ranks=tokens("ranks", 0) if options.ranks else None,
-            entropies=tokens("entropies", np.nan) / unit if options.entropy else None,
-            top_ids=top_ids,
-            top_logprobs=tokens("top_logprobs", np.nan, options.top) / unit if options.top else None,
-            top_texts={id_: token_text(tokenizer, id_) for id_ in names} if options.top else None,
+            ranks=join([one.ranks for one in scores], 0) if options.ranks else None,
+            entropies=join([one.entropies for one in scores], np.nan) / options.log_of_base
+            if options.entropy
+            else None,
         )
+        if not options.top:
+            return score
+        top_ids = join([one.top_ids for one in scores], -1, options.top)
+        top_logprobs = join([one.top_logprobs for one in scores], np.nan, options.top) / unit
+        top_texts = {id_: self._text(id_) for id_ in np.unique(top_ids).tolist() if id_ >= 0}
+        return replace(score, top_ids=top_ids, top_logprobs=top_logprobs, top_texts=top_texts)
+
+    def _text(self, id_: int) -> str:
+        if id_ not in self.token_texts:
+            self.token_texts[id_] = token_text(self.scorer.tokenizer, id_)
+        return self.token_texts[id_]

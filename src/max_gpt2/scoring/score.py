@@ -126,10 +126,29 @@ class Score:
     @cached_property
     def units(self) -> list[UnitScore]:
         """The units of the text, as `options.unit` divides it."""
-        return [
-            self._unit(span.start, span.end, span.first_token, span.tokens)
-            for span in divide(self.text, self.spans, self.options.unit)
-        ]
+        logprobs, contexts = self.logprobs.tolist(), self.contexts.tolist()
+        ranks, entropies = _to_list(self.ranks), _to_list(self.entropies)
+        is_token = self.options.unit == "token"
+        units = []
+        for span in divide(self.text, self.spans, self.options.unit):
+            first = span.first_token
+            valid = [one for one in logprobs[first : first + span.tokens] if not math.isnan(one)]
+            has_distribution = not math.isnan(logprobs[first])
+            unit = UnitScore(
+                self.token_texts[first] if is_token else self.text[span.start : span.end],
+                span.start,
+                span.end,
+                first,
+                span.tokens,
+                counted=len(valid),
+                logprob=math.fsum(valid) if valid else math.nan,
+                context=contexts[first],
+                rank=ranks[first] if ranks and has_distribution else None,
+                entropy=entropies[first] if entropies and has_distribution else None,
+                top=self._top(first) if has_distribution else None,
+            )
+            units.append(unit)
+        return units
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a dictionary of JSON values for each unit; None stands for a missing value.
@@ -183,24 +202,6 @@ class Score:
         """Return the text as HTML for a notebook, with units colored by their surprisal."""
         return render(self.text, self.units, self.options)
 
-    def _unit(self, start: int, end: int, first: int, count: int) -> UnitScore:
-        logprobs = self.logprobs[first : first + count]
-        valid = logprobs[~np.isnan(logprobs)]
-        has_distribution = not math.isnan(self.logprobs[first])
-        return UnitScore(
-            self.token_texts[first] if self.options.unit == "token" else self.text[start:end],
-            start,
-            end,
-            first,
-            count,
-            counted=len(valid),
-            logprob=math.fsum(valid) if len(valid) else math.nan,
-            context=int(self.contexts[first]),
-            rank=int(self.ranks[first]) if self.ranks is not None and has_distribution else None,
-            entropy=float(self.entropies[first]) if self.entropies is not None and has_distribution else None,
-            top=self._top(first) if has_distribution else None,
-        )
-
     def _top(self, token: int) -> list[Alternative] | None:
         if self.top_ids is None or self.top_logprobs is None or self.top_texts is None:
             return None
@@ -209,7 +210,7 @@ class Score:
 
     def _row(self, unit: UnitScore) -> dict[str, Any]:
         is_token = self.options.unit == "token"
-        row: dict[str, Any] = {"id": self.tokens[unit.first_token]} if is_token and self.tokens else {}
+        row: dict[str, Any] = {"id": self.tokens[unit.first_token] if self.tokens else None} if is_token else {}
         row |= {"text": unit.text, "start": unit.start, "end": unit.end}
         if not is_token:
             row |= {"first_token": unit.first_token, "tokens": unit.tokens, "counted": unit.counted}
@@ -232,6 +233,10 @@ _PANDAS_TYPES = {
     "text": "object",
     "top": "object",
 }
+
+
+def _to_list(array: np.ndarray | None) -> list[Any] | None:
+    return None if array is None else array.tolist()
 
 
 def _number(value: float) -> float | None:

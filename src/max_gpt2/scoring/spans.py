@@ -1,6 +1,5 @@
 """Tokens with their text, and the characters of the original string that each of them covers."""
 
-import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,9 @@ from max_gpt2.generation import encode_text
 from max_gpt2.generation.params import check_ids
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.tokenizer.detokenizer import TokenTable
+
+#: Bytes that are decoded at once; small, so that the work for each invalid byte is small.
+_DECODED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,11 @@ def _spans_of_bytes(tokenizer: GPT2Tokenizer, ids: Sequence[int], starts: np.nda
     ends = np.cumsum(lengths)
     begun = np.concatenate([[0], np.cumsum(starts)])  # the number of characters that start before each byte
     first = begun[np.minimum(ends - lengths + 1, len(starts))] - 1  # the character of a token's first byte
-    empty = lengths == 0
-    first[empty] = begun[ends[empty]]
-    return np.stack([first, begun[ends]], axis=1)
+    last = begun[ends]
+    empty = lengths == 0  # before a character, or before the one that it divides
+    divides = np.append(~starts, False)[ends]
+    first[empty] = last[empty] = (last - divides)[empty]
+    return np.stack([first, last], axis=1)
 
 
 def _starts_of_valid(raw: bytes) -> np.ndarray:
@@ -89,25 +93,21 @@ def _starts_of_valid(raw: bytes) -> np.ndarray:
 
 def _character_starts(raw: bytes) -> np.ndarray:
     """Return which bytes start a character once invalid ones are decoded to U+FFFD: [bytes] of bool."""
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        pass
-    else:
-        return _starts_of_valid(raw)
-    starts = np.zeros(len(raw), dtype=bool)
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    pending = 0  # the first byte of the character that is not complete yet
-    for at in range(len(raw)):
-        count = len(decoder.decode(raw[at : at + 1]))
-        if count:
-            starts[pending] = True
-        if count == 2:  # this byte made an incomplete character invalid and is a character of its own
-            starts[at] = True
-        if count:
-            pending = at if decoder.getstate()[0] else at + 1
-    if pending < len(raw):
-        starts[pending] = True
+    starts = _starts_of_valid(raw)
+    at = 0
+    while at < len(raw):
+        part = raw[at : at + _DECODED_AT_ONCE]
+        try:
+            part.decode()
+            at += len(part)
+        except UnicodeDecodeError as error:
+            # The error can be the end of the part within a character; decoding continues at its start then.
+            if error.start == 0 or error.end < len(part):
+                starts[at + error.start : at + error.end] = False
+                starts[at + error.start] = True  # one U+FFFD replaces all bytes of the error
+                at += error.end
+            else:
+                at += error.start
     return starts
 
 

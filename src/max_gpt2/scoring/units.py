@@ -46,20 +46,17 @@ def divide(text: str, spans: np.ndarray, unit: Unit) -> list[UnitSpan]:
     if not len(spans):
         return []
     if unit == "token":
-        return [UnitSpan(int(start), int(end), at, 1) for at, (start, end) in enumerate(spans)]
+        return [UnitSpan(start, end, at, 1) for at, (start, end) in enumerate(spans.tolist())]
     bounds = list(_BOUNDS[unit](text)) or [(0, len(text))]
     starts = np.array([start for start, _ in bounds])
     owners = _owners(text, spans, starts)
     firsts = np.flatnonzero(np.diff(owners, prepend=-1))
-    units = []
-    for first, after in zip(firsts, [*firsts[1:], len(spans)], strict=True):
-        start, end = bounds[owners[first]]
-        # A token can reach into units without a token of their own, which then belong to this one.
-        reached = int(np.searchsorted(starts, spans[after - 1, 1])) - 1
-        last = (owners[after] if after < len(owners) else len(bounds)) - 1
-        end = max(end, bounds[min(reached, last)][1])
-        units.append(UnitSpan(start, end, int(first), int(after - first)))
-    return units
+    afters = np.append(firsts[1:], len(spans))
+    # A token can reach into units without a token of their own, which then belong to its unit.
+    first_units, next_units = owners[firsts], np.append(owners[firsts[1:]], len(bounds))
+    last_units = np.clip(np.searchsorted(starts, spans[afters - 1, 1]) - 1, first_units, next_units - 1)
+    columns = np.stack([first_units, last_units, firsts, afters - firsts], axis=1).tolist()
+    return [UnitSpan(bounds[begin][0], bounds[end][1], first, count) for begin, end, first, count in columns]
 
 
 def _owners(text: str, spans: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -72,11 +69,7 @@ def _owners(text: str, spans: np.ndarray, starts: np.ndarray) -> np.ndarray:
     has_text = (at < len(visible)) & (first < spans[:, 1])
     owners = np.where(has_text, np.searchsorted(starts, first, side="right") - 1, len(starts))
     owners = np.minimum.accumulate(owners[::-1])[::-1]  # whitespace takes the unit of the next token with a text
-    if has_text.any():
-        owners[owners == len(starts)] = owners[has_text][-1]
-    else:
-        owners[:] = 0
-    return owners
+    return np.minimum(owners, owners[has_text][-1] if has_text.any() else 0)
 
 
 def _words(text: str) -> Iterator[tuple[int, int]]:

@@ -3,10 +3,12 @@
 The vocabulary is cut into chunks of LOGITS_ROWS rows of the weight, which stay in a core's cache while all tokens use
 them. The logits of a tile of tokens and a chunk are reduced at once:
 
-    for each part of the vocabulary           work item
-      for each chunk of LOGITS_ROWS rows        [LOGITS_ROWS, K] of the weight: in L2
-        for each HEAD_TOKENS tokens             [HEAD_TOKENS, LOGITS_ROWS] logits: in L1
-          for each token                            its sums over the chunk, its rank, its most likely ids
+    for each part of the vocabulary         work item
+      for each chunk of LOGITS_ROWS rows      [LOGITS_ROWS, K] of the weight: in L2
+        for each HEAD_TOKENS tokens             [HEAD_TOKENS, K] of x: in L2
+          for each HEAD_R rows                    [HEAD_R, K] of the weight: in L1
+            for each HEAD_T tokens                  tile [HEAD_T, HEAD_R] of logits in registers
+          for each token                          its sums over the chunk, its rank, its most likely ids
 
 A last phase combines the chunks of each token in the order of the vocabulary, in float64. Neither the order nor the
 size of a chunk depends on the threads, so a score is bitwise identical regardless of the rest of the batch. The logits
@@ -21,7 +23,7 @@ from std.math import align_up, ceildiv, exp, iota, log
 from std.memory.alloc import unsafe_alloc
 from std.utils.numerics import inf, nan
 
-from .logits import Head, HeadBlock
+from .logits import Head
 from .matrix import Matrix, Workspace, copy_rows
 from .threads import ThreadTeam, WorkPartition, run_team
 from .tuning import HEAD_TOKENS, LOGITS_ROWS, ROWS_PER_ITEM
@@ -83,7 +85,7 @@ struct TokenScores:
         var workspace = Workspace(_Reduction.size(partition, M, K, scores.top))
         var x_ptr = untracked(x.unsafe_ptr())
         var target_logits = workspace.take(align_up(M, LANES))
-        var head = Head(x_ptr, untracked(weight.unsafe_ptr()), target_logits, K, 1)
+        var head = Head(x_ptr, untracked(weight.unsafe_ptr()), target_logits, K, K, 1)
         var reduction = _Reduction(workspace, partition, head, scores, untracked(mask.unsafe_ptr()), N)
 
         def work(mut team: ThreadTeam) {var}:
@@ -123,7 +125,7 @@ struct _Reduction(TrivialRegisterPassable):
 
     var partition: WorkPartition
     var head: Head  # x [M, K], weight [N, K], y the logits of the targets, [M]
-    var x: Matrix  # [M, K], blocked
+    var x: Matrix  # [M, K], padded
     var scores: _Scores
     var mask: UntrackedFloats  # [N]
     var N: Int
@@ -136,7 +138,7 @@ struct _Reduction(TrivialRegisterPassable):
     def size(partition: WorkPartition, M: Int, K: Int, top: Int) -> Int:
         """Return the size of all intermediate results, and of the logits of the targets, in floats."""
         var statistics = align_up(M, LANES) * (1 + STATISTICS * partition.length)
-        return Matrix.blocked_size(M, K) + statistics + partition.count() * M * (2 + 3 * top)
+        return Matrix.padded_size(M, K) + statistics + partition.count() * M * (2 + 3 * top)
 
     def __init__(
         out self,
@@ -152,7 +154,7 @@ struct _Reduction(TrivialRegisterPassable):
         var parts = partition.count()
         self.partition = partition
         self.head = head
-        self.x = Matrix.blocked(workspace.take(Matrix.blocked_size(M, head.K)), M)
+        self.x = Matrix.padded(workspace.take(Matrix.padded_size(M, head.K)), head.K)
         self.scores = scores
         self.mask = mask
         self.N = N
@@ -174,10 +176,9 @@ struct _Reduction(TrivialRegisterPassable):
             if target < 0:
                 self.head.y.unsafe_store(m, INFINITY)
             else:
-                var row = self.head.weight.unsafe_offset(target * self.head.K)
-                Head(
-                    self.head.x.unsafe_offset(m * self.head.K), row, self.head.y.unsafe_offset(m), self.head.K, 1
-                ).tile[1, 1]()
+                var K = self.head.K
+                var weight = self.head.weight.unsafe_offset(target * K)
+                Head(self.head.x.unsafe_offset(m * K), weight, self.head.y.unsafe_offset(m), K, K, 1).tile[1, 1]()
 
     def reduce_part(self, part: Int):
         """Compute the statistics, ranks and most likely ids of all tokens over one part of the vocabulary."""
@@ -189,22 +190,21 @@ struct _Reduction(TrivialRegisterPassable):
         for i in range(part * M * self.scores.top, (part + 1) * M * self.scores.top):
             self.best_logits.unsafe_store(i, -INFINITY)
             self.best_ids.unsafe_store(i, -1)
-        var workspace = Workspace(HEAD_TOKENS * LOGITS_ROWS * (W + 1))
+        var workspace = Workspace(HEAD_TOKENS * LOGITS_ROWS)
         var logits = workspace.take(HEAD_TOKENS * LOGITS_ROWS)  # [HEAD_TOKENS, LOGITS_ROWS]
-        var lanes = workspace.take(HEAD_TOKENS * LOGITS_ROWS * W)  # [HEAD_TOKENS, LOGITS_ROWS, W]
         for chunk in range(first, last):
             for m in range(0, M, HEAD_TOKENS):
-                self.reduce_block(part, chunk, m, logits, lanes)
+                self.reduce_block(part, chunk, m, logits)
         workspace.free()
 
     @always_inline
-    def reduce_block(self, part: Int, chunk: Int, m: Int, logits: UntrackedFloats, lanes: UntrackedFloats):
+    def reduce_block(self, part: Int, chunk: Int, m: Int, logits: UntrackedFloats):
         """Compute the logits of HEAD_TOKENS tokens and a chunk, and reduce them."""
         var n = chunk * LOGITS_ROWS
         var count = min(LOGITS_ROWS, self.N - n)
         var tokens = min(HEAD_TOKENS, self.scores.M - m)
         var weight = self.head.weight.unsafe_offset(n * self.head.K)
-        HeadBlock(self.x.from_row(m), weight, lanes, self.head.K).logits(tokens, count, logits)
+        Head(self.x.ptr(m, 0), weight, logits, self.head.K, self.x.row_stride, LOGITS_ROWS).block(tokens, count)
         for t in range(tokens):
             var row = logits.unsafe_offset(t * LOGITS_ROWS)
             if count == LOGITS_ROWS:

@@ -1,6 +1,7 @@
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def write(path: Path, source: InputFile, count: int, **options: Any) -> list[Rec
     with OutputFile(path, RUN, **options) as output:
         output.resume(source, resumed.append)
         output.begin()
-        for number in source.numbers[output.done :][:count]:
+        for number in islice(source.numbers(), output.done, output.done + count):
             output.write({"line": number, "text": "ä" * number, "seed": output.seed})
     return resumed
 

@@ -15,12 +15,16 @@ Check = tuple[Callable[[object], bool], str]
 
 def line_tokens(fields: Mapping[str, Any], text_field: str, tokenizer: GPT2Tokenizer) -> list[int]:
     """Return the token ids of a line's text, or its `prompt_ids`; raises RequestError unless it has exactly one."""
+    source = line_source(fields, text_field)
+    return encode_prompt(tokenizer, source) if isinstance(source, str) else source
+
+
+def line_source(fields: Mapping[str, Any], text_field: str) -> str | list[int]:
+    """Return a line's text, or its `prompt_ids`; raises RequestError unless it has exactly one."""
     if (text_field in fields) == ("prompt_ids" in fields):
         how = "both" if text_field in fields else "neither"
         raise RequestError(f'The line has {how} of "{text_field}" and "prompt_ids". Give exactly one of them.')
-    if text_field in fields:
-        return encode_prompt(tokenizer, fields[text_field])
-    return list(fields["prompt_ids"])
+    return fields[text_field] if text_field in fields else list(fields["prompt_ids"])
 
 
 def check_fields(fields: Mapping[str, Any], text_field: str, options: Mapping[str, Check]) -> None:

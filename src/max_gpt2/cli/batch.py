@@ -47,8 +47,23 @@ def show_scores(summary: dict[str, Any]) -> None:
         columns = numeric("tokens", "log probability", "perplexity")
         stdout.print(table(("line", "right"), ("id", "left"), *columns, rows=rows))
     print(f"{_describe_counts(summary)}.")
-    if summary["perplexity"] is not None:
-        print(f"Total: log probability {summary['logprob']:.4f}, perplexity {summary['perplexity']:.4f}")
+    if summary["counted"]:
+        print(f"Total: {describe_totals(summary, summary['tokens'])}")
+    if summary["errors_file"]:
+        print(f"The lines with errors are in {summary['errors_file']}.")
+
+
+def describe_totals(totals: dict[str, Any], tokens: int) -> str:
+    """Return the totals of one or several scores as text."""
+    counted = totals["counted"]
+    uncounted = "" if counted == tokens else f", {counted} of them with a probability"
+    values = [f"{_plural(tokens, 'token')}{uncounted}", f"log probability {totals['logprob']:.4f}"]
+    values += [
+        f"{name.replace('_', ' ')} {totals[name]:.4f}"
+        for name in ("perplexity", "bits_per_byte")
+        if totals[name] is not None
+    ]
+    return ", ".join(values)
 
 
 def _describe_counts(summary: dict[str, Any]) -> str:
@@ -63,4 +78,9 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _score_cells(record: Record) -> list[str]:
-    return [str(len(record["tokens"])), f"{record['logprob']:.4f}", f"{record['perplexity']:.4f}"]
+    perplexity = record["perplexity"]
+    return [
+        str(len(record["tokens"])),
+        f"{record['logprob']:.4f}",
+        "" if perplexity is None else f"{perplexity:.4f}",
+    ]

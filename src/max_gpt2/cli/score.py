@@ -1,7 +1,9 @@
 """The scoring command: `max-gpt2 score`."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,21 +13,40 @@ from max_gpt2.cli.options import (
     AllowPickle,
     AsJson,
     Force,
-    Input,
     Model,
-    Output,
     PromptIds,
     Tokenizer,
     WhichKernels,
     check_files,
     parse_adapters,
+    parse_ids,
     print_json,
-    prompt_tokens,
 )
+from max_gpt2.errors import RequestError
 
 if TYPE_CHECKING:
-    from max_gpt2.scoring import Score
-    from max_gpt2.tokenizer import GPT2Tokenizer
+    from max_gpt2.cli.console import Align
+    from max_gpt2.generation import ModelSource
+    from max_gpt2.scoring import Score, ScoreOptions
+
+Cell = Callable[[dict[str, Any]], str]
+
+# The values repeat scoring.Unit and scoring.Base: typer needs a Literal at import time.
+WhichUnit = Annotated[
+    Literal["token", "word", "sentence", "line", "text"],
+    typer.Option("--unit", help="Report each token, word, sentence or line, or the whole text."),
+]
+WhichBase = Annotated[
+    Literal["e", "2", "10"], typer.Option("--base", help="The base of all logarithms: nats, bits or hartleys.")
+]
+Input = Annotated[
+    Path | None,
+    typer.Option("--input", metavar="FILE", help="Score each line of a .jsonl or .txt file, or row of a .parquet file."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FILE", help="Write a .jsonl, .tsv or .parquet file; rerun to resume."),
+]
 
 
 def score(
@@ -35,6 +56,30 @@ def score(
     input_file: Input = None,
     output_file: Output = None,
     force: Force = False,
+    text_column: Annotated[
+        str | None, typer.Option("--text-column", metavar="NAME", help='The text in the input instead of "text".')
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id-column", metavar="NAME", help='The id in the input instead of "id".')
+    ] = None,
+    bos: Annotated[
+        bool, typer.Option("--bos/--no-bos", help="Start with the BOS token, so that the first token has a score.")
+    ] = True,
+    unit: WhichUnit = "token",
+    base: WhichBase = "e",
+    ranks: Annotated[bool, typer.Option("--ranks", help="Report the rank of each token, 1 for the most likely.")] = False,
+    entropy: Annotated[bool, typer.Option("--entropy", help="Report the entropy of each distribution.")] = False,
+    top: Annotated[int, typer.Option("--top", metavar="N", help="Report the N most likely tokens at each place.")] = 0,
+    window: Annotated[
+        int | None, typer.Option("--window", help="Maximum number of ids a token is conditioned on.")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option("--stride", help="Tokens scored by each window of a long text (half of --window).")
+    ] = None,
+    word_boundary_correction: Annotated[
+        bool,
+        typer.Option("--word-boundary-correction", help="Correct word probabilities for tokens with a leading space."),
+    ] = False,
     tokenizer: Tokenizer = None,
     adapter: Adapters = None,
     allow_pickle: AllowPickle = False,
@@ -42,53 +87,107 @@ def score(
     kernels: WhichKernels = "mojo",
     as_json: AsJson = False,
 ) -> None:
-    """Compute the log probability of each token, and the perplexity.
+    """Compute the surprisal of each token or word, and the perplexity.
 
     With --input, score each line of a file. The exit code is 1 when a line fails.
     """
     from max_gpt2.checkpoint import LoadOptions
-    from max_gpt2.cli.console import run_with_timer
-    from max_gpt2.errors import RequestError
     from max_gpt2.generation import open_model
-    from max_gpt2.scoring import ScoreOptions, load_scorer, score_texts
+    from max_gpt2.scoring import ScoreOptions
 
     check_files(text, prompt_ids, input_file, output_file, force)
+    for option, column in (("--text-column", text_column), ("--id-column", id_column)):
+        if column is not None and input_file is None:
+            raise RequestError(f"{option} needs --input. Add --input FILE, or remove {option}.")
+    options = ScoreOptions(bos, unit, base, window, stride, ranks, entropy, top, word_boundary_correction)
     opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter)))
-    if input_file:
-        from max_gpt2.batch import BatchFiles, score_file
-        from max_gpt2.cli.batch import show_progress, show_scores
+    if input_file is None:
+        scored = _score_one(opened, _text_or_ids(text, prompt_ids), options)
+        print_json({"model": model, **scored.to_dict()}) if as_json else _show_score(scored)
+        return
+    from max_gpt2.batch import BatchFiles, Columns, ScoreRun, score_file
+    from max_gpt2.cli.batch import show_progress, show_scores
+    from max_gpt2.cli.console import run_with_timer
+    from max_gpt2.scoring import load_scorer
 
-        load = partial(load_scorer, opened, run_with_timer)
-        files = BatchFiles(input_file, output_file, force)
-        summary = score_file(opened, files, load, partial(show_progress, "Scoring", input_file))
-        values = {"model": model, **summary.to_dict()}
-        print_json(values) if as_json else show_scores(values)
-        raise typer.Exit(1 if summary.totals.errors else 0)
-    tokens = prompt_tokens(opened.tokenizer, text, prompt_ids)
+    run, files = ScoreRun(options, Columns(text_column, id_column)), BatchFiles(input_file, output_file, force)
+    load = partial(load_scorer, opened, run_with_timer)
+    summary = score_file(opened, run, files, load, partial(show_progress, "Scoring", input_file))
+    values = {"model": model, **summary.to_dict()}
+    print_json(values) if as_json else show_scores(values)
+    raise typer.Exit(1 if summary.totals.errors else 0)
+
+
+def _text_or_ids(text: str | None, prompt_ids: str | None) -> str | list[int]:
+    """Return the text, or the ids of --prompt-ids; raises RequestError unless exactly one is given."""
+    if prompt_ids is None:
+        if text is None:
+            raise RequestError("There is no text. Give a text, --prompt-ids or --input.")
+        return text
+    if text is not None:
+        raise RequestError("Both a text and --prompt-ids are given. Give only one of them.")
+    return parse_ids("--prompt-ids", prompt_ids)
+
+
+def _score_one(opened: "ModelSource", source: str | list[int], options: "ScoreOptions") -> "Score":
+    """Load the model and score one text; raises RequestError when it or an option is invalid."""
+    from max_gpt2.cli.console import run_with_timer
+    from max_gpt2.scoring import load_scorer, score_texts
+
+    options.resolve(opened.config)  # before the weights are loaded
     scorer = load_scorer(opened, run_with_timer)
-    (scored,) = run_with_timer("Scoring", lambda: list(score_texts(scorer, [tokens], ScoreOptions(bos=False))))
+    (scored,) = run_with_timer("Scoring", lambda: list(score_texts(scorer, [source], options)))
     if isinstance(scored, RequestError):
         raise scored
-    print_json(_to_dict(model, scored)) if as_json else _show_score(scored, opened.tokenizer)
+    return scored
 
 
-def _to_dict(model: str, scored: "Score") -> dict[str, Any]:
-    return {
-        "model": model,
-        "tokens": scored.tokens,
-        "logprobs": [row["logprob"] for row in scored.rows()],
-        "logprob": scored.logprob,
-        "perplexity": scored.perplexity,
-    }
-
-
-def _show_score(scored: "Score", tokenizer: "GPT2Tokenizer") -> None:
-    """Print a row per token, then the totals."""
+def _show_score(scored: "Score") -> None:
+    """Print a row per unit with the requested columns, then the totals."""
+    from max_gpt2.cli.batch import describe_totals
     from max_gpt2.cli.console import stdout, table
 
-    rows = [
-        [str(row["id"]), repr(tokenizer.decode([row["id"]])), "" if row["logprob"] is None else f"{row['logprob']:.4f}"]
-        for row in scored.rows()
+    if not scored.tokens:
+        print("The text is empty, so there is nothing to score.")
+        return
+    options = scored.options
+    is_long = options.window is not None and len(scored.tokens) + options.bos - 1 > options.window
+    columns = _columns(options, is_long)
+    rows = [[cell(row) for _, _, cell in columns] for row in scored.rows()]
+    stdout.print(table(*((name, align) for name, align, _ in columns), rows=rows))
+    if is_long and options.window and options.stride:
+        print(
+            f"The text is longer than the window of {options.window} ids. With stride {options.stride}, each token "
+            f"after the first window has {options.window - options.stride + 1} to {options.window} ids of context."
+        )
+    print(describe_totals(scored.to_dict(), len(scored.tokens)))
+
+
+def _columns(options: "ScoreOptions", has_context: bool) -> "list[tuple[str, Align, Cell]]":
+    """Return the columns of the table: for each its name, its alignment, and the function that formats its cells."""
+    measure = options.unit_of_information
+    columns: list[tuple[str, Align, Cell]] = [
+        (options.unit, "left", lambda row: repr(row["text"])),
+        ("span", "right", lambda row: f"{row['start']}:{row['end']}"),
+        ("log probability", "right", lambda row: _decimals(row["logprob"])),
+        (f"surprisal ({measure})", "right", lambda row: _decimals(row["surprisal"])),
     ]
-    stdout.print(table(("id", "right"), ("token", "left"), ("log probability", "right"), rows=rows))
-    print(f"log probability {scored.logprob:.4f}, perplexity {scored.perplexity:.4f}")
+    if options.unit == "token":
+        columns.insert(0, ("id", "right", lambda row: str(row["id"])))
+    if options.ranks:
+        columns.append(("rank", "right", lambda row: "" if row["rank"] is None else str(row["rank"])))
+    if options.entropy:
+        columns.append((f"entropy ({measure})", "right", lambda row: _decimals(row["entropy"])))
+    if has_context:
+        columns.append(("context", "right", lambda row: str(row["context"])))
+    if options.top:
+        columns.append(("most likely tokens", "left", lambda row: _alternatives(row["top"])))
+    return columns
+
+
+def _decimals(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _alternatives(top: list[dict[str, Any]] | None) -> str:
+    return ", ".join(f"{one['text']!r} {one['logprob']:.4f}" for one in top or [])

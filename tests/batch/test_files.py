@@ -162,7 +162,7 @@ def test_old_lines_are_removed_before_the_new_identity_is_written(
     path = tmp_path / "out"
     write(path, source, 2)
 
-    def killed(*_arguments: object) -> None:
+    def killed(*_arguments: object, **_options: object) -> None:
         assert path.read_bytes() == b""
         raise KeyboardInterrupt
 

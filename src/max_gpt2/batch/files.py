@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -99,7 +99,7 @@ def _named(names: list[str], recorded: Mapping[str, Any], run: Mapping[str, Any]
     return [f"{name} ({before.get(name)}, now {now[name]})" for name in now if before.get(name) != now[name]] or names
 
 
-
+Record = dict[str, Any]
 
 
 class OutputFile:

@@ -70,6 +70,9 @@ class Columns:
         return {text_field: fields[text], **({"id": fields[id_]} if id_ in fields else {})}
 
 
+USUAL_COLUMNS = Columns()
+
+
 @dataclass(frozen=True)
 class InputFile:
     """A file of text or JSON lines: the number of its non-blank lines, and the SHA-256 of its content.
@@ -81,10 +84,10 @@ class InputFile:
     text_field: str
     count: int
     sha256: str
-    columns: Columns = Columns()
+    columns: Columns = USUAL_COLUMNS
 
     @classmethod
-    def scan(cls, path: Path, text_field: str, columns: Columns = Columns()) -> "InputFile":
+    def scan(cls, path: Path, text_field: str, columns: Columns = USUAL_COLUMNS) -> "InputFile":
         """Read a file once; raises RequestError when it is not a .jsonl, .ndjson or .txt file, or is blank."""
         if path.suffix.lower() not in (*_JSON_LINES, ".txt"):
             raise RequestError(
@@ -94,8 +97,10 @@ class InputFile:
             raise RequestError(f"--input {path} does not exist. Check the path.")
         if not path.is_file():
             raise RequestError(f"--input {path} is not a regular file. Copy its content into one.")
-        if path.suffix.lower() == ".txt" and columns != Columns():
-            raise RequestError(f"--input {path} is plain text, which has no columns. Remove --text-column, --id-column.")
+        if path.suffix.lower() == ".txt" and columns != USUAL_COLUMNS:
+            raise RequestError(
+                f"--input {path} is plain text, which has no columns. Remove --text-column, --id-column."
+            )
         digest, count = hashlib.sha256(), 0
         with path.open("rb") as file:
             for number, raw in enumerate(file, 1):

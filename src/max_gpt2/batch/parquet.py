@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from max_gpt2.batch.inputs import Columns, Line
+from max_gpt2.batch.inputs import USUAL_COLUMNS, Columns, Line
 from max_gpt2.errors import MissingExtraError, RequestError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ParquetInput:
     sha256: str
 
     @classmethod
-    def scan(cls, path: Path, text_field: str, columns: Columns = Columns()) -> "ParquetInput":
+    def scan(cls, path: Path, text_field: str, columns: Columns = USUAL_COLUMNS) -> "ParquetInput":
         """Read the schema and the hash of a file; raises RequestError if it lacks a column or a row.
 
         Without a name for it, the column "id" is the id if there is one.

@@ -1,6 +1,5 @@
 """Run over the lines of a file; an interrupted run can be resumed."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass

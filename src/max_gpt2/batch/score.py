@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from max_gpt2.batch.files import OutputFile, Record, run_identity
-from max_gpt2.batch.inputs import Columns, InputFile, Line, Source
+from max_gpt2.batch.inputs import USUAL_COLUMNS, Columns, InputFile, Line, Source
 from max_gpt2.batch.parquet import ParquetInput
 from max_gpt2.batch.records import check_fields, line_source
 from max_gpt2.batch.run import (
@@ -26,7 +26,7 @@ from max_gpt2.batch.run import (
 from max_gpt2.batch.tables import Schema, TableOutput, errors_file, table_writer
 from max_gpt2.errors import MaxGPT2Error, RequestError
 from max_gpt2.generation import ModelSource
-from max_gpt2.scoring import Scorer, ScoreOptions, perplexity, score_texts
+from max_gpt2.scoring import ScoreOptions, Scorer, perplexity, score_texts
 
 LoadScorer = Callable[[], Scorer]
 #: The most lines that wait for the line before them, so that a file of broken lines does not fill the memory.
@@ -37,8 +37,8 @@ _MOST_WAITING = 4096
 class ScoreRun:
     """The options of a run over a file: of the scores, and the columns to read."""
 
-    options: ScoreOptions = ScoreOptions()
-    columns: Columns = Columns()
+    options: ScoreOptions
+    columns: Columns = USUAL_COLUMNS
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,9 @@ WhichBase = Annotated[
 ]
 Input = Annotated[
     Path | None,
-    typer.Option("--input", metavar="FILE", help="Score each line of a .jsonl or .txt file, or row of a .parquet file."),
+    typer.Option(
+        "--input", metavar="FILE", help="Score each line of a .jsonl or .txt file, or row of a .parquet file."
+    ),
 ]
 Output = Annotated[
     Path | None,
@@ -67,7 +69,9 @@ def score(
     ] = True,
     unit: WhichUnit = "token",
     base: WhichBase = "e",
-    ranks: Annotated[bool, typer.Option("--ranks", help="Report the rank of each token, 1 for the most likely.")] = False,
+    ranks: Annotated[
+        bool, typer.Option("--ranks", help="Report the rank of each token, 1 for the most likely.")
+    ] = False,
     entropy: Annotated[bool, typer.Option("--entropy", help="Report the entropy of each distribution.")] = False,
     top: Annotated[int, typer.Option("--top", metavar="N", help="Report the N most likely tokens at each place.")] = 0,
     window: Annotated[

@@ -114,7 +114,8 @@ def score_file(
                 on_record(record)
                 records.append(record)
         return ScoreSummary(files, source.count, resumed, totals, options, records=records)
-    identity = run_identity("score", source, opened, asdict(options) | asdict(run.columns))
+    columns = {"text_column": run.columns.text, "id_column": run.columns.id}
+    identity = run_identity("score", source, opened, asdict(options) | columns)
     make = lambda: make_scorer(load(), options)  # noqa: E731
     if write is None:
         with OutputFile(files.target, identity, seed=0, force=files.force) as output:

@@ -97,14 +97,13 @@ class TableOutput(OutputFile):
     def finish(self, write: WriteTable, schema: Schema, totals: Totals) -> None:
         """Write the table, and the file of errors if there are any; then delete the hidden file.
 
-        Each file appears completely or not at all, the table last. Raises RequestError when a file cannot be written.
+        The table appears last, and completely or not at all. Raises RequestError when a file cannot be written.
         """
         partial = self.table.with_name(f".{self.table.name}.new")
         try:
-            if totals.errors:
-                write_lines(partial, (record for record in self._records() if "error" in record))
-                partial.replace(errors_file(self.table))
             write(partial, schema, self._rows())
+            if totals.errors:
+                self._write_errors()
             write_identity(self.table, self.run, totals=asdict(totals))
             partial.replace(self.table)
         except OSError as error:
@@ -115,6 +114,10 @@ class TableOutput(OutputFile):
         finally:
             partial.unlink(missing_ok=True)
         self._delete_work()
+
+    def _write_errors(self) -> None:
+        with errors_file(self.table).open("w", encoding="utf-8") as file:
+            file.writelines(f"{json_text(record)}\n" for record in self._records() if "error" in record)
 
     def _records(self) -> Iterator[Record]:
         with self.path.open("rb") as file:
@@ -131,12 +134,6 @@ class TableOutput(OutputFile):
     def _delete_work(self) -> None:
         self.path.unlink(missing_ok=True)
         sidecar(self.path).unlink(missing_ok=True)
-
-
-def write_lines(path: Path, records: Iterable[Record]) -> None:
-    """Write records as JSON lines; raises OSError when that fails."""
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(f"{json_text(record)}\n" for record in records)
 
 
 def _id_text(id_: object) -> str | None:

@@ -57,7 +57,8 @@ def describe_totals(totals: dict[str, Any], tokens: int) -> str:
     """Return the totals of one or several scores as text."""
     counted = totals["counted"]
     uncounted = "" if counted == tokens else f", {counted} of them with a probability"
-    values = [f"{_plural(tokens, 'token')}{uncounted}", f"log probability {totals['logprob']:.4f}"]
+    base = "" if totals["base"] == "e" else f" (base {totals['base']})"
+    values = [f"{_plural(tokens, 'token')}{uncounted}", f"log probability {totals['logprob']:.4f}{base}"]
     values += [
         f"{name.replace('_', ' ')} {totals[name]:.4f}"
         for name in ("perplexity", "bits_per_byte")

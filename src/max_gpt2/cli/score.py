@@ -1,5 +1,6 @@
 """The scoring command: `max-gpt2 score`."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -136,9 +137,13 @@ def _text_or_ids(text: str | None, prompt_ids: str | None) -> str | list[int]:
 def _score_one(opened: "ModelSource", source: str | list[int], options: "ScoreOptions") -> "Score":
     """Load the model and score one text; raises RequestError when it or an option is invalid."""
     from max_gpt2.cli.console import run_with_timer
-    from max_gpt2.scoring import load_scorer, score_texts
+    from max_gpt2.errors import UnknownTextWarning
+    from max_gpt2.scoring import load_scorer, score_texts, tokenize_text
 
-    options.resolve(opened.config)  # before the weights are loaded
+    options.resolve(opened.config)
+    with warnings.catch_warnings():  # an error before the weights are loaded; a warning only once
+        warnings.simplefilter("ignore", UnknownTextWarning)
+        tokenize_text(opened.tokenizer, opened.config, source, options)
     scorer = load_scorer(opened, run_with_timer)
     (scored,) = run_with_timer("Scoring", lambda: list(score_texts(scorer, [source], options)))
     if isinstance(scored, RequestError):
@@ -160,9 +165,11 @@ def _show_score(scored: "Score") -> None:
     rows = [[cell(row) for _, _, cell in columns] for row in scored.rows()]
     stdout.print(table(*((name, align) for name, align, _ in columns), rows=rows))
     if is_long and options.window and options.stride:
+        least = options.window - options.stride + 1
+        span = f"{least} to {options.window}" if least < options.window else str(least)
         print(
             f"The text is longer than the window of {options.window} ids. With stride {options.stride}, each token "
-            f"after the first window has {options.window - options.stride + 1} to {options.window} ids of context."
+            f"after the first window has {span} ids of context."
         )
     print(describe_totals(scored.to_dict(), len(scored.tokens)))
 
@@ -171,7 +178,7 @@ def _columns(options: "ScoreOptions", has_context: bool) -> "list[tuple[str, Ali
     """Return the columns of the table: for each its name, its alignment, and the function that formats its cells."""
     measure = options.unit_of_information
     columns: list[tuple[str, Align, Cell]] = [
-        (options.unit, "left", lambda row: repr(row["text"])),
+        (options.unit, "left", lambda row: _quoted(row["text"])),
         ("span", "right", lambda row: f"{row['start']}:{row['end']}"),
         ("log probability", "right", lambda row: _decimals(row["logprob"])),
         (f"surprisal ({measure})", "right", lambda row: _decimals(row["surprisal"])),
@@ -193,5 +200,10 @@ def _decimals(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
+def _quoted(text: str) -> str:
+    """Return a text in quotes, with escapes for control characters only; bytes in it may be escaped already."""
+    return f"'{''.join(one if one.isprintable() else one.encode('unicode_escape').decode() for one in text)}'"
+
+
 def _alternatives(top: list[dict[str, Any]] | None) -> str:
-    return ", ".join(f"{one['text']!r} {one['logprob']:.4f}" for one in top or [])
+    return "\n".join(f"{_quoted(one['text'])} {one['logprob']:.4f}" for one in top or [])

@@ -2,7 +2,7 @@
 
 from max_gpt2.model.scoring import NO_TARGET, TokenScores, Window
 from max_gpt2.scoring.options import MAX_TOP, Base, ScoreKeywords, ScoreOptions, Unit
-from max_gpt2.scoring.run import score_texts
+from max_gpt2.scoring.run import score_texts, tokenize_text
 from max_gpt2.scoring.score import Alternative, Score, UnitScore, perplexity
 from max_gpt2.scoring.scorer import Scorer, load_scorer
 from max_gpt2.scoring.windows import check_window, context_lengths, sliding_windows
@@ -26,4 +26,5 @@ __all__ = [
     "perplexity",
     "score_texts",
     "sliding_windows",
+    "tokenize_text",
 ]

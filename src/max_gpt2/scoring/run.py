@@ -7,6 +7,7 @@ from itertools import islice
 
 import numpy as np
 
+from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
 from max_gpt2.model.scoring import TokenScores, Window
 from max_gpt2.scoring.correction import boundary_mask, correct
@@ -15,6 +16,7 @@ from max_gpt2.scoring.score import Score
 from max_gpt2.scoring.scorer import Scorer
 from max_gpt2.scoring.spans import TokenizedText, token_text, tokenize
 from max_gpt2.scoring.windows import sliding_windows
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 #: Texts are read ahead up to this many tokens, so that texts of similar length share a batch.
 _READ_AHEAD_TOKENS = 32768
@@ -36,6 +38,19 @@ def score_texts(
     if resolved.word_boundary_correction:
         mask = boundary_mask(scorer.tokenizer, scorer.config.vocab_size)
     return _Run(scorer, resolved, mask).score(iter(texts))
+
+
+def tokenize_text(
+    tokenizer: GPT2Tokenizer, config: GPT2Config, text: str | Sequence[int], options: ScoreOptions
+) -> TokenizedText:
+    """Tokenize a text that is to be scored; raises RequestError if it has no score with these options."""
+    tokenized = tokenize(tokenizer, config.vocab_size, text)
+    if not options.bos and (count := len(tokenized.ids)) < 2:
+        raise RequestError(
+            f"The text has only {count} token{'' if count == 1 else 's'}. Give at least two, or use BOS: without it, "
+            "the first token has no probability."
+        )
+    return tokenized
 
 
 @dataclass(frozen=True)
@@ -71,13 +86,7 @@ class _Run:
         return ahead
 
     def _tokenize(self, text: str | Sequence[int]) -> TokenizedText:
-        tokenized = tokenize(self.scorer.tokenizer, self.scorer.config.vocab_size, text)
-        if not self.options.bos and (count := len(tokenized.ids)) < 2:
-            raise RequestError(
-                f"The text has only {count} token{'' if count == 1 else 's'}. Give at least two, or use BOS: without "
-                "it, the first token has no probability."
-            )
-        return tokenized
+        return tokenize_text(self.scorer.tokenizer, self.scorer.config, text, self.options)
 
     def _sequence(self, text: TokenizedText) -> list[int]:
         return [self.scorer.tokenizer.start_id, *text.ids] if self.options.bos and text.ids else text.ids

@@ -62,7 +62,7 @@ def test_command_is_installed() -> None:
     assert shown.stdout == "0.1.0\n"
 
 
-@pytest.mark.parametrize(("command", "suggested"), [("generate", True), ("beams", False), ("score", False)])
+@pytest.mark.parametrize(("command", "suggested"), [("generate", True), ("beams", False)])
 def test_only_commands_that_shift_the_context_suggest_it(
     cli: Cli, tiny_original: Path, command: str, suggested: bool
 ) -> None:

@@ -11,6 +11,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from max_gpt2 import GPT2
+from max_gpt2.checkpoint import Checkpoint
+from max_gpt2.errors import RequestError
+from max_gpt2.generation import Engine
+from max_gpt2.model import CompiledModel
 from max_gpt2.scoring import Score, ScoreOptions, Scorer, Unit, score_texts
 from tests.scoring.oracle import context_start, distributions, logprobs_of, units_of_tokens
 from tests.scoring.texts import sample_texts
@@ -143,3 +148,24 @@ def test_other_options_do_not_change_the_logprobs(scorer: Scorer, scores: list[S
         assert [one.logprobs.tobytes() for one in again] == [one.logprobs.tobytes() for one in some]
         assert [one.spans.tolist() for one in again] == [one.spans.tolist() for one in some]
         assert [one.text for one in again] == [one.text for one in some]
+
+
+def test_public_class_scores_one_text_or_several(scorer: Scorer, tiny_checkpoint: Checkpoint) -> None:
+    unused = CompiledModel(tiny_checkpoint.config, "mojo", pytest.fail, tiny_checkpoint.state_dict)
+    gpt2 = GPT2(Engine(unused, tiny_checkpoint.tokenizer))
+    texts: list[str | Sequence[int]] = ["The dog was lazy.", [5, 60, 200], "猫 " * 90]
+    expected = score_all(scorer, texts, ScoreOptions(unit="word", ranks=True, base="2"))
+    found = gpt2.score(texts, unit="word", ranks=True, base="2")
+    assert [content(one) for one in found] == [content(one) for one in expected]
+    assert [content(gpt2.score(text, unit="word", ranks=True, base="2")) for text in texts] == list(map(content, found))
+    assert gpt2.score(texts[:0]) == []
+    assert gpt2.score("").tokens == []
+    assert gpt2._scorer is gpt2._scorer
+    with pytest.raises(RequestError, match=r"Text 2 of 3: The text has only 1 token\. Give at least two"):
+        gpt2.score(["The dog", "a", "The"], bos=False)
+    with pytest.raises(RequestError, match=r"^The text has only 1 token\."):
+        gpt2.score("a", bos=False)
+    with pytest.raises(RequestError, match=r"stride 0 is not a positive integer"):
+        gpt2.score("The dog", stride=0)
+    with pytest.raises(TypeError, match="strid"):
+        gpt2.score("The dog", strid=5)  # type: ignore[call-overload]

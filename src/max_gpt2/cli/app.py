@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from max_gpt2 import __version__
 from max_gpt2.cli.checkpoint import convert, info
+from max_gpt2.cli.evaluate import eval  # noqa: A004  (the name of the command)
 from max_gpt2.cli.generate import beams, generate
 from max_gpt2.cli.golden import golden
 from max_gpt2.cli.machine import doctor, warmup
@@ -21,7 +22,7 @@ from max_gpt2.cli.verify import verify
 #: The sections of `max-gpt2 --help`.
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Text": (generate, beams, serve),
-    "Measure": (score, perplexity, golden),
+    "Measure": (score, perplexity, golden, eval),
     "Checkpoints": (info, verify, convert),
     "Machine": (doctor, warmup),
 }

@@ -120,12 +120,22 @@ class GPT2Tokenizer:
         Raises RequestError when it is not valid Unicode, when it contains an added token that the model does not have,
         or when the tokenizer knows nothing of it. `unknown_text` returns what was dropped from a text.
         """
+        return self._encode(self._tokenizer, text, template=False)
+
+    def encode_special(self, text: str, *, template: bool = True) -> list[int]:
+        """Return the token ids that transformers' `encode` returns: special tokens in the text are their ids.
+
+        With `template`, the tokenizer's post-processor adds its tokens, such as a BOS. Raises RequestError as `encode`.
+        """
+        return self._encode(self._special_tokenizer, text, template)
+
+    def _encode(self, tokenizer: Tokenizer, text: str, template: bool) -> list[int]:
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise RequestError(f"The text is not valid Unicode at position {error.start}. Correct it.") from error
         # Unlike `encode`, `encode_batch` releases the GIL: a server encodes a long text beside its event loop.
-        ids = self._tokenizer.encode_batch([text], add_special_tokens=False)[0].ids
+        ids = tokenizer.encode_batch([text], add_special_tokens=template)[0].ids
         if (unknown := next((id_ for id_ in ids if not self._is_known(id_)), None)) is not None:
             raise RequestError(
                 f"The text contains {self.token(unknown)!r}, an added token with the id {unknown}, but the model's "
@@ -141,6 +151,14 @@ class GPT2Tokenizer:
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Return the first character of each token of `encode(text)` in the text, and the one after its last."""
         return self._tokenizer.encode_batch([text], add_special_tokens=False)[0].offsets
+
+    @cached_property
+    def _special_tokenizer(self) -> Tokenizer:
+        """The same tokenizer, but it finds special tokens in a text."""
+        tokenizer = Tokenizer.from_str(self.json)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
 
     def unknown_text(self, text: str) -> str:
         """Return the distinct characters of a text that are dropped or replaced by the unknown token, but no spaces."""

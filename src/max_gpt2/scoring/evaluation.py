@@ -181,6 +181,9 @@ class _Tasks(TaskManager):
                 )
             if getattr(task, "MULTIMODAL", False):
                 raise RequestError(f"The task {task_name} needs images or sound, which GPT-2 cannot read. Remove it.")
+            own = getattr(task.config, "process_results", None) is not None
+            if not own and None in getattr(task, "_metric_fn_list", {}).values():
+                raise _metric_error(task_name)
         return loaded
 
 
@@ -208,6 +211,8 @@ def _load_error(name: str, error: Exception) -> MaxGPT2Error:
     reason = _first_line(error)
     if isinstance(error, MaxGPT2Error):
         return error
+    if isinstance(error, KeyError) and error.args == (None,):
+        return _metric_error(name)
     absent = isinstance(error, FileNotFoundError) and "Hub" in reason
     if absent or isinstance(error, ConnectionError | TimeoutError | HfHubHTTPError | LocalEntryNotFoundError):
         return RequestError(
@@ -218,6 +223,14 @@ def _load_error(name: str, error: Exception) -> MaxGPT2Error:
         return MissingExtraError(f"The task {name} needs another package ({reason}). Install it with pip.")
     return RequestError(
         f"The task {name} cannot be loaded ({type(error).__name__}: {reason}). Check its YAML file and its data."
+    )
+
+
+def _metric_error(name: str) -> RequestError:
+    """Return the error for a metric that the harness looks up in the package `evaluate`, which it does in vain."""
+    return RequestError(
+        f"A metric of the task {name} is neither one of the harness nor can it be downloaded. Check the metric_list in "
+        "its YAML file, and the network."
     )
 
 
@@ -258,7 +271,7 @@ def _quiet() -> Iterator[None]:
     original = evaluator.get_git_commit_hash
     try:
         for logger in loggers:
-            logger.setLevel(logging.ERROR)
+            logger.setLevel(logging.CRITICAL)
         evaluator.get_git_commit_hash = _git_commit
         # Standard output is for the results.
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere if quiet else sys.stderr):

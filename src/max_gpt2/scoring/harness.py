@@ -157,14 +157,17 @@ class MaxGPT2LM(TemplateLM):
         return [answers[index] for index in range(len(windows))]
 
     def _window(self, strings: tuple[str, str] | None, context: list[int], continuation: list[int]) -> Window:
-        """Return the window that scores a continuation; it keeps the last `max_length` inputs."""
+        """Return the window that scores a continuation; it keeps the last `max_length` inputs.
+
+        A context of whitespace only has moved into the continuation, and the prefix token takes its place.
+        """
         if not 1 <= len(continuation) <= self.max_length:
             text = "" if strings is None else f" {strings[1][:60]!r}"
             raise RequestError(
                 f"The continuation{text} has {len(continuation)} tokens, which is not in 1 .. {self.max_length}, the "
                 "context of the model. Leave its document out, or use another task."
             )
-        ids = [*context, *continuation]
+        ids = [*(context or [self.prefix_token_id]), *continuation]
         self.truncated += len(ids) > self.max_length + 1
         return Window(ids[-self.max_length - 1 : -1], continuation)
 

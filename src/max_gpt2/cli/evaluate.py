@@ -59,7 +59,7 @@ def eval(  # noqa: A001  (the name of the command)
     kernels: WhichKernels = "mojo",
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate on the tasks of lm-evaluation-harness, such as lambada_openai and hellaswag."""
+    """Run benchmarks of lm-evaluation-harness."""
     from max_gpt2.batch.files import fingerprint
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import run_with_timer

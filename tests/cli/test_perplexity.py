@@ -51,6 +51,7 @@ def test_table_shows_what_counts(cli: Cli, file: Path, tiny_original: Path, monk
         (["--window", 68], "The window 68 is not in 1 .. 67, the context of the model"),
         (["--window", 0], "The window 0 is not in 1 .. 67"),
         (["--window", 2, "--protocol", "llama.cpp"], "The window 2 has no token to count with llama.cpp"),
+        (["--window", 1, "--protocol", "strided"], "The window 1 has no token to count with strided. Use 2 or more"),
         (["--protocol", "rolling", "--no-bos"], "The protocol rolling always adds a BOS token. Remove --no-bos"),
         (["--protocol", "disjoint", "--stride", 8], "The stride of the protocol disjoint is its window"),
         (["--protocol", "llama.cpp"], "llama.cpp with a window of 67 needs at least 134. Choose a smaller --window"),

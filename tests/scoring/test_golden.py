@@ -99,6 +99,7 @@ def test_local_folder_named_like_a_hub_id_has_no_claims(tmp_path: Path, monkeypa
     with pytest.raises(RequestError, match="gpt2 is a local checkpoint"):
         claims_of("gpt2")
     assert claims_of("gpt2", "gpt2-xl") == claims_of("gpt2-xl")
+    assert claims_of("gpt2", "gpt2") == claims_of("openai-community/gpt2")
     assert claims_of("gpt2", "demo") == claims_of("demo") == read_claims(DEMO_CLAIMS)
 
 
@@ -117,6 +118,9 @@ CLAIM: dict[str, Any] = {"kind": "mean_loss", "text": "a", "expected": 1.5, "sou
         ({"kind": "mean_loss", "text": "a", "expected": 1.5}, 'claim 1: no field "source"'),
         (CLAIM | {"ids": [1]}, 'claim 1: it needs either "text" or "ids"'),
         (CLAIM | {"expected": "1.5"}, "claim 1: expected is not a number"),
+        (CLAIM | {"expected": float("nan")}, "claim 1: expected is not a number"),
+        (CLAIM | {"expected": 10**400}, "claim 1: expected is not a number"),
+        (CLAIM | {"text": "\ud800"}, "claim 1: it has text that is not valid Unicode"),
         (CLAIM | {"tolerance": -1}, "claim 1: tolerance is not a number >= 0"),
         (CLAIM | {"base": 2}, "claim 1: base is not one of e, 2, 10"),
         (CLAIM | {"bos": "yes"}, "claim 1: bos is not true or false"),

@@ -14,11 +14,13 @@ from torch.nn.functional import cross_entropy
 
 from fixtures.checkpoints import TEXT
 from max_gpt2.checkpoint import Checkpoint
+from max_gpt2.errors import RequestError
 from max_gpt2.model import CompiledModel
 from max_gpt2.model.scoring import LogitsScoringModel
 from max_gpt2.scoring import Scorer
 from max_gpt2.scoring.measurement import Measurement, PerplexityOptions, measure, plan_perplexity
 from max_gpt2.scoring.protocols import PROTOCOLS
+from max_gpt2.tokenizer import GPT2Tokenizer
 
 CONTEXT, BOS = 67, 299
 WORDS = [*TEXT.split(" "), "naïve", "🌍", "你好", "\n\n", "\tx", "  ", ""]
@@ -167,15 +169,13 @@ def test_llama_cpp_equals_its_definition(
 @settings(max_examples=4)
 @given(text=TEXTS, window=st.integers(8, CONTEXT))
 def test_bits_per_byte_count_the_bytes_of_the_scored_tokens(scorer: Scorer, text: str, window: int) -> None:
-    """Sum the bytes of the targets, which do not include a BOS, from the text itself."""
+    """A BOS has no bytes."""
     ids = scorer.tokenizer.encode(text)
-    ends = {len(ids[:n]): len(scorer.tokenizer.decode(ids[:n]).encode()) for n in (0, len(ids))}
     for one in measured(scorer, text, "", window=window):
         if one.scored_tokens == len(ids):
-            assert one.bits_per_byte == pytest.approx(one.nll / math.log(2) / ends[len(ids)])
+            assert one.bits_per_byte == pytest.approx(one.nll / math.log(2) / len(text.encode()))
     (one,) = measured(scorer, text, "disjoint", window=window)
-    counted = ids[1 : 1 + one.scored_tokens]
-    size = sum(len(scorer.tokenizer.token_bytes(id_)) for id_ in counted)
+    size = sum(len(scorer.tokenizer.token_bytes(id_)) for id_ in ids[1 : 1 + one.scored_tokens])
     assert one.bits_per_byte == pytest.approx(one.nll / math.log(2) / size)
 
 
@@ -192,3 +192,15 @@ def test_all_protocols_share_the_settings_that_they_leave_open(scorer: Scorer) -
     assert {one.window for one in found} == {20}
     assert all(one.bos for one in found)
     assert {one.protocol: one.stride for one in found} == dict.fromkeys(PROTOCOLS, 20) | {"strided": 7}
+
+
+def test_tokenizer_without_bos_leaves_the_protocols_that_need_none(scorer: Scorer) -> None:
+    vocab = {letter: id_ for id_, letter in enumerate("abc")}
+    tokenizer = GPT2Tokenizer.from_vocab(vocab, [], 311, "vocab.json")
+    plans, report = plan_perplexity(scorer.config, tokenizer, "abc" * 50, PerplexityOptions())
+    assert [one.protocol.name for one in plans] == ["disjoint", "strided", "llama.cpp"]
+    assert set(report.skipped.values()) == {
+        f"The tokenizer has no BOS token, which {one} needs." for one in report.skipped
+    }
+    with pytest.raises(RequestError, match="has no BOS token, which rolling needs"):
+        plan_perplexity(scorer.config, tokenizer, "abc" * 50, PerplexityOptions(["rolling"]))

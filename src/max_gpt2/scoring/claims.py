@@ -87,7 +87,7 @@ def claims_of(model: str | Path, name: str | None = None) -> list[Claim]:
     `name` replaces the hub id, for a local checkpoint: a name in the shipped files, or a path of a file of claims.
     Raises RequestError for a local checkpoint without a name, a name without claims, or an invalid file.
     """
-    if name is not None and (name.endswith(".json") or Path(name).exists()):
+    if name is not None and name.endswith(".json"):
         return read_claims(Path(name))
     shipped = [*read_claims(PUBLISHED), *read_claims(DEMO_CLAIMS)]
     names = list(dict.fromkeys(one for claim in shipped for one in claim.models))
@@ -140,12 +140,16 @@ def _problem(entry: Any) -> str:
             return f"{name} is not {expected}"
     if entry["kind"] != "data" and ("text" in entry) == ("ids" in entry):
         return 'it needs either "text" or "ids"'
+    try:
+        json.dumps(entry, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "it has text that is not valid Unicode"
     fits, expected = _EXPECTED[entry["kind"]]
     return "" if fits(entry["expected"]) else f"expected is not {expected}"
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300  # not NaN
 
 
 def _is_count(value: Any) -> bool:

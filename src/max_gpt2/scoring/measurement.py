@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from max_gpt2.config import GPT2Config
-from max_gpt2.errors import RequestError
+from max_gpt2.errors import RequestError, TokenizerError
 from max_gpt2.generation import encode_prompt
 from max_gpt2.model.scoring import Window
 from max_gpt2.scoring.protocols import PROTOCOLS, Block, Denominator, Protocol, ProtocolName, Settings, check_names
@@ -123,7 +123,7 @@ def plan_perplexity(
     """Check a text and the options; return what to compute, and a report without results.
 
     With a single protocol, raise RequestError when it cannot be computed. With several, `stride` and `bos` apply to
-    those that leave them open, and the report names those that need a longer text; raise RequestError for all of them.
+    those that leave them open, and the report names those that cannot be computed; raise RequestError if none can.
     """
     names = list(options.protocols) or list(PROTOCOLS)
     check_names(names)
@@ -145,7 +145,12 @@ def plan_perplexity(
         if length < minimum:
             report.skipped[protocol.name] = _too_short(protocol, settings, length, minimum)
             continue
-        plans.append(Plan(protocol, settings, part, ids, tokenizer.start_id if settings.bos else None))
+        try:
+            bos_id = tokenizer.start_id if settings.bos else None
+        except TokenizerError:
+            report.skipped[protocol.name] = f"The tokenizer has no BOS token, which {protocol.name} needs."
+            continue
+        plans.append(Plan(protocol, settings, part, ids, bos_id))
     if not plans:
         raise RequestError(next(iter(report.skipped.values())))
     return plans, report

@@ -16,6 +16,8 @@ Denominator = Literal["token", "word", "byte"]
 
 #: The context of llama.cpp's perplexity program unless --ctx-size is given.
 _LLAMA_CPP_CONTEXT = 512
+#: The least window in which a token counts, if it is not 1.
+_LEAST_WINDOW: dict[ProtocolName, int] = {"strided": 2, "llama.cpp": 3}
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ class Protocol:
         size = default if window is None else window
         step = (max(1, size // 2) if self.stride else size) if stride is None else stride
         check_window(n_positions, size, step)
-        if self.name == "llama.cpp" and size < 3:
-            raise RequestError(f"The window {size} has no token to count with llama.cpp. Use 3 or more.")
+        if size < (least := _LEAST_WINDOW.get(self.name, 1)):
+            raise RequestError(f"The window {size} has no token to count with {self.name}. Use {least} or more.")
         return Settings(size, step, bool(self.bos) if bos is None else bos)
 
 

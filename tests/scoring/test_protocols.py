@@ -64,6 +64,7 @@ def test_disjoint_equals_blocks_of_llm_c_and_nanogpt(
 ) -> None:
     """x is data[i : i + T] and y data[i + 1 : i + 1 + T]; the mean of y's losses over the blocks i = 0, T, 2 T, ..."""
     data = [BOS] * bos + scorer.tokenizer.encode(text)
+    window = min(window, len(data) - 1)
     blocks = (len(data) - 1) // window
     found = torch.cat(
         [
@@ -152,6 +153,7 @@ def test_llama_cpp_equals_its_definition(
     """The file without a last newline; chunks of n_ctx tokens; logits from n_ctx / 2 to n_ctx - 2 predict the next."""
     text = text.rstrip("\n")
     tokens = [BOS] * bos + scorer.tokenizer.encode(text + "\n" * max(0, newlines - 1))
+    window = min(window, len(tokens) // 2)
     first, nll, count = window // 2, 0.0, 0
     for chunk in range(len(tokens) // window):
         row = tokens[chunk * window : (chunk + 1) * window]

@@ -13,10 +13,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from fixtures.checkpoints import TEXT
-from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.errors import RequestError
-from max_gpt2.model import CompiledModel
-from max_gpt2.model.scoring import LogitsScoringModel
 from max_gpt2.scoring import Scorer
 from max_gpt2.scoring.measurement import Measurement, PerplexityOptions, measure, plan_perplexity
 from max_gpt2.scoring.protocols import PROTOCOLS
@@ -24,11 +21,6 @@ from max_gpt2.tokenizer import GPT2Tokenizer
 
 CONTEXT, BOS = 67, 299
 WORDS = [*TEXT.split(" "), "naïve", "🌍", "你好", "\n\n", "\tx", "  ", ""]
-
-
-@pytest.fixture(scope="module")
-def scorer(tiny_checkpoint: Checkpoint, tiny_model: CompiledModel) -> Scorer:
-    return Scorer(tiny_checkpoint.config, tiny_checkpoint.tokenizer, LogitsScoringModel(tiny_model))
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,17 @@ def test_second_run_resumes_with_the_seed_of_the_first(tmp_path: Path, source: I
     assert path.read_bytes().count(b"\n") == 4
 
 
+def test_blank_lines_do_not_shift_the_lines_that_remain(tmp_path: Path, source: InputFile) -> None:
+    path = tmp_path / "out"
+    write(path, source, 3)
+    with OutputFile(path, RUN) as output:
+        output.resume(source, lambda _: None)
+        assert [line.number for line in source.lines(output.last)] == [5]
+        output.begin()
+        output.write({"line": 5})
+        assert (output.done, output.last) == (4, 5)
+
+
 def test_incomplete_last_line_is_dropped(tmp_path: Path, source: InputFile) -> None:
     path = tmp_path / "out"
     write(path, source, 3, seed=5)

@@ -188,13 +188,20 @@ class _Tasks(TaskManager):
 
 
 def _open_tasks(tasks: Sequence[str], include_path: Path | None, model: str) -> _Tasks:
-    """Find and load tasks. The harness's own 14,000 are not read if the folder has all: that takes many seconds."""
+    """Find and load tasks. The harness's own 14,000 are read, which takes many seconds, only if they are needed."""
     if not tasks or not all(tasks):
         raise RequestError("--tasks has an empty name. Give names of tasks, such as lambada_openai,hellaswag.")
-    local = all(task.endswith((".yaml", ".yml")) for task in tasks)
-    manager = _Tasks(include_path, False, model) if include_path or local else None
-    if manager is None or manager.find(tasks) or not set(manager.names).isdisjoint(manager.all_groups):
-        manager = _Tasks(include_path, True, model)
+    if include_path or all(task.endswith((".yaml", ".yml")) for task in tasks):
+        own = _Tasks(include_path, False, model)
+        if not own.find(tasks):
+            try:
+                own.load(own.names)
+            except MaxGPT2Error:
+                if set(own.names).isdisjoint(own.all_groups):  # a group may have tasks of the harness
+                    raise
+            else:
+                return own
+    manager = _Tasks(include_path, True, model)
     if unknown := manager.find(tasks):
         close = difflib.get_close_matches(unknown[0], manager.all_tasks, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""

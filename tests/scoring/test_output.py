@@ -108,6 +108,8 @@ def test_html_is_self_contained_and_keeps_line_breaks(fake_scorer: Scorer) -> No
     assert "pre-wrap" in page
     assert not re.search(r"http|src=|url\(|@import|<script|<style", page)
     spans = Page(page).spans
+    assert Page(page).text.startswith(TEXT)
+    assert set(Page(page).tags) == {"div", "span"}
     assert spans[0]["title"] is not None
     assert re.fullmatch(r"surprisal \d+\.\d{3} nats, rank \d+, context \d+", spans[1]["title"] or "")
     token = Page(score(fake_scorer, TEXT, ScoreOptions(bos=False))._repr_html_()).spans[0]

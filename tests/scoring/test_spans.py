@@ -53,6 +53,18 @@ def test_any_ids_have_spans_within_their_text(tokenizer: GPT2Tokenizer, ids: lis
             assert found.text[start:end] == text
 
 
+@pytest.mark.parametrize("text", ["猫", "🌍é", "a"])
+def test_ids_of_long_texts_have_spans(tokenizer: GPT2Tokenizer, text: str) -> None:
+    rng = np.random.default_rng(3)
+    for damage in (0, 1, 40):
+        ids = tokenizer.encode(text * 700)
+        for at in rng.integers(0, len(ids), damage):
+            ids[at] = tokenizer.encode("猫")[1]
+        found = tokenize(tokenizer, VOCAB, ids)
+        assert found.text == tokenizer.decode(ids)
+        check_spans(found)
+
+
 def check_spans(found: TokenizedText) -> None:
     """Check that spans are in order, without gaps."""
     assert found.spans.shape == (len(found.ids), 2)

@@ -103,8 +103,7 @@ def _character_starts(raw: bytes) -> np.ndarray:
         except UnicodeDecodeError as error:
             # The error can be the end of the part within a character; decoding continues at its start then.
             if error.start == 0 or error.end < len(part):
-                starts[at + error.start : at + error.end] = False
-                starts[at + error.start] = True  # one U+FFFD replaces all bytes of the error
+                starts[at + error.start] = True  # one U+FFFD replaces it and the continuation bytes that follow
                 at += error.end
             else:
                 at += error.start

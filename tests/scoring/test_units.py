@@ -108,7 +108,7 @@ def test_words_are_spans_of_the_original_string() -> None:
 
 def test_lines_keep_their_indentation() -> None:
     assert units_of("\n  if x:\r\n\ty \r\r\n \nend", "line") == ["  if x:", "\ty ", "end"]
-    assert units_of(" \n\t", "line") == [" \n\t"]
+    assert units_of(" \n\t\n", "line") == [" \n\t\n"]
     assert units_of("a\u2028b\x0bc", "line") == ["a\u2028b\x0bc"]
 
 

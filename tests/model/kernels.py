@@ -1,7 +1,7 @@
 """Small graphs that run single kernels or one transformer block, called with numpy arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,26 +28,38 @@ class Layers(Module[..., tuple[Tensor, ...]]):
     def __init__(self, ops: Ops) -> None:
         self.ops = ops
 
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
-        """[tokens, in], [in, out], [out], [ids], [ids] -> the fields of `LayerOutputs`."""
+    def forward(
+        self, x: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, positions: Tensor, *scoring: Tensor
+    ) -> tuple[Tensor, ...]:
+        """[tokens, in], [in, out], [out], [ids], [ids] -> the fields of `LayerOutputs`.
+
+        `scoring` are the targets [tokens], the mask [out] and `best` [top] of `MojoOps.token_scores`. MAX has no such
+        operation.
+        """
         ops = self.ops
         row = bias.reshape([1, bias.shape[0]])
+        head = weight.transpose(0, 1) + row.transpose(0, 1)
         return (
             *(ops.linear(x, weight, bias, activation) for activation in ACTIVATIONS),
             ops.layer_norm(x @ weight, bias, bias * 2, 3e-2),
-            ops.logits(x, weight.transpose(0, 1) + row.transpose(0, 1)),
+            ops.logits(x, head),
             ops.embed(ids, positions, weight, weight * 3),
+            *(ops.token_scores(x, head, *scoring) if isinstance(ops, MojoOps) else ()),
         )
 
 
 @dataclass
 class LayerOutputs:
-    """The outputs of `Layers`."""
+    """The outputs of `Layers`; those of MAX's operations end with `embed`."""
 
     linear: dict[str, np.ndarray]
     layer_norm: np.ndarray
     logits: np.ndarray
     embed: np.ndarray
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    ranks: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    top_ids: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    top_logprobs: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 class CompiledLayers:
@@ -56,7 +68,8 @@ class CompiledLayers:
     def __init__(self, kernels: Kernels) -> None:
         shapes = [["tokens", "in"], ["in", "out"], ["out"]]
         types = [TensorType(DType.float32, shape, device=CPU()) for shape in shapes]
-        types += [TensorType(DType.int64, ["ids"], device=CPU())] * 2
+        types += [int64_type("ids"), int64_type("ids"), int64_type("tokens")]
+        types += [TensorType(DType.float32, ["out"], device=CPU()), int64_type("top")]
         chosen = make_ops(kernels)
         self.run = compile_for_cpu(lambda: Layers(chosen), types, {}, chosen)
 
@@ -96,7 +109,7 @@ class CompiledAttention:
 class BlockAndParts(Module[..., tuple[Tensor, ...]]):
     """A block as the one operation that generation runs, and as the separate operations that `verify` runs."""
 
-    def __init__(self, config: GPT2Config, ops: Ops) -> None:
+    def __init__(self, config: GPT2Config, ops: MojoOps) -> None:
         self.block = Block(config, ops)
         self.ops = ops
 
@@ -106,11 +119,20 @@ class BlockAndParts(Module[..., tuple[Tensor, ...]]):
         """Return the block's output, the separate operations' output, and logits of the block's output.
 
         [tokens, n_embd], [rows] of int64, and the other inputs of `Attention` -> [rows, n_embd], [tokens, n_embd],
-        [rows, n_inner]. The logits take the block's c_proj weight for an embedding, [n_inner, n_embd].
+        [rows, n_inner], and its token scores with the indices as targets. The head takes the block's c_proj weight for
+        an embedding, [n_inner, n_embd].
         """
         output = self.block(x, logits_indices, layer, scale, *cache)
-        logits = self.ops.logits(output, self.block.mlp.c_proj.weight)
-        return output, self.block.hidden_states(x, layer, scale, *cache)[-1], logits
+        embedding = self.block.mlp.c_proj.weight
+        logits = self.ops.logits(output, embedding)
+        states = self.block.hidden_states(x, layer, scale, *cache)
+        mask = embedding[:, 0].reshape([embedding.shape[0]])
+        return (
+            output,
+            states[-1],
+            logits,
+            *self.ops.token_scores(output, embedding, logits_indices, mask, logits_indices),
+        )
 
 
 class CompiledBlock:

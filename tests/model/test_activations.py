@@ -14,8 +14,9 @@ POINTS = np.concatenate([np.linspace(-8, 8, 1001), [-1e4, -100, -20, 20, 100, 1e
 def outputs(request: pytest.FixtureRequest) -> LayerOutputs:
     """Every activation function at POINTS, with the Mojo kernels and with MAX's operations."""
     kernels: Kernels = request.param
-    one, none = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
-    return CompiledLayers(kernels)(POINTS[:, None], one, none, np.zeros(1, np.int64), np.zeros(1, np.int64))
+    one, none, first = np.ones((1, 1), np.float32), np.zeros(1, np.float32), np.zeros(1, np.int64)
+    targets = np.zeros(len(POINTS), np.int64)
+    return CompiledLayers(kernels)(POINTS[:, None], one, none, first, first, targets, none, first)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -36,7 +36,46 @@ def inputs(tokens: int, width: int, out: int) -> list[np.ndarray]:
     rng = np.random.default_rng(width)
     x, weight, bias = (rng.standard_normal(shape, np.float32) for shape in ((300, width), (width, out), out))
     ids = rng.integers(0, width, (2, 300))
-    return [x[:tokens], weight / np.float32(width**0.5), bias, ids[0, :tokens], ids[1, :tokens]]
+    targets = rng.integers(-1, out, 300)
+    mask = (rng.random(out) < 0.5).astype(np.float32)
+    mask[0] = 1  # not empty
+    layer = [x[:tokens], weight / np.float32(width**0.5), bias, ids[0, :tokens], ids[1, :tokens]]
+    return [*layer, targets[:tokens], mask, np.zeros(min(out, 7), np.int64)]
+
+
+@pytest.mark.parametrize(("width", "out"), SIZES)
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_token_scores_match_pytorch(layers: CompiledLayers, tokens: int, width: int, out: int) -> None:
+    arrays = inputs(tokens, width, out)
+    targets, mask, top = arrays[5], torch.from_numpy(arrays[6]).bool(), len(arrays[7])
+    outputs = layers(*arrays)
+    logits = torch.from_numpy(outputs.logits).double()  # compared with PyTorch above
+    logprobs = torch.log_softmax(logits, dim=-1)
+    expected = logprobs.gather(1, torch.from_numpy(targets).clamp(min=0)[:, None])[:, 0].numpy()
+    entropies = -(logprobs.exp() * logprobs).sum(dim=-1).numpy()
+    sums = np.stack([np.where(targets < 0, np.nan, expected), entropies, logprobs[:, mask].logsumexp(-1).numpy()])
+    np.testing.assert_allclose(outputs.sums, sums, rtol=0, atol=2e-6)
+    above = (logprobs.numpy() > expected[:, None]).sum(axis=1)
+    np.testing.assert_array_equal(outputs.ranks, np.where(targets < 0, 0, above + 1))
+    best = logprobs.topk(top)
+    np.testing.assert_array_equal(outputs.top_ids, best.indices.numpy())
+    np.testing.assert_allclose(outputs.top_logprobs, best.values.numpy(), rtol=0, atol=2e-6)
+
+
+def test_equal_logits_are_ranked_by_id(layers: CompiledLayers) -> None:
+    """All logits are zero, so that every id ties; chunks and threads must not change the order."""
+    arrays = inputs(5, 24, 1000)
+    arrays[0] = np.zeros_like(arrays[0])
+    outputs = layers(*arrays)
+    np.testing.assert_array_equal(outputs.ranks, arrays[5] + 1)
+    np.testing.assert_array_equal(outputs.top_ids, np.tile(np.arange(7), (5, 1)))
+
+
+def test_logits_that_are_not_finite_have_no_finite_score(layers: CompiledLayers) -> None:
+    arrays = inputs(3, 24, 1000)
+    arrays[0][0, 3], arrays[0][1, 5] = np.nan, np.inf
+    outputs = layers(*arrays)
+    assert np.isfinite(outputs.sums[1]).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize(("width", "out"), SIZES)
@@ -66,6 +105,8 @@ def test_row_is_bitwise_identical_alone_and_among_others(layers: CompiledLayers,
             np.testing.assert_array_equal(values, all_rows.linear[name][:tokens], err_msg=f"{name}, {tokens}")
         np.testing.assert_array_equal(outputs.layer_norm[:, :1], all_rows.layer_norm[:tokens, :1])
         np.testing.assert_array_equal(outputs.logits, all_rows.logits[:tokens])
+        np.testing.assert_array_equal(outputs.sums, all_rows.sums[:, :tokens])
+        np.testing.assert_array_equal(outputs.top_logprobs, all_rows.top_logprobs[:tokens])
 
 
 @pytest.mark.parametrize("dim", [1, 8, 20, 64, 84])
@@ -149,7 +190,7 @@ def test_fused_block_is_bitwise_identical_to_its_parts(block: CompiledBlock, cou
     x, rest = block_inputs(counts)
     for logits_indices in selections(counts):
         for _ in range(3):  # the order of the threads differs between runs
-            fused, parts, _ = block(x, logits_indices, *rest)
+            fused, parts, *_ = block(x, logits_indices, *rest)
             np.testing.assert_array_equal(fused, parts[logits_indices])
             assert np.abs(fused - x[logits_indices]).min(axis=1).max() > 0
 
@@ -170,12 +211,16 @@ RETUNED = {
     "LOGITS_TOKENS": 3,
     "LOGITS_ACCUMULATORS": 7,
     "LOGITS_ROWS": 24,
+    "LOGITS_UNROLL": 3,
+    "HEAD_T": 2,
+    "HEAD_R": 5,
+    "HEAD_TOKENS": 7,
     "ROWS_PER_ITEM": 5,
     "SPIN_LIMIT": 10,
     "MAX_PHASES": 16,
 }
 #: Constants that define results (KC), follow from the processor, or follow from others.
-FIXED = {"KC", "CACHE_LINE", "LARGE_REGISTER_FILE", "NR", "MR_STEP"}
+FIXED = {"KC", "SCORE_CHUNK", "CACHE_LINE", "LARGE_REGISTER_FILE", "NR", "MR_STEP"}
 
 
 def retuned_kernels(folder: Path) -> Path:

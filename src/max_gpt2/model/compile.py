@@ -19,7 +19,7 @@ from max_gpt2.model.ops import Ops
 from max_gpt2.model.ops_max import MaxOps
 from max_gpt2.model.ops_mojo import MojoOps, PagedMojoOps
 from max_gpt2.model.session import CompiledModel, HiddenStatesModel
-from max_gpt2.model.transformer import LanguageModel, ScoringModule, Transformer
+from max_gpt2.model.transformer import LanguageModel, ScoringModule, ServedModule, Transformer
 
 
 def make_ops(kernels: Kernels) -> Ops:
@@ -44,15 +44,15 @@ def compile_graph(
     return compile_for_cpu(lambda: LanguageModel(config, ops), types, state_dict, ops)
 
 
-def compile_paged(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> CompiledCallable[..., Tensor]:
+def compile_paged(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> CompiledCallable[..., Any]:
     """Compile the graph for a server with a paged cache; `state_dict` is used as in `compile_model`.
 
-    Its inputs are the arrays of `RaggedBatch`, with `lookup_table` [batch, pages] instead of `slots`, and the blocks of
-    `PagedCacheInputs`.
+    Its inputs are those of `ServedModule`, and the blocks of `PagedCacheInputs`.
     """
     ops = PagedMojoOps()
-    types = [*paged_token_types(), int64_type("rows"), blocks_type(config)]
-    return compile_for_cpu(lambda: LanguageModel(config, ops), types, state_dict, ops)
+    rows = [int64_type(name) for name in ("rows", "sampled", "scored", "scored")]
+    types = [*paged_token_types(), *rows, *_scoring_types(), blocks_type(config)]
+    return compile_for_cpu(lambda: ServedModule(config, ops), types, state_dict, ops)
 
 
 def compile_scoring(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> CompiledCallable[..., Any]:
@@ -61,10 +61,14 @@ def compile_scoring(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) ->
     Its inputs are those of `ScoringModule`.
     """
     ops = MojoOps()
-    mask, best = TensorType(DType.float32, ["vocab"], device=CPU()), int64_type("top")
     rows = [int64_type("rows"), int64_type("rows")]
-    types = [*token_types(), *rows, mask, best, *cache_types(replace(config, n_layer=1))]
+    types = [*token_types(), *rows, *_scoring_types(), *cache_types(replace(config, n_layer=1))]
     return compile_for_cpu(lambda: ScoringModule(config, ops), types, state_dict, ops)
+
+
+def _scoring_types() -> list[TensorType]:
+    """Return the types of the inputs `mask` and `best` of `MojoOps.token_scores`."""
+    return [TensorType(DType.float32, ["vocab"], device=CPU()), int64_type("top")]
 
 
 def compile_hidden_states(

@@ -222,3 +222,27 @@ class ScoringModule(Module[..., tuple[Tensor, ...]]):
         ids, positions, row_offsets, cache_lengths, slots, logits_indices, targets, mask, best, *cache = inputs
         x = self.transformer(ids, positions, logits_indices, row_offsets, cache_lengths, slots, *cache)
         return self.ops.token_scores(x, self.lm_head(), targets, mask, best)
+
+
+class ServedModule(Module[..., tuple[Tensor, ...]]):
+    """The transformer with both heads: logits of some tokens, scores of given next tokens of others."""
+
+    def __init__(self, config: GPT2Config, ops: MojoOps) -> None:
+        """Create the transformer and the head."""
+        self.transformer = Transformer(config, ops)
+        self.lm_head = Embedding(config.vocab_size, config.n_embd)
+        self.ops = ops
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits at `sampled`, [sampled, vocab], and the results of `MojoOps.token_scores` at `scored`.
+
+        `inputs` are the arrays of `RaggedBatch`, with `lookup_table` instead of `slots`; `sampled` and `scored`, which
+        index `logits_indices` and may be empty; `targets` [scored], `mask` [vocab], `best` [top], and the buffers of
+        the cache.
+        """
+        ids, positions, row_offsets, cache_lengths, table, logits_indices, sampled, scored, *rest = inputs
+        targets, mask, best, *cache = rest
+        x = self.transformer(ids, positions, logits_indices, row_offsets, cache_lengths, table, *cache)
+        logits = self.ops.logits(F.gather(x, sampled, axis=0), self.lm_head())
+        scores = self.ops.token_scores(F.gather(x, scored, axis=0), self.lm_head(), targets, mask, best)
+        return logits, *scores

@@ -12,8 +12,11 @@ import torch
 from max.pipelines.context.exceptions import InputError
 
 from fixtures.checkpoints import FLAGS, reference_model, write_checkpoint
+from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.generation.logits import History, make_sampler
 from max_gpt2.generation.params import SamplingParams
+from max_gpt2.model.compile_cache import load_or_compile_scoring
+from max_gpt2.model.scoring import Window
 from max_gpt2.serve.prepare import Prepared, prepare
 from max_gpt2.serve.worker.settings import CACHE_BYTES_VARIABLE, min_cache_bytes
 from tests.serve.worker.scheduled import Output, Request, Scheduled
@@ -180,6 +183,18 @@ def test_logprobs_match_transformers(scheduler: str, request: pytest.FixtureRequ
     for prompt, output in zip(chosen, outputs[10:], strict=False):
         assert_logprobs(model, prompt, output, echo=False, count=1)
     assert not outputs[0].logprobs
+
+
+def test_echoed_logprobs_are_bitwise_those_of_score(server: Scheduled, narrow: Scheduled, prepared: Prepared) -> None:
+    """Whole prompts in one batch, and prompts in chunks that are resumed from the cache."""
+    checkpoint = load_checkpoint(prepared.folder)
+    scoring = load_or_compile_scoring(checkpoint.config, checkpoint.state_dict)
+    chosen = [prompts()[index] for index in (1, 4, 17, 30)]
+    windows = [Window(prompt[:-1], prompt[1:]) for prompt in chosen]
+    expected = [one.logprobs.tolist() for one in scoring.score(windows, 0, np.zeros(VOCAB, dtype=bool))]
+    for scheduled in (server, narrow):
+        outputs = scheduled.generate(*(Request(prompt, 1, logprobs=1, echo=True) for prompt in chosen))
+        assert [output.logprobs[:-1] for output in outputs] == expected
 
 
 def test_prompt_that_fills_the_context_can_be_scored(server: Scheduled, model: Any) -> None:

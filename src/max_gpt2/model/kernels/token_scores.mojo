@@ -1,10 +1,10 @@
 """Scores of given next tokens, fused with the language-model head: no [tokens, vocab] array exists.
 
-The vocabulary is cut into chunks of LOGITS_ROWS rows of the weight, which stay in a core's cache while all tokens use
+The vocabulary is cut into chunks of SCORE_CHUNK rows of the weight, which stay in a core's cache while all tokens use
 them. The logits of a tile of tokens and a chunk are reduced at once:
 
     for each part of the vocabulary         work item
-      for each chunk of LOGITS_ROWS rows      [LOGITS_ROWS, K] of the weight: in L2
+      for each chunk of SCORE_CHUNK rows      [SCORE_CHUNK, K] of the weight: in L2
         for each HEAD_TOKENS tokens             [HEAD_TOKENS, K] of x: in L2
           for each HEAD_R rows                    [HEAD_R, K] of the weight: in L1
             for each HEAD_T tokens                  tile [HEAD_T, HEAD_R] of logits in registers
@@ -26,7 +26,7 @@ from std.utils.numerics import inf, nan
 from .logits import Head
 from .matrix import Matrix, Workspace, copy_rows
 from .threads import ThreadTeam, WorkPartition, run_team
-from .tuning import HEAD_TOKENS, LOGITS_ROWS, ROWS_PER_ITEM
+from .tuning import HEAD_TOKENS, SCORE_CHUNK, ROWS_PER_ITEM
 from .types import F32, I64, FloatTensor1D, FloatTensor2D, IntTensor1D, UntrackedFloats, UntrackedInts, Vector, W
 from .types import load_masked, untracked, untracked_ints
 
@@ -81,7 +81,7 @@ struct TokenScores:
             M,
             best.dim_size(0),
         )
-        var partition = WorkPartition(ceildiv(N, LOGITS_ROWS), parallelism_level(None))
+        var partition = WorkPartition(ceildiv(N, SCORE_CHUNK), parallelism_level(None))
         var workspace = Workspace(_Reduction.size(partition, M, K, scores.top))
         var x_ptr = untracked(x.unsafe_ptr())
         var target_logits = workspace.take(align_up(M, LANES))
@@ -190,8 +190,8 @@ struct _Reduction(TrivialRegisterPassable):
         for i in range(part * M * self.scores.top, (part + 1) * M * self.scores.top):
             self.best_logits.unsafe_store(i, -INFINITY)
             self.best_ids.unsafe_store(i, -1)
-        var workspace = Workspace(HEAD_TOKENS * LOGITS_ROWS)
-        var logits = workspace.take(HEAD_TOKENS * LOGITS_ROWS)  # [HEAD_TOKENS, LOGITS_ROWS]
+        var workspace = Workspace(HEAD_TOKENS * SCORE_CHUNK)
+        var logits = workspace.take(HEAD_TOKENS * SCORE_CHUNK)  # [HEAD_TOKENS, SCORE_CHUNK]
         for chunk in range(first, last):
             for m in range(0, M, HEAD_TOKENS):
                 self.reduce_block(part, chunk, m, logits)
@@ -200,28 +200,28 @@ struct _Reduction(TrivialRegisterPassable):
     @always_inline
     def reduce_block(self, part: Int, chunk: Int, m: Int, logits: UntrackedFloats):
         """Compute the logits of HEAD_TOKENS tokens and a chunk, and reduce them."""
-        var n = chunk * LOGITS_ROWS
-        var count = min(LOGITS_ROWS, self.N - n)
+        var n = chunk * SCORE_CHUNK
+        var count = min(SCORE_CHUNK, self.N - n)
         var tokens = min(HEAD_TOKENS, self.scores.M - m)
         var weight = self.head.weight.unsafe_offset(n * self.head.K)
-        Head(self.x.ptr(m, 0), weight, logits, self.head.K, self.x.row_stride, LOGITS_ROWS).block(tokens, count)
+        Head(self.x.ptr(m, 0), weight, logits, self.head.K, self.x.row_stride, SCORE_CHUNK).block(tokens, count)
         for t in range(tokens):
-            var row = logits.unsafe_offset(t * LOGITS_ROWS)
-            if count == LOGITS_ROWS:
+            var row = logits.unsafe_offset(t * SCORE_CHUNK)
+            if count == SCORE_CHUNK:
                 self.reduce_row[True](part, chunk, m + t, row, count)
             else:
-                for i in range(count, LOGITS_ROWS):
+                for i in range(count, SCORE_CHUNK):
                     row.unsafe_store(i, -INFINITY)
                 self.reduce_row[False](part, chunk, m + t, row, count)
 
     @always_inline
     def reduce_row[full: Bool](self, part: Int, chunk: Int, m: Int, logits: UntrackedFloats, count: Int):
-        """Reduce the logits of one token and a chunk, [LOGITS_ROWS]; unless `full`, those after `count` are -inf."""
+        """Reduce the logits of one token and a chunk, [SCORE_CHUNK]; unless `full`, those after `count` are -inf."""
         var largest = Vector(-INFINITY)
-        comptime for v in range(LOGITS_ROWS // W):
+        comptime for v in range(SCORE_CHUNK // W):
             largest = max(largest, logits.unsafe_load[width=W](v * W))
         var maximum = largest.reduce_max()
-        var target = Int(self.scores.targets.unsafe_load(m)) - chunk * LOGITS_ROWS  # relative to the chunk
+        var target = Int(self.scores.targets.unsafe_load(m)) - chunk * SCORE_CHUNK  # relative to the chunk
         var target_logit = Vector(self.head.y.unsafe_load(m))
         var row = part * self.scores.M + m
         var threshold = self.best_logits.unsafe_load((row + 1) * self.scores.top - 1)
@@ -229,7 +229,7 @@ struct _Reduction(TrivialRegisterPassable):
         var weighted = Vector(0)
         var masked = Vector(0)
         var ahead = Vector(0)
-        comptime for v in range(LOGITS_ROWS // W):
+        comptime for v in range(SCORE_CHUNK // W):
             var logit = logits.unsafe_load[width=W](v * W)
             var shifted = logit - maximum
             var e = exp(shifted)
@@ -239,14 +239,14 @@ struct _Reduction(TrivialRegisterPassable):
                 e = is_id.select(e, Vector(0))
             sum += e
             weighted = e.fma(shifted, weighted)
-            var of_mask = self.mask.unsafe_offset(chunk * LOGITS_ROWS + v * W)
+            var of_mask = self.mask.unsafe_offset(chunk * SCORE_CHUNK + v * W)
             masked = e.fma(of_mask.unsafe_load[width=W](0) if full else load_masked(of_mask, count - v * W), masked)
             # Of equal logits, the lower id comes first.
             var is_before = iota[I32, W](Scalar[I32](v * W)).lt(Scalar[I32](target))
             var is_ahead = logit.gt(target_logit) | (logit.eq(target_logit) & is_before)
             ahead += is_ahead.select(Vector(1), Vector(0))
             if logit.gt(threshold).reduce_or():
-                threshold = self.insert(row, logit, chunk * LOGITS_ROWS + v * W)
+                threshold = self.insert(row, logit, chunk * SCORE_CHUNK + v * W)
         self.statistic(chunk, 0).unsafe_store(m, maximum)
         self.statistic(chunk, 1).unsafe_store(m, sum.reduce_add())
         self.statistic(chunk, 2).unsafe_store(m, weighted.reduce_add())

@@ -3,10 +3,10 @@
 MC, KC, NC, MR and NR have the meaning of Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix
 Multiplication", and of BLIS. `gemm.mojo` and `gemv.mojo` have a diagram each.
 
-**Which constants may change.** KC is part of the numerical contract: an element of a product is the bias plus one
-partial sum for every KC rows of the weight, so another KC gives results that differ in the last bits. The vector width
-W is that of the processor; layer norm, softmax and the logits sum along a row in W lanes. Every other constant in this
-file changes the speed only, which `tests/model/test_kernels.py` verifies by compiling the kernels with other values.
+**Which constants may change.** KC and SCORE_CHUNK are part of the numerical contract: an element of a product is the
+bias plus one partial sum for every KC rows of the weight, and a log probability has one for every SCORE_CHUNK ids, so
+other values give results that differ in the last bits. The vector width W is that of the processor; layer norm,
+softmax, the logits and their exponentials are summed in W lanes. Every other constant in this file changes the speed only, which `tests/model/test_kernels.py` verifies by compiling the kernels with other values.
 Constraints between constants are stated beside them and asserted at compile time.
 
 **How they were measured.** Old and new kernels ran in alternation within the same minutes, on random checkpoints of the
@@ -84,6 +84,9 @@ comptime LOGITS_UNROLL = 2
 
 # Token scores
 
+#: Ids whose logits are summed in float32 before the sums are added up in float64. PART OF THE CONTRACT. The embedding's
+#: rows of a chunk stay in a core's L2 cache while all tokens use them: 192 KiB for n_embd = 768.
+comptime SCORE_CHUNK = 64
 #: Register tile of the fused head, tokens and rows of the embedding: 12 of 16 and 24 of 32 registers for the sums.
 comptime HEAD_T = 4 if LARGE_REGISTER_FILE else 3
 comptime HEAD_R = 6 if LARGE_REGISTER_FILE else 4

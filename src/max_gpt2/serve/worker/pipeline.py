@@ -17,6 +17,7 @@ from max.pipelines.lib.pipeline_variants.text_generation import TextGenerationPi
 from max.pipelines.lib.pipeline_variants.utils import update_context_and_prepare_responses
 from max.pipelines.modeling.types import RequestID, TextGenerationInputs
 
+from max_gpt2.generation.logits import TokenLogprob
 from max_gpt2.model.compile_cache import load_or_compile_paged
 from max_gpt2.serve.worker.arch_config import ServedConfig
 from max_gpt2.serve.worker.sequence import PagedBatch, SequenceState
@@ -47,6 +48,7 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
         checkpoint = served_checkpoint(pipeline_config.model.model_path)
         self._run = load_or_compile_paged(checkpoint.config, checkpoint.state_dict)
         self._config, self._tokens = checkpoint.config, checkpoint.tokenizer.size
+        self._no_mask = np.zeros(checkpoint.config.vocab_size, dtype=np.float32)
         length = memory_plan.planned_max_length or checkpoint.config.n_positions
         cache_bytes = configured_cache_bytes(checkpoint.config, self._max_batch_size)
         self._kv_manager = load_kv_manager(
@@ -88,9 +90,10 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
         if not contexts:
             return {}
         batch = PagedBatch.of(contexts)
-        logits = batch.split(self._logits(batch, inputs.batches))
+        logits, echoed = self._compute(batch, inputs.batches)
         states = [self._state(context) for context in contexts]
-        tokens = [state.step(context, rows) for state, context, rows in zip(states, contexts, logits, strict=True)]
+        rows = zip(states, contexts, logits, echoed, strict=True)
+        tokens = [state.step(context, row, logprobs) for state, context, row, logprobs in rows]
         responses = update_context_and_prepare_responses(
             np.array(tokens, dtype=np.int32)[:, None],
             contexts,
@@ -111,12 +114,25 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
             if len(self._released) > _REMEMBERED_BATCHES * self._max_batch_size:
                 self._released.popitem(last=False)
 
-    def _logits(self, batch: PagedBatch, batches: Sequence[Sequence[TextContext]]) -> np.ndarray:
+    def _compute(
+        self, batch: PagedBatch, batches: Sequence[Sequence[TextContext]]
+    ) -> tuple[np.ndarray, list[list[TokenLogprob]]]:
+        """Return the logits [batch, vocab] to sample from, and the logprobs of prompt tokens of each sequence."""
         (cache,) = tree.leaves(self._kv_manager.runtime_inputs(batches), leaf=KVCacheInputsPerDevice)
         table = cache.lookup_table.to_numpy().astype(np.int64)
-        arrays = [batch.ids, batch.positions, batch.row_offsets, batch.cache_lengths, table, batch.logits_indices]
-        (logits,) = self._run(*map(Buffer.from_numpy, arrays), cache.kv_blocks)
-        return logits.to_numpy()
+        best = np.zeros(max(1, min(batch.top, len(self._no_mask))), dtype=np.int64)
+        tokens = [batch.ids, batch.positions, batch.row_offsets, batch.cache_lengths, table, batch.logits_indices]
+        arrays = [*tokens, batch.sampled, batch.scored, batch.targets, self._no_mask, best]
+        outputs = self._run(*map(Buffer.from_numpy, arrays), cache.kv_blocks)
+        logits, sums, _, top_ids, top_logprobs = (output.to_numpy() for output in outputs)
+        scores = [
+            TokenLogprob(token, logprob, dict(zip(ids, logprobs, strict=True)))
+            for token, logprob, ids, logprobs in zip(
+                batch.targets.tolist(), sums[0].tolist(), top_ids.tolist(), top_logprobs.tolist(), strict=True
+            )
+        ]
+        ends = np.cumsum(batch.counts).tolist()
+        return logits, [scores[end - count : end] for end, count in zip(ends, batch.counts.tolist(), strict=True)]
 
     def _state(self, context: TextContext) -> SequenceState:
         found = self._running.get(context.request_id)

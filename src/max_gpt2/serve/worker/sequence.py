@@ -3,7 +3,8 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,32 +19,57 @@ logger = logging.getLogger("max_gpt2.serve")
 
 @dataclass(frozen=True)
 class PagedBatch:
-    """New tokens of several sequences; the fields are those of `max_gpt2.model.batch.RaggedBatch`, without slots."""
+    """New tokens of several sequences; the fields are the inputs of `max_gpt2.model.transformer.ServedModule`.
+
+    `counts` [batch] are the numbers of prompt tokens to score, `top` the most alternatives that one of them needs.
+    """
 
     ids: np.ndarray
     positions: np.ndarray
     row_offsets: np.ndarray
     cache_lengths: np.ndarray
     logits_indices: np.ndarray
-    cuts: np.ndarray
+    sampled: np.ndarray
+    scored: np.ndarray
+    targets: np.ndarray
+    counts: np.ndarray
+    top: int
 
     @classmethod
     def of(cls, contexts: Sequence[TextContext]) -> "PagedBatch":
-        """Select the logits of the last new token of each sequence, or of all if prompt logprobs are requested."""
+        """Select the last new token of each sequence to sample from, and prompt tokens with requested logprobs."""
         counts = np.array([context.tokens.active_length for context in contexts], dtype=np.int64)
         lengths = np.array([context.tokens.processed_length for context in contexts], dtype=np.int64)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         ids = np.concatenate([context.tokens.active for context in contexts]).astype(np.int64, copy=False)
         positions = np.arange(offsets[-1]) + np.repeat(lengths - offsets[:-1], counts)
-        rows = np.where([returns_prompt_logprobs(context) for context in contexts], counts, 1)
-        first = np.repeat(offsets[1:] - rows, rows)
-        cuts = np.cumsum(rows)
-        within = np.arange(cuts[-1]) - np.repeat(cuts - rows, rows)
-        return cls(ids, positions, offsets, lengths, first + within, cuts[:-1])
+        targets = [prompt_targets(context) for context in contexts]
+        scored = np.array([len(one) for one in targets])
+        rows = np.where(scored > 0, counts, 1)
+        starts = np.concatenate([[0], np.cumsum(rows)])
+        indices = [np.arange(end - count, end) for end, count in zip(offsets[1:], rows, strict=True)]
+        scored_rows = [np.arange(start, start + count) for start, count in zip(starts, scored, strict=False)]
+        return cls(
+            ids,
+            positions,
+            offsets,
+            lengths,
+            np.concatenate(indices),
+            starts[1:] - 1,
+            np.concatenate(scored_rows),
+            np.concatenate(targets),
+            scored,
+            max((context.log_probabilities for context in contexts if len(prompt_targets(context))), default=0),
+        )
 
-    def split(self, logits: np.ndarray) -> list[np.ndarray]:
-        """Return the selected logits of each sequence, `[rows, vocab]`."""
-        return np.split(logits, self.cuts)
+
+def prompt_targets(context: TextContext) -> np.ndarray:
+    """Return the prompt tokens that follow the new tokens and have requested logprobs: [targets] of int64."""
+    if not returns_prompt_logprobs(context):
+        return np.zeros(0, dtype=np.int64)
+    start = context.tokens.processed_length + 1
+    end = min(start + context.tokens.active_length, context.tokens.prompt_length)
+    return context.tokens.all[start:end].astype(np.int64)
 
 
 def returns_prompt_logprobs(context: TextContext) -> bool:
@@ -104,34 +130,29 @@ class SequenceState:
         sample = make_sampler(sampling, seed, size, sorted(context.eos_tracker.eos_token_ids))
         return cls(sample, context.tokens.prompt_length)
 
-    def step(self, context: TextContext, logits: np.ndarray) -> int:
-        """Sample the next token from logits `[rows, vocab]`; return 0 after a chunk that does not end the prompt."""
+    def step(self, context: TextContext, logits: np.ndarray, echoed: list[TokenLogprob]) -> int:
+        """Sample the next token from logits [vocab]; return 0 after a chunk that does not end the prompt.
+
+        `echoed` are the logprobs of prompt tokens, with at least as many alternatives as requested.
+        """
         num_logprobs, tokens = context.log_probabilities, context.tokens
         self.logprobs = None
-        if returns_prompt_logprobs(context) and not self.started:
-            self._echo(context, logits)
+        if not self.started:
+            self.echoed += [replace(one, top=dict(islice(one.top.items(), num_logprobs))) for one in echoed]
         if tokens.actively_chunked:
             return 0
         # After preemption, MAX resubmits the sequence with its output appended to the prompt.
         ids = tokens.all.tolist()
         try:
-            token = self.sample(logits[-1], History(ids[: self.prompt_length], ids[self.prompt_length :]))
+            token = self.sample(logits, History(ids[: self.prompt_length], ids[self.prompt_length :]))
         except RequestError as error:  # the logits are NaN, for example because weights are not finite
             logger.warning("Sequence %s ends early: %s", context.request_id, error)
             token = min(context.eos_tracker.eos_token_ids, default=0)
         self.started = True
         if num_logprobs:
-            self.logprobs = _to_max([*self.echoed, token_logprob(logits[-1], token, num_logprobs)])
+            self.logprobs = _to_max([*self.echoed, token_logprob(logits, token, num_logprobs)])
             self.echoed = []
         return token
-
-    def _echo(self, context: TextContext, logits: np.ndarray) -> None:
-        """Append the logprobs of prompt tokens, given logits `[rows, vocab]`; the first token has none."""
-        start = context.tokens.processed_length + 1
-        following = context.tokens.all[start : min(start + len(logits), self.prompt_length)].tolist()
-        self.echoed += [
-            token_logprob(row, token, context.log_probabilities) for row, token in zip(logits, following, strict=False)
-        ]
 
 
 def _to_max(found: list[TokenLogprob]) -> LogProbabilities:

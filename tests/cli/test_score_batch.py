@@ -253,7 +253,7 @@ def test_bad_arguments_change_no_file(
 MANY = 200
 #: A command line that scores few texts at once: a kill then finds a part of the lines written.
 MAIN = (
-    "import max_gpt2.scoring.run as run, max_gpt2.cli as cli; run._READ_AHEAD_TOKENS = 100; cli.main()",
+    "import max_gpt2.scoring.run as run, max_gpt2.cli as cli; run.read_ahead_tokens = lambda top: 100; cli.main()",
     "score",
 )
 

@@ -144,8 +144,8 @@ def test_first_token_without_bos_counts_nowhere(fake_scorer: Scorer) -> None:
     [
         ({"unit": "phrase"}, "unit 'phrase' is not one of token, word, sentence, line, text"),
         ({"base": "3"}, "base '3' is not one of e, 2, 10"),
-        ({"top": -1}, r"top -1 is not in 0 \.\. 1000"),
-        ({"top": 1001}, r"top 1001 is not in 0 \.\. 1000"),
+        ({"top": -1}, r"top -1 is not in 0 \.\. 100"),
+        ({"top": 101}, r"top 101 is not in 0 \.\. 100"),
         ({"window": 0}, "window 0 is not a positive integer"),
         ({"stride": 0}, "stride 0 is not a positive integer"),
         ({"stride": 0, "base": "3"}, "2 problems"),

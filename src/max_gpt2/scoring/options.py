@@ -13,7 +13,7 @@ Unit = Literal["token", "word", "sentence", "line", "text"]
 #: The base of all logarithms: nats, bits, or hartleys.
 Base = Literal["e", "2", "10"]
 #: The largest number of alternatives.
-MAX_TOP = 1000
+MAX_TOP = 100
 _LOG_OF_BASE: dict[Base, float] = {"e": 1.0, "2": math.log(2), "10": math.log(10)}
 _UNIT_OF_BASE: dict[Base, str] = {"e": "nats", "2": "bits", "10": "hartleys"}
 
@@ -30,7 +30,7 @@ class ScoreOptions:
         stride: The number of tokens that each window after the first one scores; None for half the window.
         ranks: Return the rank of each token, 1 for the most likely one.
         entropy: Return the entropy of the distribution of each token.
-        top: The number of most likely tokens to return for each token, at most 1000.
+        top: The number of most likely tokens to return for each token, at most 100.
         word_boundary_correction: Assign the probability of the end of a word to that word, not to the next one; see
             `max_gpt2.scoring.correction`.
 

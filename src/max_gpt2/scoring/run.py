@@ -13,13 +13,12 @@ from max_gpt2.model.scoring import TokenScores, Window
 from max_gpt2.scoring.correction import boundary_mask, correct
 from max_gpt2.scoring.options import ScoreOptions
 from max_gpt2.scoring.score import Score
-from max_gpt2.scoring.scorer import Scorer
+from max_gpt2.scoring.scorer import Scorer, read_ahead_tokens
 from max_gpt2.scoring.spans import TokenizedText, token_text, tokenize
 from max_gpt2.scoring.windows import sliding_windows
 from max_gpt2.tokenizer import GPT2Tokenizer
 
-#: Texts are read ahead up to this many tokens, so that texts of similar length share a batch.
-_READ_AHEAD_TOKENS = 32768
+#: Texts are read ahead, so that texts of similar length share a batch: up to `read_ahead_tokens`, and this many texts.
 _READ_AHEAD_TEXTS = 4096
 
 
@@ -81,7 +80,7 @@ class _Run:
                 continue
             ahead.append(tokenized)
             tokens += len(tokenized.ids)
-            if tokens >= _READ_AHEAD_TOKENS:
+            if tokens >= read_ahead_tokens(self.options.top):
                 break
         return ahead
 

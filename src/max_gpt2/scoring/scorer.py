@@ -20,6 +20,11 @@ BATCH_TOKENS = 2048
 _READ_AHEAD_TOKENS = 16 * BATCH_TOKENS
 
 
+def read_ahead_tokens(top: int) -> int:
+    """Return the number of tokens to read ahead: fewer if each token has `top` alternatives, which take memory."""
+    return _READ_AHEAD_TOKENS // (1 + top // 8)
+
+
 @dataclass(frozen=True)
 class Scorer:
     """A scoring model with its config and tokenizer; `load_scorer` loads one."""
@@ -48,7 +53,7 @@ class Scorer:
         """Yield the scores of windows in order as `score` does, and an error for each window without finite scores."""
         masked = np.zeros(self.config.vocab_size, dtype=bool) if mask is None else mask
         waiting = iter(windows)
-        while ahead := _read_ahead(waiting):
+        while ahead := _read_ahead(waiting, read_ahead_tokens(top)):
             found: dict[int, TokenScores] = {}
             order = sorted(range(len(ahead)), key=lambda index: len(ahead[index].inputs))
             for batch in self._batches(ahead, order):
@@ -69,13 +74,13 @@ class Scorer:
             yield batch
 
 
-def _read_ahead(waiting: Iterator[Window]) -> list[Window]:
-    """Take the next windows: at least one, unless there are none."""
+def _read_ahead(waiting: Iterator[Window], limit: int) -> list[Window]:
+    """Take the next windows with `limit` tokens: at least one, unless there are none."""
     ahead, tokens = [], 0
     for window in waiting:
         ahead.append(window)
         tokens += len(window.inputs)
-        if tokens >= _READ_AHEAD_TOKENS:
+        if tokens >= limit:
             break
     return ahead
 

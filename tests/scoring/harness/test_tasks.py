@@ -219,11 +219,11 @@ def test_missing_extra_is_named(cli: Cli, checkpoint: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_own_command_of_the_harness_finds_the_model(checkpoint: Path, tasks: Path, tmp_path: Path) -> None:
+def test_own_command_of_the_harness_finds_the_model(checkpoint: Path, tasks: Path) -> None:
     program = "import max_gpt2.scoring.harness, lm_eval.__main__ as m; m.cli_evaluate()"
     options = ["run", "--model", "max-gpt2", "--model_args", f"pretrained={checkpoint}", "--batch_size", "auto"]
     command = [sys.executable, "-c", program, *options, "--tasks", "tiny_choice", "--include_path", str(tasks)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "|tiny_choice|" in done.stdout.replace(" ", "")
 

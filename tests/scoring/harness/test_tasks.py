@@ -1,6 +1,7 @@
 """`max-gpt2 eval` on tasks of every kind, against the harness's own `hf` on the same checkpoint."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -223,7 +224,9 @@ def test_own_command_of_the_harness_finds_the_model(checkpoint: Path, tasks: Pat
     program = "import max_gpt2.scoring.harness, lm_eval.__main__ as m; m.cli_evaluate()"
     options = ["run", "--model", "max-gpt2", "--model_args", f"pretrained={checkpoint}", "--batch_size", "auto"]
     command = [sys.executable, "-c", program, *options, "--tasks", "tiny_choice", "--include_path", str(tasks)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    kept = ("PATH", "HOME", "XDG_CACHE_HOME", "HF_HUB_OFFLINE")  # some package imported here sets others
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert "|tiny_choice|" in done.stdout.replace(" ", "")
 

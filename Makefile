@@ -12,7 +12,7 @@ MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 MOJO_FORMAT = $(BIN)/mblack --quiet --line-length 120 src/max_gpt2/model/kernels
 
 .PHONY: help demo huggingface serve serve-hostile serve-soak test test-all fuzz lint format verify-sizes zoo bench bench-peers \
-  bench-load bench-serve train-demo steps check hint solution reset progress watch docs docs-build book book-build \
+  bench-score bench-load bench-serve train-demo steps check hint solution reset progress watch docs docs-build book book-build \
   figures notebook lock clean
 
 demo: $(READY)  ## compare MAX with PyTorch on the demo checkpoint and generate with both
@@ -64,6 +64,9 @@ bench: $(READY)  ## benchmark max-gpt2 and transformers; update docs/performance
 
 bench-peers: $(READY)  ## the same with CTranslate2, OpenVINO, ONNX Runtime and llama.cpp, installed into .peers (an hour, 15 GB)
 	$(BIN)/python -m bench.speed --peers .peers
+
+bench-score: $(READY)  ## benchmark scoring, also with minicons and llama.cpp, installed into .peers (half an hour, 6 GB)
+	$(BIN)/python -m bench.score --peers .peers
 
 bench-load: $(READY)  ## benchmark loading; write docs/log/loading.md (ten minutes, 10 GB of disk)
 	$(BIN)/python -m bench.load

@@ -16,13 +16,17 @@ WORKER = Path(__file__).parent / "worker.py"
 
 @dataclass(frozen=True)
 class Implementation:
-    """Describe an implementation: its name in tables, its module in `bench.implementations`, checkpoint and Python."""
+    """Describe an implementation: its name in tables, its module in `bench.implementations`, checkpoint and Python.
+
+    `loader` is the function of the module that loads the model: `load` to generate, `load_scorer` to score.
+    """
 
     name: str
     module: str
     folder: Path
     python: Path = Path(sys.executable)
     environment: Mapping[str, str] | None = None
+    loader: str = "load"
 
     def start(self) -> "Process":
         """Start the process; its first answer includes the time to load."""
@@ -35,10 +39,10 @@ class Process:
     def __init__(self, implementation: Implementation) -> None:
         """Start the process."""
         self.started, self._implementation = time.perf_counter(), implementation
-        command = [str(implementation.python), str(WORKER), implementation.module, str(implementation.folder)]
+        call = [implementation.module, implementation.loader, str(implementation.folder)]
         environment = dict(os.environ) | dict(implementation.environment or {})
         self._process = subprocess.Popen(
-            command,
+            [str(implementation.python), str(WORKER), *call],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -47,13 +51,23 @@ class Process:
         )
 
     def generate(self, prompts: list[list[int]], new: int) -> dict[str, Any]:
-        """Generate `new` tokens for each prompt; return `seconds`, `tokens` and `peak_bytes`.
+        """Generate `new` tokens for each prompt; return `seconds`, `output` (the tokens) and `peak_bytes`.
 
         Raises RuntimeError if the process has exited.
         """
+        return self._ask({"prompts": prompts, "new": new})
+
+    def score(self, texts: list[list[int]]) -> dict[str, Any]:
+        """Score texts of equal length; return `seconds`, `output` (logprobs, [texts, ids - 1]) and `peak_bytes`.
+
+        Raises RuntimeError if the process has exited.
+        """
+        return self._ask({"texts": texts})
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin
         assert self._process.stdout
-        print(json.dumps({"prompts": prompts, "new": new}), file=self._process.stdin, flush=True)
+        print(json.dumps(request), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
             raise RuntimeError(f"{self._implementation.name} exited with code {self._process.wait()}")

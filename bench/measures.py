@@ -16,12 +16,16 @@ _SEEDS = itertools.count()
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure: its name, its unit, whether more is better, and a function that takes it."""
+    """A measure: its name, its unit, whether more is better, and a function that takes it.
+
+    Ratios of a `paired` measure are medians of the ratios of every repeat, others are ratios of the medians.
+    """
 
     name: str
     unit: str
     more_is_better: bool
     take: Callable[[Process], float]
+    paired: bool = False
 
     def ratio(self, ours: float, reference: float) -> float:
         """Return how many times better than the reference a value is."""
@@ -60,6 +64,15 @@ def decode(batch: int, length: int, name: str) -> Measure:
     return Measure(name, "tokens/s", True, take)
 
 
+def scoring(batch: int, length: int) -> Measure:
+    """Measure the tokens scored per second, for `batch` texts of `length` tokens after a first, given one."""
+
+    def take(process: Process) -> float:
+        return batch * length / float(process.score(prompts(batch, length + 1))["seconds"])
+
+    return Measure(f"scoring, {length:,} tokens a text", "tokens/s", True, take, paired=True)
+
+
 MEASURES = [
     decode(1, 16, "decode, batch 1"),
     decode(8, 16, "decode, batch 8"),
@@ -71,7 +84,9 @@ FEW = [MEASURES[0], MEASURES[1], prefill(64), prefill(256)]
 #: Taken by `start`, which needs a process of its own.
 START = Measure("process start to first token", "s", False, lambda _: math.nan)
 MEMORY = Measure("peak memory, 128 tokens", "MiB", False, lambda _: math.nan)
-ALL = [*MEASURES, START, MEMORY]
+#: The batches have about 2,000 tokens each.
+SCORING = [scoring(2, 1000), scoring(16, 128), scoring(85, 24)]
+ALL = [*MEASURES, START, MEMORY, *SCORING]
 
 
 def start(implementation: Implementation) -> tuple[float, float]:

@@ -14,9 +14,10 @@ from bench.bandwidth import bytes_per_token
 from bench.measures import ALL, Measure
 from max_gpt2.config import SIZES
 
-_BEGIN, _END = "<!-- measured -->", "<!-- /measured -->"
 REFERENCE = "transformers"
 OURS = "max-gpt2"
+#: The matrix products of scoring through the kernels of max-gpt2, without anything else.
+PRODUCTS = "matrix products alone"
 
 
 @dataclass
@@ -33,6 +34,9 @@ class Row:
 
     def ratio(self, name: str, to: str = REFERENCE) -> float:
         """Return how many times better than `to` an implementation is."""
+        if self.measure.paired:
+            pairs = zip(self.figures[name], self.figures[to], strict=True)
+            return statistics.median(self.measure.ratio(ours, theirs) for ours, theirs in pairs)
         return self.measure.ratio(self.median(name), self.median(to))
 
     def line(self, names: Sequence[str]) -> str:
@@ -86,11 +90,12 @@ def _shares(rows: Sequence[Row], bandwidth: float) -> Iterator[str]:
                 yield f"{row.size}, {name}: {100 * share:.0f} %"
 
 
-def updated(page: str, measured: str) -> str:
-    """Replace the text between the marks of a page; the rest of a page is written by hand."""
-    before, _, rest = page.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    return f"{before}{_BEGIN}\n\n{measured}\n\n{_END}{after}"
+def updated(page: str, measured: str, mark: str = "measured") -> str:
+    """Replace the text between the comments `mark` and `/mark` of a page; the rest of a page is written by hand."""
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{measured}\n\n{end}{after}"
 
 
 def write_json(path: Path, rows: Sequence[Row], notes: Mapping[str, Any]) -> None:

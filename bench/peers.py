@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,8 @@ class Peer:
     """Describe a peer: its module in `bench.implementations`, and the packages that run it and convert the checkpoint.
 
     The conversion runs in the environment of `converts_with`, with `converts_here` in the current one, else in that of
-    `packages`. `without` lists dependencies to uninstall, since they are incompatible with this PyTorch.
+    `packages`; `converts` is false if the checkpoint needs no conversion. `without` lists dependencies to uninstall,
+    since they are incompatible with this PyTorch.
     """
 
     name: str
@@ -27,11 +29,13 @@ class Peer:
     packages: tuple[str, ...]
     converts_with: tuple[str, ...] = ()
     converts_here: bool = False
+    converts: bool = True
     without: tuple[str, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
 
 
 _EXPORT = ("torch==2.13.0", "setuptools<81")
+_LLAMA = Peer("llama.cpp", "llama_cpp_", ("llama-cpp-python",), converts_here=True, settings=tuple(_LLAMA_CPP.items()))
 PEERS = [
     Peer("CTranslate2", "ctranslate2_", ("ctranslate2", "transformers<5", *_EXPORT)),
     Peer(
@@ -42,21 +46,29 @@ PEERS = [
         without=("torchvision",),
     ),
     Peer("ONNX Runtime", "onnxruntime_", ("onnxruntime", "numpy"), ("optimum-onnx[onnxruntime]", *_EXPORT)),
-    Peer("llama.cpp", "llama_cpp_", ("llama-cpp-python",), converts_here=True, settings=tuple(_LLAMA_CPP.items())),
+    _LLAMA,
 ]
+#: Peers that score given texts.
+SCORING_PEERS = [Peer("minicons", "minicons_", ("minicons", "torch==2.13.0"), converts=False), _LLAMA]
 
 
-def peers(home: Path, folder: Path) -> tuple[list[Implementation], dict[str, str]]:
+def peers(
+    home: Path, folder: Path, compared: Iterable[Peer] = PEERS, loader: str = "load"
+) -> tuple[list[Implementation], dict[str, str]]:
     """Install and convert; return the implementations that work on `folder`, and the reason for each one skipped."""
     found, skipped = [], dict[str, str]()
-    for peer in PEERS:
+    for peer in compared:
         print(f"{peer.name}: installing and converting", flush=True)
         try:
             python = _venv(peer, home / peer.module, peer.packages, home)
-            implementation = Implementation(peer.name, peer.module, folder, python)
-            _convert(peer, home, implementation)
+            implementation = Implementation(peer.name, peer.module, folder, python, loader=loader)
+            if peer.converts:
+                _convert(peer, home, implementation)
             with implementation.start() as process:
-                process.generate([[1, 2, 3], [4, 5, 6]], 2)
+                if loader == "load":
+                    process.generate([[1, 2, 3], [4, 5, 6]], 2)
+                else:
+                    process.score([[1, 2, 3], [4, 5, 6]])
         except (subprocess.CalledProcessError, RuntimeError) as error:
             failed = (
                 "it could not be installed or converted" if isinstance(error, subprocess.CalledProcessError) else error

@@ -1,6 +1,6 @@
-"""The table and the chart of docs/performance.md: max-gpt2 beside transformers and beside the best peer.
+"""The tables and the chart of docs/performance.md: max-gpt2 beside transformers and beside the best peer.
 
-`python -m bench.summary` rebuilds both from docs/log/performance.json and docs/log/peers.json.
+`python -m bench.summary` rebuilds them from performance.json, peers.json and scoring.json in docs/log.
 """
 
 import re
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.page import OURS, REFERENCE, Row, plot, read_json, updated
+from bench.page import OURS, PRODUCTS, REFERENCE, Row, plot, read_json, updated
 
 DOCS = Path(__file__).parent.parent / "docs"
 LOG = DOCS / "log"
@@ -37,6 +37,22 @@ def summary(
     return "\n".join(lines)
 
 
+def scoring_summary(rows: Sequence[Row], notes: Mapping[str, Any]) -> str:
+    """Return the Markdown table of scoring: tokens/s, ratios, and the time in units of the matrix products alone."""
+    names = [name for name in rows[0].figures if name not in (OURS, PRODUCTS)]
+    ratios_to = " | ".join(f"ratio to {name}" for name in names)
+    lines = [
+        f"| tokens a text | {OURS} | {ratios_to} | time, of the matrix products alone |",
+        f"|---|---|{'---|' * len(names)}---|",
+    ]
+    for row in rows:
+        length = row.measure.name.removeprefix("scoring, ").removesuffix(" tokens a text")
+        ratios = [f"{row.ratio(OURS, name):.2f}" for name in names]
+        cells = [length, row.measure.text(row.median(OURS)), *ratios, f"{row.ratio(PRODUCTS, OURS):.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"Measured on {notes['measured']}."])
+
+
 def _best_peer(row: Row) -> str:
     """Return the ratio of max-gpt2 to the best other implementation, with its name; empty if there is none."""
     peers = [name for name in row.figures if name not in (OURS, REFERENCE)]
@@ -47,11 +63,14 @@ def _best_peer(row: Row) -> str:
 
 
 def main() -> None:
-    """Update the table and the chart."""
+    """Update the tables and the chart."""
     rows, notes = read_json(LOG / "performance.json")
     peer_rows, peer_notes = read_json(LOG / "peers.json")
     page = DOCS / "performance.md"
-    page.write_text(updated(page.read_text(), summary(rows, notes, peer_rows, peer_notes)))
+    text = updated(page.read_text(), summary(rows, notes, peer_rows, peer_notes))
+    if (LOG / "scoring.json").exists():
+        text = updated(text, scoring_summary(*read_json(LOG / "scoring.json")), "scoring")
+    page.write_text(text)
     plot(DOCS / "performance.png", rows)
 
 

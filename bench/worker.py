@@ -1,7 +1,10 @@
-"""Run one implementation: `python bench/worker.py IMPLEMENTATION FOLDER`, in an environment with its packages only.
+"""Run one implementation in an environment with its packages only.
 
-Each line on standard input is a request, {"prompts": [[id, ...], ...], "new": N}: generate N tokens greedily for every
-prompt, ignoring end-of-text. All prompts have the same length. Each line on standard output is an answer.
+`python bench/worker.py IMPLEMENTATION LOADER FOLDER` calls the function LOADER of the module, `load` or `load_scorer`.
+Each line on standard input is a request. For `load` it is {"prompts": [[id, ...], ...], "new": N}: generate N tokens
+greedily for every prompt, ignoring end-of-text. For `load_scorer` it is {"texts": [[id, ...], ...]}: return the
+logprobs of all ids of every text but the first. All prompts or texts have the same length. Each line on standard output
+is an answer.
 """
 
 import importlib
@@ -16,14 +19,14 @@ def main() -> None:
     """Load the model and answer requests until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # keep output of libraries out of the answers
-    implementation, folder = sys.argv[1:]
-    generate = importlib.import_module(f"implementations.{implementation}").load(folder)
+    implementation, loader, folder = sys.argv[1:]
+    call = getattr(importlib.import_module(f"implementations.{implementation}"), loader)(folder)
     for line in sys.stdin:
         request = json.loads(line)
         started = time.perf_counter()
-        tokens = generate(request["prompts"], request["new"])
+        output = call(**request)
         seconds = time.perf_counter() - started
-        print(json.dumps({"seconds": seconds, "tokens": tokens, "peak_bytes": _peak()}), file=answers, flush=True)
+        print(json.dumps({"seconds": seconds, "output": output, "peak_bytes": _peak()}), file=answers, flush=True)
 
 
 def _peak() -> int:

@@ -1,1 +1,4 @@
-"""Benchmarked implementations: each file defines `load(folder) -> generate(prompts, new)`; `bench.worker` runs them."""
+"""Benchmarked implementations, which `bench.worker` runs.
+
+Each file defines `load(folder) -> generate(prompts, new)`, `load_scorer(folder) -> score(texts)`, or both.
+"""

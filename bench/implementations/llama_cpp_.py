@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 CONVERTED = "gpt2.gguf"
+#: The limit of one context in versions that were released until 2025; later ones allow more.
+MAX_SEQUENCES = 64
 
 
 def convert(folder: str, target: Path) -> None:
@@ -19,9 +21,7 @@ def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
     import llama_cpp
     import numpy as np
 
-    model = llama_cpp.llama_model_load_from_file(
-        f"{folder}/{CONVERTED}".encode(), llama_cpp.llama_model_default_params()
-    )
+    model = _load_model(folder)
     vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
     contexts: dict[int, Any] = {}
 
@@ -61,3 +61,57 @@ def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
         return outputs
 
     return generate
+
+
+def load_scorer(folder: str) -> Callable[[list[list[int]]], list[list[float]]]:
+    """Load the GGUF file; a score takes the logits of all positions, and the log-softmax is numpy's."""
+    import llama_cpp
+    import numpy as np
+
+    model = _load_model(folder)
+    vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+    contexts: dict[tuple[int, int], Any] = {}
+
+    def context(sequences: int, length: int) -> Any:
+        if (sequences, length) not in contexts:
+            options = llama_cpp.llama_context_default_params()
+            # Each sequence has an equal share of the context, a multiple of 256.
+            options.n_ctx, options.n_seq_max = sequences * 256 * -(-length // 256), sequences
+            options.n_batch = options.n_ctx
+            options.n_threads = options.n_threads_batch = 2
+            contexts[sequences, length] = llama_cpp.llama_init_from_model(model, options)
+        return contexts[sequences, length]
+
+    def score_some(texts: list[list[int]]) -> list[list[float]]:
+        length = len(texts[0]) - 1
+        ctx, batch = context(len(texts), length), llama_cpp.llama_batch_init(len(texts) * length, 0, 1)
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(ctx), False)
+        batch.n_tokens = len(texts) * length
+        for at in range(batch.n_tokens):
+            sequence, position = divmod(at, length)
+            batch.token[at], batch.pos[at] = texts[sequence][position], position
+            batch.n_seq_id[at], batch.seq_id[at][0] = 1, sequence
+            batch.logits[at] = True
+        failed = llama_cpp.llama_decode(ctx, batch)
+        llama_cpp.llama_batch_free(batch)
+        if failed:
+            raise RuntimeError("llama_decode failed")
+        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits(ctx), (len(texts), length, vocab))
+        largest = logits.max(-1, keepdims=True)
+        sums = np.log(np.exp(logits - largest).sum(-1)) + largest[..., 0]
+        targets = np.array(texts)[:, 1:, None]
+        scores: list[list[float]] = (np.take_along_axis(logits, targets, -1)[..., 0] - sums).tolist()
+        return scores
+
+    def score(texts: list[list[int]]) -> list[list[float]]:
+        parts = (texts[start : start + MAX_SEQUENCES] for start in range(0, len(texts), MAX_SEQUENCES))
+        return [row for part in parts for row in score_some(part)]
+
+    return score
+
+
+def _load_model(folder: str) -> Any:
+    import llama_cpp
+
+    path = f"{folder}/{CONVERTED}".encode()
+    return llama_cpp.llama_model_load_from_file(path, llama_cpp.llama_model_default_params())

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from max_gpt2 import GPT2
-from max_gpt2.generation import Engine
+from max_gpt2.generation import Engine, open_model
+from max_gpt2.model.scoring import Window
+from max_gpt2.scoring import load_scorer as load_our_scorer
 
 
 def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
@@ -18,3 +20,13 @@ def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
         return [one.tokens for one in outputs]
 
     return generate
+
+
+def load_scorer(folder: str) -> Callable[[list[list[int]]], list[list[float]]]:
+    """Load the scoring graph, which computes logprobs, ranks and entropies."""
+    scorer = load_our_scorer(open_model(folder))
+
+    def score(texts: list[list[int]]) -> list[list[float]]:
+        return [one.logprobs.tolist() for one in scorer.score(Window(ids[:-1], ids[1:]) for ids in texts)]
+
+    return score

@@ -25,7 +25,10 @@ ENDLESS = {
     "make book": "Serving on http://127.0.0.1",
 }
 #: Commands that take minutes or hours: the tests only check that they exist and run their programs with `--help`.
-LONG = ("test", "lint", "fuzz", "bench", "bench-peers", "bench-load", "verify-sizes", "zoo", "train-demo")
+LONG = (
+    *("test", "lint", "fuzz", "bench", "bench-peers", "bench-score", "bench-load"),
+    *("verify-sizes", "zoo", "train-demo"),
+)
 #: Commands that tests/test_project.py runs offline, with a filled cache.
 ELSEWHERE = ("demo", "huggingface")
 #: Commands that are tested for one step only; tests/tutorial covers all steps.

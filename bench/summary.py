@@ -68,9 +68,7 @@ def main() -> None:
     peer_rows, peer_notes = read_json(LOG / "peers.json")
     page = DOCS / "performance.md"
     text = updated(page.read_text(), summary(rows, notes, peer_rows, peer_notes))
-    if (LOG / "scoring.json").exists():
-        text = updated(text, scoring_summary(*read_json(LOG / "scoring.json")), "scoring")
-    page.write_text(text)
+    page.write_text(updated(text, scoring_summary(*read_json(LOG / "scoring.json")), "scoring"))
     plot(DOCS / "performance.png", rows)
 
 

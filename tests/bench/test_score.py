@@ -72,6 +72,12 @@ def test_results_and_summary_show_ratios_and_reasons(tmp_path: Path) -> None:
     assert score.results(*page.read_json(tmp_path / "scoring.json"), {"llama.cpp": "it does not build"}) == found
 
 
+def test_pages_match_the_stored_measurements() -> None:
+    rows, notes = page.read_json(summary.LOG / "scoring.json")
+    assert score.results(rows, notes, {}) in (summary.LOG / "scoring.md").read_text()
+    assert summary.scoring_summary(rows, notes) in (summary.DOCS / "performance.md").read_text()
+
+
 @pytest.mark.slow
 def test_texts_are_scored_like_transformers(tiny: Path) -> None:
     ours, reference = (one for one in score.implementations(tiny) if one.name != PRODUCTS)

@@ -26,6 +26,7 @@ from max_gpt2.generation.beam_search import EarlyStopping
 from max_gpt2.generation.params import BeamSearchOptions, GenerationOptions
 from max_gpt2.model.compile_cache import load_or_compile_scoring
 from max_gpt2.scoring import Score, ScoreKeywords, ScoreOptions, Scorer, score_texts
+from max_gpt2.system.machine import import_pyarrow
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 Prompt = str | Sequence[int]
@@ -56,6 +57,7 @@ class GPT2:
         `run` may show the progress. The keyword options are described in `max_gpt2.checkpoint.LoadOptions`. Raises
         MaxGPT2Error when the checkpoint cannot be loaded.
         """
+        import_pyarrow()
         return cls(open_model(model, LoadOptions.from_keywords(**options)).load(run).engine)
 
     @property

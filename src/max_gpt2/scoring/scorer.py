@@ -12,6 +12,7 @@ from max_gpt2.errors import RequestError
 from max_gpt2.generation import ModelSource
 from max_gpt2.model.compile_cache import load_or_compile_scoring
 from max_gpt2.model.scoring import ScoringModel, TokenScores, Window
+from max_gpt2.system.machine import import_pyarrow
 from max_gpt2.tokenizer import GPT2Tokenizer
 
 #: The most input tokens of one call of the graph; a single longer window is a call of its own.
@@ -98,6 +99,7 @@ def load_scorer(opened: ModelSource, run: Runner = silently) -> Scorer:
 
     Raises CheckpointError if the weights are damaged.
     """
+    import_pyarrow()
     allow_nonfinite = opened.options.allow_nonfinite
     weights = run("Loading the weights", lambda: load_weights(opened.plan, allow_nonfinite=allow_nonfinite))
     model = run(COMPILING, lambda: load_or_compile_scoring(opened.config, weights, opened.options.kernels))

@@ -1,4 +1,4 @@
-"""The machine as this process sees it: processor, usable cores, memory, MAX's cache folder, and timer slack."""
+"""The machine as this process sees it: processor, usable cores, memory, MAX's cache folder, timer slack, libraries."""
 
 import ctypes
 import importlib
@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -183,3 +183,13 @@ def timer_slack() -> Iterator[None]:
         yield
     finally:
         prctl(_SET_TIMER_SLACK, ctypes.c_ulong(before), 0, 0, 0)
+
+
+def import_pyarrow() -> None:
+    """Import pyarrow if it is installed; call this before MAX loads a graph.
+
+    Both libraries contain OpenTelemetry, and the dynamic linker merges some of its variables. If MAX comes first,
+    pyarrow's `take` dereferences an invalid pointer, so pandas 3 ends the process with a segmentation fault.
+    """
+    with suppress(ImportError):
+        import pyarrow  # noqa: F401

@@ -67,7 +67,16 @@ def navigation(entries: list[Any] | None = None) -> list[str]:
     return found
 
 
+def command_blocks(markdown: str) -> list[tuple[list[str], str | None]]:
+    """Return the commands of each ```sh block of a page, without comments, and the output shown below the block."""
+    found = []
+    for block in blocks(markdown):
+        if block.language == "sh":
+            lines = [re.sub(r"(^|\s+)#.*$", "", line).strip() for line in block.text.splitlines()]
+            found.append((list(filter(None, lines)), block.output))
+    return found
+
+
 def commands(markdown: str) -> list[str]:
-    """Return the lines of a page's ```sh blocks without comments."""
-    lines = [line for block in blocks(markdown) if block.language == "sh" for line in block.text.splitlines()]
-    return [found for line in lines if (found := re.sub(r"(^|\s+)#.*$", "", line).strip())]
+    """Return the commands of all ```sh blocks of a page."""
+    return [command for found, _ in command_blocks(markdown) for command in found]

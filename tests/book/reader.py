@@ -35,6 +35,8 @@ ELSEWHERE = ("demo", "huggingface")
 EACH_STEP = ("check", "hint", "reset")
 #: The programs that may occur on the pages; any other program fails the test.
 PROGRAMS = ("echo", "make", "max-gpt2", "python", ".venv/bin/python")
+#: The width of the terminal in which a page shows the output of a command.
+WIDTH = 80
 _LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info")
 
 
@@ -67,8 +69,11 @@ class Reader:
         source = import_from_steps((self.folder / "solutions" / f"solution_{number:02}.py").read_text())
         (self.folder / "steps" / f"step_{number:02}.py").write_text(source)
 
-    def type(self, command: str) -> None:
-        """Run a command, or only start or `--help` it if it takes long; raise AssertionError if it fails."""
+    def type(self, command: str) -> str:
+        """Run a command, or only start or `--help` it if it takes long; raise AssertionError if it fails.
+
+        Returns the standard output of a command that was run to its end, and otherwise an empty string.
+        """
         words = command.split()
         if words[0] not in PROGRAMS:
             raise UnknownCommandError(f"A page contains {command!r}, which tests/book/reader.py cannot run.")
@@ -85,19 +90,25 @@ class Reader:
             # tests/tutorial runs these two commands
             assert "Usage:" in self.help_text(command.split(" --")[0].removeprefix(".venv/bin/"))
         elif words[0] == "max-gpt2" and not set("|<>") & set(command):
-            self.in_this_process(shlex.split(command)[1:])
+            return self.in_this_process(shlex.split(command)[1:])
         else:
-            self.succeed(command)
+            return self.succeed(command)
+        return ""
 
-    def in_this_process(self, arguments: list[str]) -> None:
-        """Run max-gpt2 in this process, where MAX and PyTorch are imported; raise AssertionError if it fails."""
+    def in_this_process(self, arguments: list[str]) -> str:
+        """Run max-gpt2 in this process, where MAX and PyTorch are imported; return its standard output.
+
+        Raises AssertionError if it fails.
+        """
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             patch.chdir(self.folder)
+            patch.setattr("max_gpt2.cli.console.stdout.width", WIDTH)
             patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(self.hub / "hub"))
             code = run_guarded(lambda: app(arguments, standalone_mode=False))
         printed = f"{out.getvalue()}\n{err.getvalue()}"
         assert code == 0, f"max-gpt2 {' '.join(arguments)}: exit code {code}\n{printed}"
+        return out.getvalue()
 
     def succeed(self, command: str) -> str:
         """Run a command and return its output; raise AssertionError unless its exit code is 0."""

@@ -2,6 +2,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ from fixtures.checkpoints import Tensors, edit_weights
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import MaxGPT2Error
 from max_gpt2.generation import engine
-from max_gpt2.model import CompiledModel
+from max_gpt2.model import compile_cache
+from max_gpt2.scoring import scorer
 from max_gpt2.verify import models
 from tests.support.cli import Cli, refused
 
 
-def test_warm_reports_a_cached_model(cli: Cli, tiny_original: Path, tiny_model: CompiledModel) -> None:
-    del tiny_model
+def test_warm_reports_a_cached_model(cli: Cli, tiny_original: Path) -> None:
+    cli("warmup", "--model", tiny_original)
     done = cli("warmup", "--model", tiny_original)
     assert done.code == 0
     assert re.match(rf"{tiny_original} was already compiled; loading it from the cache took \d+\.\d s\.\n", done.out)
@@ -46,32 +48,40 @@ def calls(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Calls:
     """Replace the compiler with one that records its arguments and writes a file of 100 bytes to the cache."""
     made: Calls = []
 
-    def compiler(name: str) -> Callable[[GPT2Config, Tensors], None]:
-        def compile_(config: GPT2Config, weights: Tensors, _kernels: str = "mojo") -> None:
+    def compiler(name: str) -> Callable[[GPT2Config, Tensors], SimpleNamespace]:
+        def compile_(config: GPT2Config, weights: Tensors, _kernels: str = "mojo") -> SimpleNamespace:
             made.append((name, config, {key: (value.shape, value.dtype.str) for key, value in weights.items()}))
             (cache / name).write_bytes(bytes(100))
+            return SimpleNamespace(weights=weights)
 
         return compile_
 
     monkeypatch.setattr(engine, "load_or_compile", compiler("generate"))
+    for module in (scorer, compile_cache):
+        monkeypatch.setattr(module, "load_or_compile_scoring", compiler("score"))
     monkeypatch.setattr(models, "load_or_compile", compiler("verify"))
     monkeypatch.setattr(models, "compile_hidden_states", compiler("hidden states"))
     return made
 
 
-def test_warm_compiles_the_graph_of_generate(cli: Cli, calls: Calls, cache: Path, tiny_original: Path) -> None:
-    cli("generate", "The dog", "--model", tiny_original)
-    (expected,) = calls
+def test_warm_compiles_the_graphs_of_generate_and_score(
+    cli: Cli, calls: Calls, cache: Path, tiny_original: Path
+) -> None:
+    for command in ("generate", "score"):
+        cli(command, "The dog", "--model", tiny_original)
+    expected = calls.copy()
+    assert [name for name, _, _ in expected] == ["generate", "score"]
     calls.clear()
-    (cache / "generate").unlink()
+    for name in ("generate", "score"):
+        (cache / name).unlink()
     done = cli("warmup", "--model", tiny_original)
-    assert calls == [expected]
+    assert calls == expected
     assert re.match(rf"Compiled {tiny_original} in \d+\.\d s and cached it in {cache}\.\n", done.out)
 
 
 def test_warm_verify_compiles_the_graphs_of_verify(cli: Cli, calls: Calls, tiny_original: Path) -> None:
     done = cli("warmup", "--verify", "--model", tiny_original)
-    assert [name for name, _, _ in calls] == ["generate", "verify", "hidden states"]
+    assert [name for name, _, _ in calls] == ["generate", "score", "verify", "hidden states"]
     assert len({json.dumps(weights, sort_keys=True) for _, _, weights in calls}) == 1
     assert "generate, score and verify now start within seconds" in done.out
     result = json.loads(cli("warmup", "--verify", "--model", tiny_original, "--json").out)
@@ -82,7 +92,7 @@ def test_warm_needs_the_loading_options(cli: Cli, calls: Calls, tiny: Path) -> N
     edit_weights(tiny, lambda tensors: tensors.update({"transformer.ln_f.bias": np.full(24, np.inf, np.float32)}))
     assert "--allow-nonfinite" in refused(cli("warmup", "--model", tiny))
     assert cli("warmup", "--verify", "--allow-nonfinite", "--model", tiny).code == 0
-    assert len(calls) == 3
+    assert len(calls) == 4
     for name in ("tokenizer.json", "vocab.json"):
         (tiny / name).unlink()
     assert "--tokenizer FOLDER" in refused(cli("warmup", "--model", tiny))

@@ -81,12 +81,13 @@ class Warmup:
 
 
 def _warmup(model: str | Path, options: "LoadOptions", verify: bool, run: "Runner") -> Warmup:
-    """Compile what `max-gpt2 generate` uses and, with `verify`, what `max-gpt2 verify` uses.
+    """Compile what `max-gpt2 generate` and `score` use and, with `verify`, what `max-gpt2 verify` uses.
 
     Raises DestinationError when the compile cache is not usable, and MaxGPT2Error when the checkpoint is invalid.
     """
     from max_gpt2.checkpoint import load_weights
     from max_gpt2.generation import open_model
+    from max_gpt2.model.compile_cache import load_or_compile_scoring
     from max_gpt2.system.doctor import compile_cache, folder_size
     from max_gpt2.system.machine import cache_folder
 
@@ -97,8 +98,11 @@ def _warmup(model: str | Path, options: "LoadOptions", verify: bool, run: "Runne
     before = folder_size(folder) if folder else 0
     opened = open_model(model, options)
     loaded = opened.load(run)
-    load_s, compile_s, verify_compile_s = loaded.load_s, loaded.compile_s, None
-    del loaded  # keep one copy of the weights at a time
+    weights, load_s, verify_compile_s = loaded.engine.model.weights, loaded.load_s, None
+    started = time.perf_counter()
+    run("Compiling the graph of score", lambda: load_or_compile_scoring(opened.config, weights, options.kernels))
+    compile_s = loaded.compile_s + time.perf_counter() - started
+    del loaded, weights  # keep one copy of the weights at a time
     if verify:
         from max_gpt2.verify.models import MaxImplementation
 

@@ -59,7 +59,7 @@ def results(rows: Sequence[Row], notes: Mapping[str, Any], skipped: Mapping[str,
             f"{row.ratio(PRODUCTS, OURS):.2f}"
             for row in rows
         ),
-        f"Multiply-adds in registers, all cores: {notes['peak_operations_per_s'] / 1e9:.0f} GFLOP/s. "
+        f"Multiply-adds in registers, all cores: {notes['peak_operations_per_s'] / 1e9:.0f} GFLOP/s.",
         f"Memory bandwidth (two PyTorch threads): {notes['bandwidth_bytes_per_s'] / 1e9:.1f} GB/s.",
         "Largest difference of a logprob from transformers: "
         + ", ".join(f"{name} {value:.1e}" for name, value in notes["differences"].items())

@@ -152,12 +152,16 @@ def test_first_token_without_bos_counts_nowhere(fake_scorer: Scorer) -> None:
         ({"window": 68}, r"window 68 is not in 1 \.\. 67"),
         ({"stride": 68}, r"stride 68 is not in 1 \.\. 67, the window"),
         ({"window": 5, "stride": 6}, r"stride 6 is not in 1 \.\. 5"),
-        ({"top": 312}, "top 312 exceeds the vocabulary of 311 ids"),
     ],
 )
 def test_invalid_options_are_named_at_once(fake_scorer: Scorer, options: dict[str, object], problem: str) -> None:
     with pytest.raises(RequestError, match=problem):
         score_texts(fake_scorer, [], ScoreOptions(**options))  # type: ignore[arg-type]
+
+
+def test_more_alternatives_than_ids_are_an_error(fake_scorer: Scorer) -> None:
+    with pytest.raises(RequestError, match="top 66 exceeds the vocabulary of 65 ids"):
+        ScoreOptions(top=66).resolve(replace(fake_scorer.config, vocab_size=65))
 
 
 def test_options_of_a_score_name_the_window_that_was_used(fake_scorer: Scorer) -> None:

@@ -9,7 +9,7 @@ READY := .venv/ready
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 # `mojo format` of MAX's wheels does not find its formatter, which is the package mblack.
-MOJO_FORMAT = $(BIN)/mblack --quiet --line-length 120 src/max_gpt2/model/kernels
+MOJO_FORMAT = $(BIN)/mblack --quiet --line-length 120 src/max_gpt2/model/kernels bench/kernels
 
 .PHONY: help demo huggingface serve serve-hostile serve-soak test test-all fuzz lint format verify-sizes zoo bench bench-peers \
   bench-score bench-load bench-serve train-demo steps check hint solution reset progress watch docs docs-build book book-build \

@@ -1,5 +1,6 @@
 """Other implementations of GPT-2 on a CPU, each in its own virtual environment, or skipped with a reason."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -114,4 +115,5 @@ def _venv(peer: Peer, folder: Path, packages: tuple[str, ...], home: Path) -> Pa
 
 def _run(command: list[str], peer: Peer, home: Path) -> None:
     with (home / f"{peer.module}.log").open("a") as log:
-        subprocess.run(command, check=True, stdout=log, stderr=log, cwd=ROOT)
+        # MAX sets PYTHONEXECUTABLE, which would start another Python; os.environ does not have it.
+        subprocess.run(command, check=True, stdout=log, stderr=log, cwd=ROOT, env=dict(os.environ))

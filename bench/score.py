@@ -61,7 +61,7 @@ def results(rows: Sequence[Row], notes: Mapping[str, Any], skipped: Mapping[str,
         ),
         f"Multiply-adds in registers, all cores: {notes['peak_operations_per_s'] / 1e9:.0f} GFLOP/s.",
         f"Memory bandwidth (two PyTorch threads): {notes['bandwidth_bytes_per_s'] / 1e9:.1f} GB/s.",
-        "Largest difference of a logprob from transformers: "
+        "Largest difference of a logprob from transformers:\n"
         + ", ".join(f"{name} {value:.1e}" for name, value in notes["differences"].items())
         + ".",
     ]

@@ -46,7 +46,7 @@ def test_short_documents_stay_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 150
     text = (ROOT / "docs" / "performance.md").read_text()
     words = re.findall(r"\w[\w.,/%'-]*", re.sub(r"<!--.*?-->|\]\([^)]*\)", "", text))
-    assert len(words) <= 450
+    assert len(words) <= 480
 
 
 def test_every_target_is_explained_by_make_help() -> None:

@@ -103,7 +103,7 @@ class Reader:
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             patch.chdir(self.folder)
-            patch.setattr("max_gpt2.cli.console.stdout.width", WIDTH)
+            patch.setattr("max_gpt2.cli.console.stdout._width", WIDTH)
             patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(self.hub / "hub"))
             code = run_guarded(lambda: app(arguments, standalone_mode=False))
         printed = f"{out.getvalue()}\n{err.getvalue()}"

@@ -32,7 +32,7 @@ def test_true_claims_exit_with_0(cli: Cli, claims: Path, tiny_original: Path) ->
 def test_wrong_claim_exits_with_1(
     cli: Cli, claims: Path, tiny_original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("max_gpt2.cli.console.stdout.width", 200, raising=False)
+    monkeypatch.setattr("max_gpt2.cli.console.stdout._width", 200)
     content = json.loads(claims.read_text())
     loss = next(one for one in content["claims"] if one["kind"] == "mean_loss")
     published = loss["expected"] = loss["expected"] + 0.002

@@ -31,7 +31,7 @@ def test_json_has_every_protocol(cli: Cli, file: Path, tiny_original: Path) -> N
 
 
 def test_table_shows_what_counts(cli: Cli, file: Path, tiny_original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("max_gpt2.cli.console.stdout._width", 80)
     result = json.loads(cli("perplexity", file, "--model", tiny_original, "--json").out)
     shown = cli("perplexity", file, "--model", tiny_original).out
     for one in result["results"]:
@@ -106,7 +106,7 @@ def test_logits_that_are_not_finite_are_named(cli: Cli, file: Path, tiny: Path) 
 def test_page_shows_the_output(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers may differ in the last digit on another machine."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("max_gpt2.cli.console.stdout.width", 80, raising=False)
+    monkeypatch.setattr("max_gpt2.cli.console.stdout._width", 80)
     page = blocks((ROOT / "docs" / "perplexity.md").read_text())
     command, shown = next((one.text.split(), one.output) for one in page if one.output)
     found = cli(*command[1:]).out

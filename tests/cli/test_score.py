@@ -93,7 +93,7 @@ def columns(out: str) -> list[str]:
 
 
 def test_table_has_the_requested_columns(score: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("max_gpt2.cli.console.stdout._width", 200)
     shown = score(TEXT)
     assert columns(shown.out) == ["id", "token", "span", "log probability", "surprisal (nats)"]
     result = found(score, TEXT)

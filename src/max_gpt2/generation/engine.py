@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from max_gpt2._progress import COMPILING, Runner, silently
 from max_gpt2.checkpoint import (
     DEFAULT_OPTIONS,
@@ -146,11 +148,15 @@ class ModelSource:
         """Return the model's config."""
         return self.plan.config
 
+    def load_weights(self, run: Runner = silently) -> dict[str, np.ndarray]:
+        """Return the canonical weights; raises CheckpointError if they are damaged."""
+        allow_nonfinite = self.options.allow_nonfinite
+        return run("Loading the weights", lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
+
     def load(self, run: Runner = silently) -> Loaded:
         """Load the weights and compile the model; raises CheckpointError if the weights are damaged."""
         started = time.perf_counter()
-        allow_nonfinite = self.options.allow_nonfinite
-        weights = run("Loading the weights", lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
+        weights = self.load_weights(run)
         loaded = time.perf_counter()
         compiled = run(COMPILING, lambda: load_or_compile(self.config, weights, self.options.kernels))
         return Loaded(Engine(compiled, self.tokenizer), loaded - started, time.perf_counter() - loaded)

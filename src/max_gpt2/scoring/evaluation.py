@@ -23,7 +23,7 @@ from max_gpt2._progress import Runner, silently
 from max_gpt2.errors import MaxGPT2Error, MissingExtraError, RequestError, StoppedError
 from max_gpt2.scoring.harness import MaxGPT2LM
 
-#: What to do with the harness's cache of prepared requests: use it, write it anew, or delete it first.
+#: Modes of the harness's cache of prepared requests: use it, recreate it, or delete it first.
 RequestCache = Literal["true", "refresh", "delete"]
 #: Loggers that report what the messages of max-gpt2 say, or what the user asked for.
 _NOISY = ("lm_eval", "datasets", "huggingface_hub", "fsspec", "httpx")

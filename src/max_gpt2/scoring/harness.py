@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from max_gpt2 import __version__
 from max_gpt2._progress import COMPILING, Runner, silently
-from max_gpt2.checkpoint import LoadOptions, load_weights
+from max_gpt2.checkpoint import LoadOptions
 from max_gpt2.checkpoint.options import LoadKeywords
 from max_gpt2.errors import RequestError, UnknownTextWarning
 from max_gpt2.generation import BATCH_SIZE, Engine, ModelSource, Request, open_model
@@ -84,8 +84,7 @@ class MaxGPT2LM(TemplateLM):
 
     @cached_property
     def _weights(self) -> Mapping[str, Any]:
-        allow_nonfinite = self.source.options.allow_nonfinite
-        return self._run("Loading the weights", lambda: load_weights(self.source.plan, allow_nonfinite=allow_nonfinite))
+        return self.source.load_weights(self._run)
 
     @cached_property
     def scorer(self) -> Scorer:

@@ -56,7 +56,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class PerplexityReport:
-    """The perplexities of a text of so many tokens, words and bytes; `skipped` has a reason for each other protocol."""
+    """The perplexities and the size of a text; `skipped` has the reason for each protocol without a result."""
 
     tokens: int
     words: int

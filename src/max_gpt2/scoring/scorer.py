@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from max_gpt2._progress import COMPILING, Runner, silently
-from max_gpt2.checkpoint import load_weights
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import ModelSource
@@ -100,7 +99,6 @@ def load_scorer(opened: ModelSource, run: Runner = silently) -> Scorer:
     Raises CheckpointError if the weights are damaged.
     """
     import_pyarrow()
-    allow_nonfinite = opened.options.allow_nonfinite
-    weights = run("Loading the weights", lambda: load_weights(opened.plan, allow_nonfinite=allow_nonfinite))
+    weights = opened.load_weights(run)
     model = run(COMPILING, lambda: load_or_compile_scoring(opened.config, weights, opened.options.kernels))
     return Scorer(opened.config, opened.tokenizer, model)

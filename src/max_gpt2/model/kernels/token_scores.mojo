@@ -20,13 +20,12 @@ from extensibility import OutputTensor
 from max.gpu.host import DeviceContext
 from max.runtime.asyncrt import parallelism_level
 from std.math import align_up, ceildiv, exp, iota, log
-from std.memory.alloc import unsafe_alloc
 from std.utils.numerics import inf, nan
 
 from .logits import Head
 from .matrix import Matrix, Workspace, copy_rows
 from .threads import ThreadTeam, WorkPartition, run_team
-from .tuning import HEAD_TOKENS, SCORE_CHUNK, ROWS_PER_ITEM
+from .tuning import HEAD_TOKENS, ROWS_PER_ITEM, SCORE_CHUNK
 from .types import F32, I64, FloatTensor1D, FloatTensor2D, IntTensor1D, UntrackedFloats, UntrackedInts, Vector, W
 from .types import load_masked, untracked, untracked_ints
 

@@ -11,6 +11,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 from max_gpt2.config import GPT2Config, Kernels
 from max_gpt2.model.scoring import FusedScoringModel, LogitsScoringModel, ScoringModel
 from max_gpt2.model.session import CompiledModel, Run
+from max_gpt2.system.locks import exclusive
 from max_gpt2.system.machine import cache_folder, with_timer_slack
 
 if TYPE_CHECKING:  # importing max.experimental takes most of a second
@@ -81,16 +83,27 @@ def _load_or_compile(
     compile_graph: "Callable[[], CompiledCallable[..., Any]]",
 ) -> Run:
     folder, key = compiled_files(), graph_key(config, graph)
-    for path in folder.glob(f"{key}-*.mef") if folder else ():
-        if run := _read(path, state_dict):
+    if folder is None:
+        return with_timer_slack(compile_graph().execute_raw)
+    if run := _find(folder, key, state_dict):
+        return with_timer_slack(run)
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    # Workers that start together need the same graph: the first one compiles it, and the others load its file.
+    with exclusive(folder / f".{key}.lock"):
+        if run := _find(folder, key, state_dict):
             return with_timer_slack(run)
-    compiled = compile_graph()
-    if folder:
+        compiled = compile_graph()
         with tempfile.TemporaryDirectory() as temporary:
             file = Path(temporary) / "compiled.mef"
             compiled.export_mef(file)
             save(file.read_bytes(), folder, key)
     return with_timer_slack(compiled.execute_raw)
+
+
+def _find(folder: Path, key: str, state_dict: Mapping[str, np.ndarray]) -> Run | None:
+    """Return the graph with this key from the folder, or None."""
+    return next((run for path in folder.glob(f"{key}-*.mef") if (run := _read(path, state_dict))), None)
 
 
 def compiled_files() -> Path | None:

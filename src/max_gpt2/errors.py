@@ -34,6 +34,10 @@ class RequestError(MaxGPT2Error):
     """An invalid prompt, option or input file."""
 
 
+class InputError(RequestError):
+    """An input file that cannot be read, or that has changed since it was read first."""
+
+
 class DestinationError(MaxGPT2Error):
     """A folder that cannot or must not be written."""
 

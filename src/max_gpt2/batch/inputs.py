@@ -105,7 +105,7 @@ class InputFile:
         with path.open("rb") as file:
             for number, raw in enumerate(file, 1):
                 digest.update(raw)
-                count += bool(_content(number, raw).strip())
+                count += bool(strip_mark(number, raw).strip())
         if not count:
             raise RequestError(f"--input {path} has only blank lines. Add a prompt or a text.")
         return cls(path, text_field, count, digest.hexdigest(), columns)
@@ -114,7 +114,7 @@ class InputFile:
         """Yield the numbers of the non-blank lines, counted from 1."""
         with self.path.open("rb") as file:
             for number, raw in enumerate(file, 1):
-                if _content(number, raw).strip():
+                if strip_mark(number, raw).strip():
                     yield number
 
     def lines(self, after: int = 0) -> Iterator[Line]:
@@ -122,12 +122,10 @@ class InputFile:
         parse = self._parse_json if self.path.suffix.lower() in _JSON_LINES else self._parse_text
         with self.path.open("rb") as file:
             for number, raw in enumerate(file, 1):
-                if number <= after or not (content := _content(number, raw)).strip():
+                if number <= after or not (content := strip_mark(number, raw)).strip():
                     continue
                 try:
-                    yield Line(number, parse(content.decode()))
-                except UnicodeDecodeError as error:
-                    yield Line(number, problem=f"The line is not UTF-8 at byte {error.start + 1}. Save it as UTF-8.")
+                    yield Line(number, parse(decode_text(content, "The line")))
                 except RequestError as error:
                     yield Line(number, problem=str(error))
 
@@ -135,19 +133,33 @@ class InputFile:
         return {self.text_field: line.removesuffix("\n").removesuffix("\r")}
 
     def _parse_json(self, line: str) -> dict[str, Any]:
-        example = f'{{"{self.text_field}": "..."}}'
-        try:
-            fields = json.loads(line, object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant)
-        except RecursionError as error:
-            raise RequestError(f"The line is nested too deeply. Write it as {example}.") from error
-        except ValueError as error:
-            raise RequestError(f"The line is not JSON ({error}). Write it as {example}.") from error
-        if not isinstance(fields, dict):
-            raise RequestError(f"The line is not a JSON object. Write it as {example}.")
-        return self.columns.select(fields, self.text_field)
+        return self.columns.select(parse_object(line, self.text_field), self.text_field)
 
 
-def _content(number: int, raw: bytes) -> bytes:
+def parse_object(line: str, text_field: str) -> dict[str, Any]:
+    """Return the fields of a JSON object; raises RequestError, which shows how to write a line with a text."""
+    example = f'{{"{text_field}": "..."}}'
+    try:
+        fields = json.loads(line, object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant)
+    except RecursionError as error:
+        raise RequestError(f"The line is nested too deeply. Write it as {example}.") from error
+    except ValueError as error:
+        raise RequestError(f"The line is not JSON ({error}). Write it as {example}.") from error
+    if not isinstance(fields, dict):
+        raise RequestError(f"The line is not a JSON object. Write it as {example}.")
+    return fields
+
+
+def decode_text(content: bytes, what: str) -> str:
+    """Return a text in UTF-8; raises RequestError, which begins with `what`, for other bytes."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{what} is not UTF-8 at byte {error.start + 1}. Save it as UTF-8.") from error
+
+
+def strip_mark(number: int, raw: bytes) -> bytes:
+    """Return the line with this number without a byte order mark, which only the first line can have."""
     return raw.removeprefix(_BYTE_ORDER_MARK) if number == 1 else raw
 
 

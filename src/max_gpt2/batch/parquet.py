@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from max_gpt2.batch.inputs import USUAL_COLUMNS, Columns, Line
+from max_gpt2.batch.inputs import USUAL_COLUMNS, Columns, Line, decode_text
 from max_gpt2.errors import MissingExtraError, RequestError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _ROW_GROUP_BYTES = 16 << 20
 _CHUNK = 1 << 20
 
 
-def require_pyarrow(path: Path) -> None:
+def require_pyarrow(path: Path | str) -> None:
     """Raise MissingExtraError, which names the file that needs it, without pyarrow."""
     try:
         import pyarrow.parquet  # noqa: F401
@@ -58,10 +58,10 @@ class ParquetInput:
             raise RequestError(f"--input {path} does not exist. Check the path.") from error
         except (OSError, ArrowException) as error:
             raise RequestError(f"--input {path} is not a readable Parquet file ({error}). Check the file.") from error
-        text = _column(path, schema, columns.text or text_field, "--text-column")
+        text = check_column(path, schema, columns.text or text_field, "--text-column")
         id_ = columns.id or ("id" if "id" in schema.names else None)
         if id_ is not None:
-            _column(path, schema, id_, "--id-column", integers=True)
+            check_column(path, schema, id_, "--id-column", integers=True)
         if not count:
             raise RequestError(f"--input {path} has no rows. Add a text.")
         digest = hashlib.sha256()
@@ -117,12 +117,12 @@ class ParquetInput:
         if text is None:
             return Line(number, fields, f'The column "{self.text_column}" is null. Give it a text.')
         try:
-            return Line(number, {self.text_field: text.decode(), **fields})
-        except UnicodeDecodeError as error:
-            return Line(number, fields, f"The text is not UTF-8 at byte {error.start + 1}. Save it as UTF-8.")
+            return Line(number, {self.text_field: decode_text(text, "The text"), **fields})
+        except RequestError as error:
+            return Line(number, fields, str(error))
 
 
-def _column(path: Path, schema: "pyarrow.Schema", name: str, option: str, *, integers: bool = False) -> str:
+def check_column(path: Path | str, schema: "pyarrow.Schema", name: str, option: str, *, integers: bool = False) -> str:
     """Return the name of a column of strings or, if allowed, integers; raises RequestError unless there is one."""
     import pyarrow.types as types
 

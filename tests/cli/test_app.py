@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from max_gpt2.cli.app import GROUPS, app
+from max_gpt2.cli.app import GROUPS, app, command_name
 from tests.support.cli import Cli, refused
 
 
@@ -19,11 +20,13 @@ def test_help_groups_commands_with_whole_summaries(cli: Cli, monkeypatch: pytest
     for group, commands in GROUPS.items():
         assert f"{group}:" in lines
         for command in commands:
-            summary = (command.__doc__ or "").splitlines()[0]
-            assert any(line.split(maxsplit=1) == [command.__name__, summary.rstrip(".")] for line in lines) or any(
-                line.split(maxsplit=1) == [command.__name__, summary] for line in lines
-            ), command.__name__
-    assert len(app.registered_commands) == sum(map(len, GROUPS.values()))
+            name = command_name(command)
+            described = command.info.help if isinstance(command, typer.Typer) else command.__doc__
+            summary = str(described).splitlines()[0]
+            assert any(line.split(maxsplit=1) == [name, summary.rstrip(".")] for line in lines) or any(
+                line.split(maxsplit=1) == [name, summary] for line in lines
+            ), name
+    assert len(app.registered_commands) + len(app.registered_groups) == sum(map(len, GROUPS.values()))
 
 
 def test_suggestion_is_one_well_formed_sentence(cli: Cli) -> None:

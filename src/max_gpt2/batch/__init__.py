@@ -4,7 +4,7 @@ from max_gpt2.batch.files import OutputFile, Record
 from max_gpt2.batch.generate import generate_file
 from max_gpt2.batch.inputs import Columns, InputFile, Line
 from max_gpt2.batch.run import BatchFiles, BatchSummary, OnRecord, Totals
-from max_gpt2.batch.score import ScoreRun, score_file
+from max_gpt2.batch.score import score_file
 
 __all__ = [
     "BatchFiles",
@@ -15,7 +15,6 @@ __all__ = [
     "OnRecord",
     "OutputFile",
     "Record",
-    "ScoreRun",
     "Totals",
     "generate_file",
     "score_file",

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from max_gpt2.batch.files import OutputFile, Record, run_identity
-from max_gpt2.batch.inputs import InputFile, Line
+from max_gpt2.batch.inputs import USUAL_COLUMNS, InputFile, Line
 from max_gpt2.batch.records import line_request, line_seed
 from max_gpt2.batch.run import (
     BatchFiles,
@@ -118,8 +118,11 @@ def generate_file(
     if files.target is None:
         raise RequestError("--input needs --output. Add --output FILE.")
     check_defaults(opened, defaults)
-    source = InputFile.scan(files.source, "prompt")
-    run, totals = run_identity("generate", source, opened, generation_options(defaults)), Totals()
+    source = InputFile.scan(files.source, "prompt", files.columns)
+    options = generation_options(defaults)
+    if files.columns != USUAL_COLUMNS:
+        options |= {"text_column": files.columns.text, "id_column": files.columns.id}
+    run, totals = run_identity("generate", source, opened, options), Totals()
     with OutputFile(files.target, run, seed=defaults.sampling.seed, force=files.force) as output:
         make = lambda: make_generator(load().engine, defaults, output.seed, batch_size)  # noqa: E731
         resumed = fill(output, source, totals, make, progress)

@@ -139,24 +139,63 @@ def check_column(path: Path | str, schema: "pyarrow.Schema", name: str, option: 
     raise RequestError(f'The column "{name}" of --input {path} has {found}, not {kinds}. Choose another: {option}.')
 
 
-def write_parquet(path: Path, schema: Mapping[str, type], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as a Parquet file; raises OSError when that fails.
-
-    `schema` has the type of each column: int, float, str or, for the most likely tokens, list.
-    """
+def arrow_schema(columns: Mapping[str, type]) -> "pyarrow.Schema":
+    """Return the Arrow schema of columns of int, float, str or, for the most likely tokens, list."""
     import pyarrow
-    from pyarrow.parquet import ParquetWriter
 
     top = pyarrow.struct({"id": pyarrow.int64(), "text": pyarrow.string(), "logprob": pyarrow.float64()})
     types = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string(), list: pyarrow.list_(top)}
-    fields = pyarrow.schema({name: types[type_] for name, type_ in schema.items()})
-    waiting, batches, size = iter(rows), list[Any](), 0
-    with ParquetWriter(path, fields) as writer:
-        while some := list(islice(waiting, _ROWS)):
-            batches.append(pyarrow.RecordBatch.from_pylist(some, fields))
-            size += batches[-1].nbytes
-            if size >= _ROW_GROUP_BYTES:
-                writer.write_table(pyarrow.Table.from_batches(batches))
-                batches, size = [], 0
-        if batches:
-            writer.write_table(pyarrow.Table.from_batches(batches))
+    return pyarrow.schema({name: types[type_] for name, type_ in columns.items()})
+
+
+class RowWriter:
+    """A writer of a Parquet file that takes rows as dictionaries; `close` completes the file."""
+
+    def __init__(self, target: Any, schema: "pyarrow.Schema", **options: Any) -> None:
+        """Begin a file: a path, or a file object for writing bytes. `options` are those of pyarrow's writer."""
+        from pyarrow.parquet import ParquetWriter
+
+        self._schema, self._writer = schema, ParquetWriter(target, schema, **options)
+        self._rows: list[Mapping[str, Any]] = []
+        self._batches: list[pyarrow.RecordBatch] = []
+        self._size = 0
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row; raises OSError."""
+        self._rows.append(row)
+        if len(self._rows) >= _ROWS:
+            self.convert()
+
+    def convert(self) -> None:
+        """Convert the rows that wait, for example because they are large; raises OSError."""
+        import pyarrow
+
+        if self._rows:
+            self._batches.append(pyarrow.RecordBatch.from_pylist(self._rows, self._schema))
+            self._size += self._batches[-1].nbytes
+            self._rows = []
+        if self._size >= _ROW_GROUP_BYTES:
+            self._write_group()
+
+    def close(self) -> None:
+        """Write the rows that wait and the end of the file; raises OSError."""
+        self.convert()
+        self._write_group()
+        self._writer.close()
+
+    def _write_group(self) -> None:
+        import pyarrow
+
+        if self._batches:
+            self._writer.write_table(pyarrow.Table.from_batches(self._batches))
+            self._batches, self._size = [], 0
+
+
+def write_parquet(path: Path, columns: Mapping[str, type], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as a Parquet file; raises OSError when that fails. `columns` are those of `arrow_schema`."""
+    writer = RowWriter(path, arrow_schema(columns))
+    try:
+        for row in rows:
+            writer.write(row)
+    finally:
+        writer.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from max_gpt2.batch.files import OutputFile, Record
-from max_gpt2.batch.inputs import Line, Source
+from max_gpt2.batch.inputs import USUAL_COLUMNS, Columns, Line, Source
 from max_gpt2.errors import MaxGPT2Error, RequestError, StoppedError
 
 #: Processes lines: yields one record per line, in order.
@@ -68,11 +68,15 @@ OpenProgress = Callable[[int, int], AbstractContextManager[OnRecord]]
 
 @dataclass(frozen=True)
 class BatchFiles:
-    """Input and output paths of a run; `force` overwrites an output that belongs to a different run."""
+    """Input and output paths of a run; `force` overwrites an output that belongs to a different run.
+
+    `columns` are the names of the text and of the id in the input.
+    """
 
     source: Path
     target: Path | None
     force: bool = False
+    columns: Columns = USUAL_COLUMNS
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from max_gpt2.batch.files import OutputFile, Record, run_identity
-from max_gpt2.batch.inputs import USUAL_COLUMNS, Columns, InputFile, Line, Source
+from max_gpt2.batch.inputs import Columns, InputFile, Line, Source
 from max_gpt2.batch.parquet import ParquetInput
 from max_gpt2.batch.records import check_fields, line_source
 from max_gpt2.batch.run import (
@@ -31,14 +31,6 @@ from max_gpt2.scoring import ScoreOptions, Scorer, perplexity, score_texts
 LoadScorer = Callable[[], Scorer]
 #: The most lines that wait for the line before them, so that a file of broken lines does not fill the memory.
 _MOST_WAITING = 4096
-
-
-@dataclass(frozen=True)
-class ScoreRun:
-    """The options of a run over a file: of the scores, and the columns to read."""
-
-    options: ScoreOptions
-    columns: Columns = USUAL_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -96,15 +88,15 @@ def open_texts(path: Path, columns: Columns) -> Source:
 
 
 def score_file(
-    opened: ModelSource, run: ScoreRun, files: BatchFiles, load: LoadScorer, progress: OpenProgress
+    opened: ModelSource, options: ScoreOptions, files: BatchFiles, load: LoadScorer, progress: OpenProgress
 ) -> ScoreSummary:
     """Score each line that the output does not have yet; without an output, return the records.
 
     Raises MaxGPT2Error when the files or the options are invalid.
     """
-    options = run.options.resolve(opened.config)
+    options = options.resolve(opened.config)
     write = table_writer(files.target) if files.target else None
-    source, totals, resumed = open_texts(files.source, run.columns), Totals(), 0
+    source, totals, resumed = open_texts(files.source, files.columns), Totals(), 0
     if files.target is None:
         records = list[Record]()
         process = make_scorer(load(), options)
@@ -114,7 +106,7 @@ def score_file(
                 on_record(record)
                 records.append(record)
         return ScoreSummary(files, source.count, resumed, totals, options, records=records)
-    columns = {"text_column": run.columns.text, "id_column": run.columns.id}
+    columns = {"text_column": files.columns.text, "id_column": files.columns.id}
     identity = run_identity("score", source, opened, asdict(options) | columns)
     make = lambda: make_scorer(load(), options)  # noqa: E731
     if write is None:

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from max_gpt2 import __version__
 from max_gpt2.cli.checkpoint import convert, info
+from max_gpt2.cli.corpus import corpus
 from max_gpt2.cli.evaluate import eval  # noqa: A004  (the name of the command)
 from max_gpt2.cli.generate import beams, generate
 from max_gpt2.cli.golden import golden
@@ -19,13 +20,18 @@ from max_gpt2.cli.score import score
 from max_gpt2.cli.serve import serve
 from max_gpt2.cli.verify import verify
 
-#: The sections of `max-gpt2 --help`.
-GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
+#: The sections of `max-gpt2 --help`. A command that is a group has commands of its own.
+GROUPS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "Text": (generate, beams, serve),
-    "Measure": (score, perplexity, golden, eval),
+    "Measure": (score, perplexity, corpus, golden, eval),
     "Checkpoints": (info, verify, convert),
     "Machine": (doctor, warmup),
 }
+
+
+def command_name(command: Callable[..., None] | typer.Typer) -> str:
+    """Return the name of a command or of a group."""
+    return str(command.info.name) if isinstance(command, typer.Typer) else command.__name__
 
 
 class GroupedHelp(TyperGroup):
@@ -36,7 +42,7 @@ class GroupedHelp(TyperGroup):
         del ctx
         for group, commands in GROUPS.items():
             with formatter.section(group):
-                names = [command.__name__ for command in commands]
+                names = [command_name(command) for command in commands]
                 formatter.write_dl([(name, self.commands[name].get_short_help_str(limit=1000)) for name in names])
 
 
@@ -62,7 +68,10 @@ def options(
 
 for _group, _commands in GROUPS.items():
     for _command in _commands:
-        app.command(rich_help_panel=_group)(_command)
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, rich_help_panel=_group)
+        else:
+            app.command(rich_help_panel=_group)(_command)
 
 
 def main() -> None:

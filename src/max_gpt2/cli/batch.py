@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from max_gpt2.batch import OnRecord, Record
+from max_gpt2.batch import BatchFiles, Columns, OnRecord, Record
 from max_gpt2.cli.console import line_bar, numeric, stdout, table
 
 
@@ -30,6 +30,11 @@ def show_progress(label: str, source: Path, total: int, done: int) -> Iterator[O
             advance(f"{tokens / (time.perf_counter() - started):.0f} tokens/s")
 
         yield on_record
+
+
+def batch_files(source: str, target: str | None, force: bool, columns: tuple[str | None, str | None]) -> BatchFiles:
+    """Return the paths of --input and --output, and the names of the columns of the text and the id."""
+    return BatchFiles(Path(source), None if target is None else Path(target), force, Columns(*columns))
 
 
 def show_generated(summary: dict[str, Any]) -> None:
@@ -58,7 +63,7 @@ def describe_totals(totals: dict[str, Any], tokens: int) -> str:
     counted = totals["counted"]
     uncounted = "" if counted == tokens else f", {counted} of them with a probability"
     base = "" if totals["base"] == "e" else f" (base {totals['base']})"
-    values = [f"{_plural(tokens, 'token')}{uncounted}", f"log probability {totals['logprob']:.4f}{base}"]
+    values = [f"{plural(tokens, 'token')}{uncounted}", f"log probability {totals['logprob']:.4f}{base}"]
     values += [
         f"{name.replace('_', ' ')} {totals[name]:.4f}"
         for name in ("perplexity", "bits_per_byte")
@@ -70,11 +75,12 @@ def describe_totals(totals: dict[str, Any], tokens: int) -> str:
 def _describe_counts(summary: dict[str, Any]) -> str:
     total, resumed, errors = summary["lines"], summary["resumed"], summary["errors"]
     before = ", already complete" if resumed == total else f" ({resumed} from an earlier run)" if resumed else ""
-    counts = f"{_plural(total, 'line')}{before}, {_plural(errors, 'error')}, {_plural(summary['tokens'], 'token')}"
+    counts = f"{plural(total, 'line')}{before}, {plural(errors, 'error')}, {plural(summary['tokens'], 'token')}"
     return f"{summary['output'] or summary['input']}: {counts}"
 
 
-def _plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
+    """Return a number with its noun: "no rows", "1 row", "1,200 rows"."""
     return f"1 {noun}" if count == 1 else f"{f'{count:,}' if count else 'no'} {noun}s"
 
 

@@ -74,12 +74,19 @@ def byte_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def line_bar(label: str, total: int, done: int) -> Iterator[Callable[[str], None]]:
-    """Show a progress bar for `total` lines; yield a function to call once per line with the current speed."""
+def row_bar(label: str, total: int, done: int) -> Iterator[Callable[[int, str], None]]:
+    """Show a progress bar for `total` rows; yield a function of a number of new rows and the current speed."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[speed]}"), console=stderr) as bar:
         task = bar.add_task(label, total=total, completed=done, speed="")
-        yield lambda speed: bar.update(task, advance=1, speed=speed)
+        yield lambda rows, speed: bar.update(task, advance=rows, speed=speed)
+
+
+@contextmanager
+def line_bar(label: str, total: int, done: int) -> Iterator[Callable[[str], None]]:
+    """Show a progress bar for `total` lines; yield a function to call once per line with the current speed."""
+    with row_bar(label, total, done) as advance:
+        yield lambda speed: advance(1, speed)
 
 
 def table(*columns: tuple[str, Align], rows: list[list[str]], title: str | None = None) -> Table:

@@ -8,6 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from max_gpt2.cli.corpus import (
+    Address,
+    CorpusOptions,
+    IdColumn,
+    KeepColumn,
+    PartRows,
+    PromptColumn,
+    Shard,
+    ThreadsPerWorker,
+    WhichEngine,
+    WhichFormat,
+    Workers,
+    is_folder,
+    run_task,
+)
 from max_gpt2.cli.options import (
     Adapters,
     AllowNonfinite,
@@ -20,6 +35,7 @@ from max_gpt2.cli.options import (
     PromptIds,
     Tokenizer,
     WhichKernels,
+    check_columns,
     check_files,
     encode_bad_words,
     parse_adapters,
@@ -83,6 +99,16 @@ def generate(
     input_file: Input = None,
     output_file: Output = None,
     force: Force = False,
+    text_column: PromptColumn = None,
+    id_column: IdColumn = None,
+    keep_column: KeepColumn = None,
+    format_: WhichFormat = None,
+    part_rows: PartRows = None,
+    shard: Shard = None,
+    workers: Workers = None,
+    threads_per_worker: ThreadsPerWorker = None,
+    engine: WhichEngine = None,
+    address: Address = None,
     batch_size: Annotated[int, typer.Option(help="With --input or --n: number of sequences to generate at once.")] = 8,
     tokenizer: Tokenizer = None,
     adapter: Adapters = None,
@@ -93,8 +119,9 @@ def generate(
 ) -> None:
     """Continue a prompt, each line of a file, or prompts you type.
 
-    With --input, continue each line of a file; the exit code is 1 when a line fails. Without a prompt, read prompts
-    from the terminal or one prompt from a pipe.
+    With --input, continue each line or row; the exit code is 1 when one fails. With an --output that is a folder, write
+    it as parts that any number of processes can share. Without a prompt, read prompts from the terminal or one prompt
+    from a pipe.
     """
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import run_with_timer, stream_to_stdout
@@ -104,7 +131,8 @@ def generate(
     check_files(prompt, prompt_ids, input_file, output_file, force)
     if logprobs is not None and not as_json and not input_file:
         raise RequestError("--logprobs is only reported as JSON. Add --json.")
-    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter)))
+    load_options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter))
+    opened = open_model(model, load_options)
     sampling = SamplingParams(
         temperature=temperature,
         top_k=top_k,
@@ -125,12 +153,20 @@ def generate(
     if n != 1 and (input_file or interactive):
         raise RequestError("--n needs a single prompt. Give a text or --prompt-ids, or remove --n.")
     load = partial(opened.load, run_with_timer)
-    if input_file:
-        from max_gpt2.batch import BatchFiles, generate_file
-        from max_gpt2.cli.batch import show_generated, show_progress
+    own = CorpusOptions(keep_column, format_, part_rows, shard, workers, threads_per_worker, engine, address)
+    if input_file is not None and output_file is not None and is_folder(output_file):
+        from max_gpt2.batch.corpus.tasks import GenerateTask
 
-        files = BatchFiles(input_file, output_file, force)
-        progress = partial(show_progress, "Generating", input_file)
+        paths, columns = (input_file, output_file, force), (text_column, id_column)
+        run_task(GenerateTask(options, batch_size), paths, columns, (model, load_options), own, as_json)
+    own.check_absent(output_file)
+    check_columns(input_file, text_column, id_column)
+    if input_file:
+        from max_gpt2.batch import generate_file
+        from max_gpt2.cli.batch import batch_files, show_generated, show_progress
+
+        files = batch_files(input_file, output_file, force, (text_column, id_column))
+        progress = partial(show_progress, "Generating", files.source)
         summary = generate_file(opened, options, files, load, progress, batch_size=batch_size)
         values = {"model": model, **summary.to_dict()}
         print_json(values) if as_json else show_generated(values)

@@ -1,7 +1,7 @@
 """Options that several commands share, and functions that parse and check their values."""
 
+import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -30,12 +30,12 @@ AllowNonfinite = Annotated[bool, typer.Option("--allow-nonfinite", help="Accept 
 PromptIds = Annotated[str | None, typer.Option("--prompt-ids", help="Token ids instead of text, such as 1,2,3.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Input = Annotated[
-    Path | None,
-    typer.Option("--input", metavar="FILE", help="Process each line of a .jsonl (JSON objects) or .txt file."),
+    str | None,
+    typer.Option("--input", metavar="FILES", help="Process each line or row of a file, a folder or a glob."),
 ]
 Output = Annotated[
-    Path | None,
-    typer.Option("--output", metavar="FILE", help="Write one JSON object per input line; rerun to resume."),
+    str | None,
+    typer.Option("--output", metavar="OUT", help="Write a .jsonl file, or a folder of parts; rerun to resume."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an --output that belongs to a different run.")]
 
@@ -103,20 +103,25 @@ def encode_bad_words(words: list[str] | None, tokenizer: "GPT2Tokenizer") -> lis
     return [ids for word in words or [] for ids in encode_words(tokenizer, word)]
 
 
-def check_files(
-    text: str | None, prompt_ids: str | None, source: Path | None, target: Path | None, force: bool
-) -> None:
+def check_files(text: str | None, prompt_ids: str | None, source: str | None, target: str | None, force: bool) -> None:
     """Raise RequestError when --input, --output and --force conflict with each other or with a prompt."""
     if source is not None:
         given = "a text" if text is not None else "--prompt-ids" if prompt_ids is not None else None
         if given:
             raise RequestError(f"Both {given} and --input are given. Give only one of them.")
-        if target is not None and source.exists() and target.exists() and source.samefile(target):
-            raise RequestError(f"--input and --output are the same file, {source}. Choose another --output.")
+        if target is not None and os.path.realpath(source) == os.path.realpath(target):
+            raise RequestError(f"--input and --output are the same, {source}. Choose another --output.")
     elif target is not None:
         raise RequestError("--output needs --input. Add --input FILE, or remove --output.")
     if force and target is None:
         raise RequestError("--force needs --output. Add --output FILE, or remove --force.")
+
+
+def check_columns(source: str | None, text_column: str | None, id_column: str | None) -> None:
+    """Raise RequestError for --text-column or --id-column without --input."""
+    for option, column in (("--text-column", text_column), ("--id-column", id_column)):
+        if column is not None and source is None:
+            raise RequestError(f"{option} needs --input. Add --input FILE, or remove {option}.")
 
 
 def print_json(values: dict[str, Any]) -> None:

@@ -3,21 +3,37 @@
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from max_gpt2.cli.corpus import (
+    Address,
+    CorpusOptions,
+    IdColumn,
+    KeepColumn,
+    PartRows,
+    Shard,
+    TextColumn,
+    ThreadsPerWorker,
+    WhichEngine,
+    WhichFormat,
+    Workers,
+    is_folder,
+    run_task,
+)
 from max_gpt2.cli.options import (
     Adapters,
     AllowNonfinite,
     AllowPickle,
     AsJson,
     Force,
+    Input,
     Model,
     PromptIds,
     Tokenizer,
     WhichKernels,
+    check_columns,
     check_files,
     parse_adapters,
     parse_ids,
@@ -40,15 +56,9 @@ WhichUnit = Annotated[
 WhichBase = Annotated[
     Literal["e", "2", "10"], typer.Option("--base", help="The base of all logarithms: nats, bits or hartleys.")
 ]
-Input = Annotated[
-    Path | None,
-    typer.Option(
-        "--input", metavar="FILE", help="Score each line of a .jsonl or .txt file, or row of a .parquet file."
-    ),
-]
 Output = Annotated[
-    Path | None,
-    typer.Option("--output", metavar="FILE", help="Write a .jsonl, .tsv or .parquet file; rerun to resume."),
+    str | None,
+    typer.Option("--output", metavar="OUT", help="Write a .jsonl, .tsv or .parquet file, or a folder of parts."),
 ]
 
 
@@ -59,12 +69,16 @@ def score(
     input_file: Input = None,
     output_file: Output = None,
     force: Force = False,
-    text_column: Annotated[
-        str | None, typer.Option("--text-column", metavar="NAME", help='The text in the input instead of "text".')
-    ] = None,
-    id_column: Annotated[
-        str | None, typer.Option("--id-column", metavar="NAME", help='The id in the input instead of "id".')
-    ] = None,
+    text_column: TextColumn = None,
+    id_column: IdColumn = None,
+    keep_column: KeepColumn = None,
+    format_: WhichFormat = None,
+    part_rows: PartRows = None,
+    shard: Shard = None,
+    workers: Workers = None,
+    threads_per_worker: ThreadsPerWorker = None,
+    engine: WhichEngine = None,
+    address: Address = None,
     bos: Annotated[
         bool, typer.Option("--bos/--no-bos", help="Start with the BOS token, so that the first token has a score.")
     ] = True,
@@ -94,30 +108,37 @@ def score(
 ) -> None:
     """Compute the surprisal of each token or word, and the perplexity.
 
-    With --input, score each line of a file. The exit code is 1 when a line fails.
+    With --input, score each line or row. With an --output that is a folder, write it as parts that any number of
+    processes can share. The exit code is 1 when a line fails.
     """
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.generation import open_model
     from max_gpt2.scoring import ScoreOptions
 
     check_files(text, prompt_ids, input_file, output_file, force)
-    for option, column in (("--text-column", text_column), ("--id-column", id_column)):
-        if column is not None and input_file is None:
-            raise RequestError(f"{option} needs --input. Add --input FILE, or remove {option}.")
+    check_columns(input_file, text_column, id_column)
     options = ScoreOptions(bos, unit, base, window, stride, ranks, entropy, top, word_boundary_correction)
-    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter)))
+    load_options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter))
+    own = CorpusOptions(keep_column, format_, part_rows, shard, workers, threads_per_worker, engine, address)
+    if input_file is not None and output_file is not None and is_folder(output_file):
+        from max_gpt2.batch.corpus.tasks import ScoreTask
+
+        paths, columns = (input_file, output_file, force), (text_column, id_column)
+        run_task(ScoreTask(options), paths, columns, (model, load_options), own, as_json)
+    own.check_absent(output_file)
+    opened = open_model(model, load_options)
     if input_file is None:
         scored = _score_one(opened, _text_or_ids(text, prompt_ids), options)
         print_json({"model": model, **scored.to_dict()}) if as_json else _show_score(scored)
         return
-    from max_gpt2.batch import BatchFiles, Columns, ScoreRun, score_file
-    from max_gpt2.cli.batch import show_progress, show_scores
+    from max_gpt2.batch import score_file
+    from max_gpt2.cli.batch import batch_files, show_progress, show_scores
     from max_gpt2.cli.console import run_with_timer
     from max_gpt2.scoring import load_scorer
 
-    run, files = ScoreRun(options, Columns(text_column, id_column)), BatchFiles(input_file, output_file, force)
+    files = batch_files(input_file, output_file, force, (text_column, id_column))
     load = partial(load_scorer, opened, run_with_timer)
-    summary = score_file(opened, run, files, load, partial(show_progress, "Scoring", input_file))
+    summary = score_file(opened, options, files, load, partial(show_progress, "Scoring", files.source))
     values = {"model": model, **summary.to_dict()}
     print_json(values) if as_json else show_scores(values)
     raise typer.Exit(1 if summary.totals.errors else 0)

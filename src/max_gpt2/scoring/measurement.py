@@ -3,8 +3,9 @@
 import math
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError, TokenizerError
 from max_gpt2.generation import encode_prompt
-from max_gpt2.model.scoring import Window
+from max_gpt2.model.scoring import TokenScores, Window
 from max_gpt2.scoring.protocols import PROTOCOLS, Block, Denominator, Protocol, ProtocolName, Settings, check_names
 from max_gpt2.scoring.score import perplexity
 from max_gpt2.scoring.scorer import Scorer
@@ -94,14 +95,21 @@ class Plan:
         return self.protocol.cut(self.ids, self.settings, self.bos_id)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Total:
     """The sums over the blocks of a plan; `counted` tokens have `nll` in nats."""
 
-    nll: float
-    counted: int
-    scored: int
-    bytes: int
+    nll: float = 0.0
+    counted: int = 0
+    scored: int = 0
+    bytes: int = 0
+
+    def add(self, tokenizer: GPT2Tokenizer, block: Block, scores: TokenScores) -> None:
+        """Add the scores of a block."""
+        self.nll -= float(np.mean(scores.logprobs)) * block.counted
+        self.counted += block.counted
+        self.scored += len(block.window.targets)
+        self.bytes += sum(len(tokenizer.token_bytes(id_)) for id_ in block.window.targets)
 
 
 def read_text(path: Path) -> str:
@@ -171,6 +179,63 @@ def measure(scorer: Scorer, plans: Sequence[Plan], report: PerplexityReport) -> 
     return replace(report, results=results)
 
 
+def measure_each(
+    scorer: Scorer, texts: Iterable[str | RequestError], options: PerplexityOptions
+) -> Iterator[PerplexityReport | RequestError]:
+    """Yield the report of each text under one protocol, or the error of one that has none, in order.
+
+    `texts` is read lazily, some batches ahead; an error in it is passed on.
+    """
+    remaining = iter(texts)
+    while (first := next(remaining, None)) is not None:
+        yield from _measure_some(scorer, chain([first], remaining), options)
+
+
+#: The most texts that wait for the text before them, so that a file of invalid texts does not fill the memory.
+_MOST_WAITING = 4096
+
+
+def _measure_some(
+    scorer: Scorer, texts: Iterator[str | RequestError], options: PerplexityOptions
+) -> Iterator[PerplexityReport | RequestError]:
+    """Yield the reports of the next texts: of all of them unless too many would wait."""
+    waiting = deque[RequestError | tuple[Plan, PerplexityReport, list[Block]]]()
+
+    def windows() -> Iterator[Window]:
+        for text in texts:
+            try:
+                if isinstance(text, RequestError):
+                    raise text
+                (plan,), report = plan_perplexity(scorer.config, scorer.tokenizer, text, options)
+            except RequestError as error:
+                waiting.append(error)
+            else:
+                blocks = list(plan.blocks())
+                waiting.append((plan, report, blocks))
+                yield from (block.window for block in blocks)
+            if len(waiting) >= _MOST_WAITING:
+                return
+
+    scores = scorer.score_each(windows())
+    found = next(scores, None)
+    while waiting:
+        head = waiting.popleft()
+        if isinstance(head, RequestError):
+            yield head
+            continue
+        plan, report, blocks = head
+        total, error = _Total(), None
+        for block in blocks:
+            if isinstance(found, RequestError):
+                error = found
+            elif found is not None:
+                total.add(scorer.tokenizer, block, found)
+            found = next(scores, None)
+        yield error or replace(
+            report, results=[_result(plan, total, unit, report) for unit in plan.protocol.denominators]
+        )
+
+
 def _total(scorer: Scorer, plan: Plan) -> _Total:
     """Sum the negative log-likelihoods of a plan's blocks."""
     read: deque[Block] = deque()  # the blocks that the scorer has read and not yet returned
@@ -180,14 +245,10 @@ def _total(scorer: Scorer, plan: Plan) -> _Total:
             read.append(block)
             yield block.window
 
-    nll, counted, scored, size = 0.0, 0, 0, 0
+    total = _Total()
     for scores in scorer.score(windows()):
-        block = read.popleft()
-        nll -= float(np.mean(scores.logprobs)) * block.counted
-        counted += block.counted
-        scored += len(block.window.targets)
-        size += sum(len(scorer.tokenizer.token_bytes(id_)) for id_ in block.window.targets)
-    return _Total(nll, counted, scored, size)
+        total.add(scorer.tokenizer, read.popleft(), scores)
+    return total
 
 
 def _result(plan: Plan, total: _Total, unit: Denominator, report: PerplexityReport) -> Measurement:

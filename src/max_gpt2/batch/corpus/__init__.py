@@ -1,1 +1,4 @@
-"""Run over a corpus: a dataset of many files whose output is a folder of parts."""
+"""Score, measure or continue the texts of a corpus: parts of many rows, each written once, by any number of processes.
+
+Needs pyarrow, the extra `corpus`.
+"""

@@ -1,0 +1,110 @@
+"""Write the rows of a part as Parquet or JSON lines."""
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from max_gpt2._files import json_text
+from max_gpt2.batch.corpus.folder import HashingSink
+from max_gpt2.batch.corpus.plan import Plan
+from max_gpt2.batch.corpus.readers import Row
+from max_gpt2.batch.parquet import RowWriter
+from max_gpt2.errors import RequestError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+#: A row with this many tokens or words is converted at once, since as Python objects they take much memory.
+_MANY_UNITS = 256
+
+
+class PartWriter(Protocol):
+    """Writes rows to a file; `close` completes the file."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row; raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left; raises OSError."""
+        ...
+
+
+def part_schema(plan: Plan, results: "pyarrow.Schema") -> "pyarrow.Schema":
+    """Return the Arrow schema of a part: the place of the row, its id, the kept columns, the results, and the error.
+
+    Raises RequestError for a kept column with the name of another one.
+    """
+    import pyarrow
+
+    text = pyarrow.string()
+    fields = [("index", pyarrow.int64()), ("file", text), ("row", pyarrow.int64())]
+    if plan.columns.id is not None:
+        fields.append(("id", text))
+    own = {name for name, _ in fields} | set(results.names) | {"error"}
+    kept = plan.kept_schema()
+    if taken := own.intersection(kept.names):
+        name = min(taken)
+        raise RequestError(f'--keep-column "{name}" has the name of a column of the output. Rename it in the input.')
+    return pyarrow.schema([*fields, *kept, *results, ("error", text)])
+
+
+def output_row(plan: Plan, row: Row, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of an input row and of its result, which is {"error": message} if it failed."""
+    kept = {name: _encodable(row.kept.get(name)) for name in plan.columns.keep}
+    id_ = {} if plan.columns.id is None else {"id": None if row.id is None else _encodable(str(row.id))}
+    return {"index": row.index, "file": row.file, "row": row.number, **id_, **kept, **result}
+
+
+def _encodable(value: Any) -> Any:
+    """Return a value; in a string, lone surrogates, which UTF-8 cannot hold, are escaped."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def open_writer(plan: Plan, sink: HashingSink, schema: "pyarrow.Schema") -> PartWriter:
+    """Return a writer of the plan's format."""
+    return ParquetPart(sink, schema) if plan.format == "parquet" else JsonPart(sink, schema)
+
+
+class ParquetPart(RowWriter):
+    """Writes Parquet, compressed with Zstandard."""
+
+    def __init__(self, sink: HashingSink, schema: "pyarrow.Schema") -> None:
+        import pyarrow
+
+        super().__init__(pyarrow.PythonFile(sink, mode="w"), schema, compression="zstd")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """See `PartWriter`."""
+        super().write(row)
+        if len(row.get("units") or ()) >= _MANY_UNITS:
+            self.convert()
+
+
+class JsonPart:
+    """Writes JSON lines in UTF-8; a time is a string in ISO 8601, and a number without a JSON value is null."""
+
+    def __init__(self, sink: HashingSink, schema: "pyarrow.Schema") -> None:
+        self._sink, self._names = sink, schema.names
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """See `PartWriter`."""
+        values = {name: row.get(name) for name in self._names}
+        self._sink.write(f"{json_text(values)}\n".encode())
+
+    def close(self) -> None:
+        """See `PartWriter`."""
+
+
+def read_column(plan: Plan, file: Any, name: str) -> Iterator[Any]:
+    """Yield the values of a column of a part; raises OSError or ValueError if the file is damaged."""
+    if plan.format == "jsonl":
+        for line in io.BufferedReader(file):
+            yield json.loads(line)[name]
+        return
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(file) as part:
+        for batch in part.iter_batches(columns=[name]):
+            yield from batch.column(name).to_pylist()

@@ -146,11 +146,12 @@ def _show_progress(total: int, done: int) -> "Iterator[OnProgress]":
     from max_gpt2.cli.console import row_bar
 
     tokens, errors = 0, 0
+    started: float | None = None
     with row_bar("Rows", total, done) as advance:
-        started = time.perf_counter()
 
         def on_progress(progress: Progress) -> None:
-            nonlocal tokens, errors
+            nonlocal tokens, errors, started
+            started = time.perf_counter() if started is None else started  # the model is loaded by now
             tokens += progress.tokens
             for message in progress.errors:
                 errors += 1
@@ -158,7 +159,8 @@ def _show_progress(total: int, done: int) -> "Iterator[OnProgress]":
                     print(f"error: {message}", file=sys.stderr)
                 elif errors == _MOST_ERRORS + 1:
                     print('More rows fail; the column "error" of the output has every message.', file=sys.stderr)
-            advance(progress.rows, f"{tokens / (time.perf_counter() - started):.0f} tokens/s")
+            elapsed = time.perf_counter() - started
+            advance(progress.rows, f"{tokens / elapsed:.0f} tokens/s" if elapsed > 1 else "")
 
         yield on_progress
 

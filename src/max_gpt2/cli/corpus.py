@@ -93,7 +93,7 @@ def run_task(
 ) -> None:
     """Run a task on an input; `files` are the input, the output and --force, `columns` those of the text and the id.
 
-    The exit code is 1 when a row or a part fails.
+    The exit code is 1 when a row fails, and 2 when a part is missing: a scheduler repeats the latter only.
     """
     from max_gpt2.batch.corpus.drive import run_corpus
     from max_gpt2.batch.corpus.job import Job, open_run
@@ -122,7 +122,7 @@ def run_task(
     summary = run_corpus(run, execute, _show_progress, shard)
     values = {"model": model[0], "input": source, "output": target, **summary.to_dict()}
     print_json(values) if as_json else _show_summary(summary, values)
-    raise typer.Exit(0 if summary.complete and not values["errors"] else 1)
+    raise typer.Exit(2 if not summary.complete else 1 if values["errors"] else 0)
 
 
 def _executor(options: CorpusOptions) -> "Execute":

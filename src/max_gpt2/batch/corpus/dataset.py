@@ -3,10 +3,10 @@
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from max_gpt2.batch.corpus.formats import SUFFIXES, file_format
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 #: The options of a file system at the end of a URI; any other question mark is a wildcard.
 _QUERY = re.compile(r"\?[A-Za-z_]+=[^?*\[\]]*$")
+#: Without a limit, Google's library retries for a quarter of an hour, also without a network.
+_GCS_SECONDS = 60
+#: A reason that is longer than this ends after its first sentence.
+_LONG = 200
+_REMOTE_REMEDY = "Check the address, the network and the credentials."
 _SAFE_IN_URI = "%/:@!$&'()*+,;=~-._"
 #: Files that `datasets.Dataset.save_to_disk` writes beside its .arrow files.
 _STATE, _INFO, _SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
@@ -62,16 +67,17 @@ def is_uri(spec: str) -> bool:
 def open_uri(uri: str) -> tuple["pyarrow.fs.FileSystem", str]:
     """Return the file system of a URI and the path on it; raises RequestError when it cannot be opened."""
     require_pyarrow(without_credentials(uri))
-    from pyarrow import ArrowException
     from pyarrow.fs import FileSystem
 
+    failures: tuple[type[Exception], ...] = (*read_errors(), ValueError, ImportError)
     base, query = _split_query(uri)
+    if base.startswith(("gs://", "gcs://")) and "retry_limit_seconds" not in query:
+        query += f"{'&' if query else '?'}retry_limit_seconds={_GCS_SECONDS}"
     try:
         return FileSystem.from_uri(quote(base, safe=_SAFE_IN_URI) + query)
-    except (OSError, ValueError, ArrowException, ImportError) as error:
+    except failures as error:
         raise RequestError(
-            f"{without_credentials(uri)} cannot be opened ({reason(error)}). Check the address, the network and the "
-            "credentials."
+            f"{without_credentials(uri)} cannot be opened ({reason(error)}). {_REMOTE_REMEDY}"
         ) from error
 
 
@@ -81,11 +87,20 @@ def without_credentials(uri: str) -> str:
     return re.sub(r"(?<=://)[^/@]*@", "", base) if is_uri(uri) else base
 
 
+def read_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions by which a file system or a file format reports that something cannot be read."""
+    from httpx import HTTPError  # of hf:// addresses
+    from pyarrow import ArrowException
+
+    return OSError, ArrowException, HTTPError
+
+
 def reason(error: Exception) -> str:
-    """Return the message of a file system as part of a sentence: its first line, without a final full stop."""
-    strerror = getattr(error, "strerror", None)
-    lines = (strerror or str(error)).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    """Return the message of a file system as part of a sentence: its first line without details and full stop."""
+    lines = (getattr(error, "strerror", None) or str(error)).strip().splitlines()
+    text = re.split(r"; Details: | error_info=\{", lines[0])[0] if lines else type(error).__name__
+    text = re.sub(r"^google::cloud::Status\((\w+): (?:.*with a last message of )?", r"\1: ", text)
+    return (text if len(text) < _LONG else text.split(". ")[0]).rstrip(".")
 
 
 def _split_query(uri: str) -> tuple[str, str]:
@@ -103,7 +118,6 @@ def find_dataset(spec: str | Path, filesystem: "pyarrow.fs.FileSystem | None" = 
     spec = str(spec)
     shown = without_credentials(spec)
     require_pyarrow(f"--input {shown}")
-    from pyarrow import ArrowException
     from pyarrow.fs import LocalFileSystem
 
     try:
@@ -112,12 +126,9 @@ def find_dataset(spec: str | Path, filesystem: "pyarrow.fs.FileSystem | None" = 
         if is_uri(spec):
             return _find_uri(spec)
         return _find(spec, LocalFileSystem(), os.path.abspath(spec))  # noqa: PTH100 (a symbolic link stays as it is)
-    except (OSError, ArrowException) as error:
-        raise InputError(
-            f"--input {shown} cannot be read ({reason(error)}). Check the address, the network and the credentials."
-            if is_uri(spec)
-            else f"--input {shown} cannot be read ({reason(error)}). Check the path and its permissions."
-        ) from error
+    except read_errors() as error:
+        remedy = _REMOTE_REMEDY if is_uri(spec) else "Check the path and its permissions."
+        raise InputError(f"--input {shown} cannot be read ({reason(error)}). {remedy}") from error
 
 
 def _find_uri(spec: str) -> Dataset:
@@ -141,7 +152,7 @@ def _find(spec: str, filesystem: "pyarrow.fs.FileSystem", path: str) -> Dataset:
             raise RequestError(f"--input {shown} is none of {SUFFIXES}. Rename it.")
         return Dataset(spec, filesystem, folder or path[: len(path) - len(name)], (name,), ())
     if type_ == FileType.Directory:
-        return _folder(spec, filesystem, path.rstrip("/") or "/")
+        return _folder(spec, filesystem, path.rstrip("/") or path[:1])
     if type_ == FileType.Unknown:
         raise RequestError(f"--input {shown} is not a regular file. Copy its content into one.")
     if not has_wildcard(path):
@@ -151,6 +162,8 @@ def _find(spec: str, filesystem: "pyarrow.fs.FileSystem", path: str) -> Dataset:
     matches = compile_glob(pattern)
     found = [one for one in _list(filesystem, root, recursive="/" in pattern or "**" in pattern) if matches(one)]
     names = sorted(one for one in found if file_format(one))
+    if not found:
+        raise RequestError(f"--input {shown} matches no file. Check the pattern.")
     if not names:
         raise RequestError(f"--input {shown} matches no file that is one of {SUFFIXES}. Check the pattern.")
     return Dataset(spec, filesystem, root, tuple(names), tuple(sorted(set(found) - set(names))))
@@ -162,7 +175,7 @@ def _folder(spec: str, filesystem: "pyarrow.fs.FileSystem", root: str) -> Datase
     dataset = Dataset(spec, filesystem, root, (), ())
     for name in found:
         if name.rpartition("/")[2] == _SPLITS:
-            splits = ", ".join(map(str, _read_json(dataset, name).get("splits", ())))
+            splits = ", ".join(_read_names(dataset, name, "splits"))
             folder = f"{shown.rstrip('/')}/{name}".rpartition("/")[0]
             raise RequestError(
                 f"--input {folder} is a saved DatasetDict with the splits {splits}. Give the folder of one of them."
@@ -184,32 +197,56 @@ def _saved_files(dataset: Dataset, found: Iterable[str]) -> tuple[set[str], set[
     other = set[str]()
     for name in beside:
         folder, _, file = name.rpartition("/")
-        if file == _STATE:
-            data = {one["filename"] for one in _read_json(dataset, name).get("_data_files", ())}
-            if data:
-                other |= {one for one in arrow[folder] if one.rpartition("/")[2] not in data}
+        if file == _STATE and (data := _read_names(dataset, name, "_data_files")):
+            other |= {one for one in arrow[folder] if one.rpartition("/")[2] not in data}
     return beside, other
 
 
-def _read_json(dataset: Dataset, name: str) -> dict[str, Any]:
+def _read_names(dataset: Dataset, name: str, key: str) -> list[str]:
+    """Return the names of splits or of files that a description lists; raises InputError if it is damaged."""
     with dataset.filesystem.open_input_stream(dataset.path(name)) as file:
         content = file.read()
     try:
-        values = json.loads(content)
-        if isinstance(values, dict):
-            return values
-    except ValueError:
-        pass
-    raise InputError(f"--input {dataset.label(name)} is damaged: it is not a JSON object. Save the dataset again.")
+        listed = json.loads(content).get(key, [])
+        return [one if isinstance(one, str) else str(one["filename"]) for one in listed]
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise InputError(f"--input {dataset.label(name)} is damaged. Save the dataset again.") from error
 
 
 def _list(filesystem: "pyarrow.fs.FileSystem", root: str, *, recursive: bool) -> list[str]:
     """Return the names of all files in a folder, relative to it; none if it does not exist."""
     from pyarrow.fs import FileSelector, FileType
 
+    if filesystem.type_name == "local":
+        return list(_list_local(root, recursive=recursive))
     found = filesystem.get_file_info(FileSelector(root, allow_not_found=True, recursive=recursive))
     start = len(f"{root.rstrip('/')}/") if root else 0
     return [one.path[start:] for one in found if one.type == FileType.File]
+
+
+def _list_local(root: str, *, recursive: bool) -> Iterator[str]:
+    """Yield the names of the files in a local folder; it follows symbolic links, but not those to a folder above."""
+
+    def fail(error: OSError) -> None:
+        if error.filename != root or not isinstance(error, FileNotFoundError):
+            raise error
+
+    for folder, folders, files in os.walk(root, onerror=fail, followlinks=True):
+        inside = os.path.realpath(folder)
+        folders[:] = [
+            one
+            for one in folders
+            if recursive and not f"{inside}/".startswith(f"{os.path.realpath(f'{folder}/{one}').rstrip('/')}/")
+        ]
+        for file in files:
+            path = f"{folder}/{file}"
+            if Path(path).is_file():
+                try:
+                    yield os.path.relpath(path, root).encode().decode()
+                except UnicodeEncodeError as error:
+                    raise RequestError(
+                        f"The name of {path} in --input {root} is not UTF-8. Rename the file."
+                    ) from error
 
 
 def _is_hidden(name: str) -> bool:

@@ -42,3 +42,11 @@ def file_format(name: str) -> FileFormat | None:
     if lower.endswith(_JSON_LINES):
         return FileFormat("json", compression)
     return FileFormat("text", compression) if lower.endswith(".txt") else None
+
+
+def known_format(name: str) -> FileFormat:
+    """Return the format of a file of a dataset, whose suffix is known."""
+    format_ = file_format(name)
+    if format_ is None:
+        raise ValueError(f"{name} has an unknown suffix")
+    return format_

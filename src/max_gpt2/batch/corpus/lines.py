@@ -45,17 +45,22 @@ class HashedStream(io.RawIOBase):
         return self._digest.hexdigest()
 
 
+def decompressed(stream: Any, format_: FileFormat) -> Any:
+    """Return a stream of the content of a file; reading it raises OSError for damaged or truncated data."""
+    if format_.compression is None:
+        return stream
+    import pyarrow
+
+    source = pyarrow.PythonFile(stream, mode="r") if isinstance(stream, HashedStream) else stream
+    return pyarrow.CompressedInputStream(source, format_.compression)
+
+
 def numbered_lines(stream: Any, format_: FileFormat) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a stream that are not blank, without their ends, with their numbers from 1.
+    """Yield the lines of a file that are not blank, without their ends, with their numbers from 1.
 
     Raises OSError for damaged or truncated compressed data.
     """
-    if format_.compression:
-        import pyarrow
-
-        # Not `stream` itself, which may be a Python object.
-        stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, mode="r"), format_.compression)
-    for number, raw in enumerate(_split(stream.read), 1):
+    for number, raw in enumerate(_split(decompressed(stream, format_).read), 1):
         line = strip_mark(number, raw)
         if line.strip():
             yield number, line

@@ -7,8 +7,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from max_gpt2.batch.corpus.batches import ArrowBatches, BatchCursor, ParquetBatches
-from max_gpt2.batch.corpus.dataset import Dataset, reason
-from max_gpt2.batch.corpus.formats import FileFormat, file_format
+from max_gpt2.batch.corpus.dataset import Dataset, read_errors, reason
+from max_gpt2.batch.corpus.formats import FileFormat, known_format
 from max_gpt2.batch.corpus.lines import HashedStream, JsonParser, LineCursor, text_row
 from max_gpt2.batch.corpus.rows import ColumnNames, Cursor, InputFile, Row
 from max_gpt2.errors import InputError
@@ -103,12 +103,10 @@ class _Place:
 @contextmanager
 def reading(label: str) -> Iterator[_Place]:
     """Turn an exception of pyarrow or the system into InputError, which names the file and the row in it."""
-    from pyarrow import ArrowException
-
     place = _Place()
     try:
         yield place
-    except (OSError, ArrowException) as error:
+    except read_errors() as error:
         after = f" after row {place.row}" if place.row else ""
         raise InputError(f"--input {label} cannot be read{after} ({reason(error)}). Check the file.") from error
 
@@ -133,8 +131,7 @@ def open_cursor(
     dataset: Dataset, name: str, columns: ColumnNames, kept: "pyarrow.Schema | None" = None
 ) -> LineCursor | BatchCursor:
     """Open a file at its first row; raises OSError or ArrowException when that fails."""
-    format_ = file_format(name)
-    assert format_ is not None, name
+    format_ = known_format(name)
     if format_.has_lines:
         stream = dataset.filesystem.open_input_stream(dataset.path(name), compression=None)
         return LineCursor(stream, format_, text_row if format_.kind == "text" else JsonParser(columns, kept))

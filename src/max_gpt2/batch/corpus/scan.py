@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from max_gpt2.batch.corpus.dataset import Dataset
-from max_gpt2.batch.corpus.formats import FileFormat, file_format
-from max_gpt2.batch.corpus.lines import JSON_TEXT, HashedStream, numbered_lines
+from max_gpt2.batch.corpus.formats import FileFormat, known_format
+from max_gpt2.batch.corpus.lines import JSON_TEXT, HashedStream, decompressed, numbered_lines
 from max_gpt2.batch.corpus.readers import open_batches, reading
 from max_gpt2.batch.corpus.rows import ColumnNames, InputFile
 from max_gpt2.batch.inputs import parse_object
 from max_gpt2.batch.parquet import check_column
-from max_gpt2.errors import RequestError
+from max_gpt2.errors import InputError, RequestError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["InputFile", "Scan", "scan_dataset"]
 
 _CHUNK = 1 << 20
+_START = 4096
+_BLANK = b" \t\r\n\xef\xbb\xbf"
 #: Integers up to this size are exact in float64.
 _EXACT = 1 << 53
 _INT64 = 1 << 63
@@ -73,16 +76,16 @@ class _Scanner:
 
     def scan(self, name: str) -> InputFile:
         """Read one file."""
-        format_ = file_format(name)
-        assert format_ is not None, name
+        format_ = known_format(name)
         label = self._dataset.label(name)
         if format_.kind == "text" and (self._columns.id or self._columns.keep):
             raise RequestError(
                 f"--input {label} is plain text, which has no columns. Remove --id-column and --keep-column."
             )
         with reading(label) as place:
-            stream = self._dataset.filesystem.open_input_stream(self._dataset.path(name), compression=None)
-            with stream:
+            if format_.kind == "json":
+                self._check_start(name, label, format_)
+            with self._open(name) as stream:
                 hashed = HashedStream(stream, self._advance)
                 rows = 0
                 if format_.has_lines:
@@ -92,9 +95,29 @@ class _Scanner:
                             self._see_line(label, rows, line)
                 while hashed.read(_CHUNK):
                     pass
+            if format_.compression and not hashed.count:
+                raise InputError(f"--input {label} is empty, so it is not a compressed file. Check the file.")
             if not format_.has_lines:
                 rows = self._scan_batches(name, label, format_)
         return InputFile(name, hashed.count, hashed.sha256, rows)
+
+    def _open(self, name: str) -> Any:
+        return self._dataset.filesystem.open_input_stream(self._dataset.path(name), compression=None)
+
+    def _check_start(self, name: str, label: str, format_: FileFormat) -> None:
+        """Raise RequestError for a .json file that is one value, such as an array, and not JSON lines.
+
+        Only its start is read: such a file may be a single line.
+        """
+        if ".json" not in (Path(name).suffix.lower(), Path(Path(name).stem).suffix.lower()):
+            return
+        with self._open(name) as stream:
+            start = decompressed(stream, format_).read(_START).lstrip(_BLANK)
+        if start.startswith(b"[") or start.partition(b"\n")[0].strip() == b"{":
+            kind = "an array" if start.startswith(b"[") else "an object over several lines"
+            raise RequestError(
+                f"--input {label} is {kind}, not JSON lines. Write one object per line, for example with jq -c '.[]'."
+            )
 
     def _advance(self, count: int) -> None:
         self._done += count

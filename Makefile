@@ -2,6 +2,7 @@
 PYTHON ?= python3
 MODEL ?= gpt2
 CASES ?= 100000
+DOCUMENTS ?= 2000
 PORT ?= 8000
 BIN := .venv/bin
 READY := .venv/ready
@@ -11,9 +12,9 @@ MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 # `mojo format` of MAX's wheels does not find its formatter, which is the package mblack.
 MOJO_FORMAT = $(BIN)/mblack --quiet --line-length 120 src/max_gpt2/model/kernels bench/kernels
 
-.PHONY: help demo huggingface serve serve-hostile serve-soak test test-all fuzz lint format verify-sizes zoo bench bench-peers \
-  bench-score bench-load bench-serve train-demo steps check hint solution reset progress watch docs docs-build book book-build \
-  figures notebook lock clean
+.PHONY: help demo huggingface serve serve-hostile serve-soak test test-all fuzz lint format verify-sizes zoo bench \
+  bench-peers bench-score bench-corpus bench-load bench-serve train-demo steps check hint solution reset progress watch \
+  docs docs-build book book-build figures notebook lock clean
 
 demo: $(READY)  ## compare MAX with PyTorch on the demo checkpoint and generate with both
 	$(BIN)/python main.py
@@ -67,6 +68,9 @@ bench-peers: $(READY)  ## the same with CTranslate2, OpenVINO, ONNX Runtime and 
 
 bench-score: $(READY)  ## benchmark scoring, also with minicons and llama.cpp, installed into .peers (half an hour, 6 GB)
 	$(BIN)/python -m bench.score --peers .peers
+
+bench-corpus: $(READY)  ## benchmark corpus mode; write docs/log/corpus.md (hours; DOCUMENTS=100 for half an hour)
+	$(BIN)/python -m bench.corpus --documents $(DOCUMENTS)
 
 bench-load: $(READY)  ## benchmark loading; write docs/log/loading.md (ten minutes, 10 GB of disk)
 	$(BIN)/python -m bench.load

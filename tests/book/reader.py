@@ -26,7 +26,7 @@ ENDLESS = {
 }
 #: Commands that take minutes or hours: the tests only check that they exist and run their programs with `--help`.
 LONG = (
-    *("test", "lint", "fuzz", "bench", "bench-peers", "bench-score", "bench-load"),
+    *("test", "lint", "fuzz", "bench", "bench-peers", "bench-score", "bench-corpus", "bench-load"),
     *("verify-sizes", "zoo", "train-demo"),
 )
 #: Commands that tests/test_project.py runs offline, with a filled cache.

@@ -228,7 +228,6 @@ def test_output_of_a_different_run_is_refused_by_name(score: Cli, texts: Path, s
         (["--force"], "--force needs --output"),
         (["--input", "in.txt", "--output", "in.txt"], "--input and --output are the same file"),
         (["--input", "in.txt", "--output", "out.csv"], "none of .jsonl, .tsv and .parquet"),
-        (["--input", "in.txt", "--output", "out"], "none of .jsonl, .tsv and .parquet"),
         (["--input", "in.csv"], "none of .jsonl (one JSON object per line), .txt (plain text) and .parquet"),
         (["--input", "no.parquet"], "--input no.parquet does not exist"),
         (["--input", "bad.parquet"], "--input bad.parquet is not a readable Parquet file"),

@@ -80,7 +80,10 @@ def is_folder(output: str | None) -> bool:
     """Return whether an --output is the folder of a corpus run: it exists, ends with a slash, or has no suffix."""
     if output is None:
         return False
-    return "://" in output or output.endswith("/") or Path(output).is_dir() or not Path(output).suffix
+    if "://" in output or output.endswith("/"):
+        return True
+    path = Path(output)
+    return path.is_dir() if path.exists() else not path.suffix
 
 
 def run_task(
@@ -112,7 +115,7 @@ def run_task(
         columns=ColumnNames(columns[0] or task.text_column, columns[1], tuple(options.keep_column or ())),
         format=options.format or "parquet",
         part_rows=1000 if options.part_rows is None else options.part_rows,
-    ).absolute()
+    )
     shard, execute = parse_shard(options.shard), _executor(options)
     with byte_bar("Reading the input") as on_scan:
         run = open_run(job, force=force, on_scan=on_scan)

@@ -110,7 +110,7 @@ def check_files(text: str | None, prompt_ids: str | None, source: str | None, ta
         if given:
             raise RequestError(f"Both {given} and --input are given. Give only one of them.")
         if target is not None and os.path.realpath(source) == os.path.realpath(target):
-            raise RequestError(f"--input and --output are the same, {source}. Choose another --output.")
+            raise RequestError(f"--input and --output are the same file, {source}. Choose another --output.")
     elif target is not None:
         raise RequestError("--output needs --input. Add --input FILE, or remove --output.")
     if force and target is None:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -93,7 +94,7 @@ class Folder(Protocol):
         """Return the size of a file; None if it does not exist."""
         ...
 
-    def open(self, name: str) -> Any:
+    def open(self, name: str) -> IO[bytes]:
         """Return a file, open for reading bytes; raises OSError."""
         ...
 
@@ -316,9 +317,10 @@ class RemoteFolder:
             found = self._filesystem.get_file_info(self._at(name))
         return found.size if found.type == FileType.File else None
 
-    def open(self, name: str) -> Any:
+    def open(self, name: str) -> IO[bytes]:
         """See `Folder`."""
-        return self._filesystem.open_input_file(self._at(name))
+        file: Any = self._filesystem.open_input_file(self._at(name))
+        return io.BufferedReader(file)
 
     def claim(self, name: str) -> "RemoteClaim":
         """See `Folder`; there is no lock."""

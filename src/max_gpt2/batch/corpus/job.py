@@ -1,6 +1,7 @@
 """Open a corpus run: the input, the model, and an output folder with a plan that matches them."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -62,8 +63,8 @@ class Job:
         tokenizer = None if self.load.tokenizer is None else _absolute(str(self.load.tokenizer))
         return replace(
             self,
-            input=self.input if is_uri(self.input) else str(Path(self.input).expanduser().absolute()),
-            output=self.output if is_uri(self.output) else str(Path(self.output).expanduser().absolute()),
+            input=self.input if is_uri(self.input) else os.path.abspath(self.input),  # noqa: PTH100 (removes "..")
+            output=self.output if is_uri(self.output) else os.path.abspath(self.output),  # noqa: PTH100
             model=_absolute(self.model),
             load=replace(self.load, adapters=adapters, tokenizer=tokenizer),
         )
@@ -101,6 +102,7 @@ def open_run(job: Job, *, force: bool = False, on_scan: OnScan = lambda _done, _
     require_pyarrow(job.output)
     if job.part_rows < 1:
         raise RequestError(f"--part-rows {job.part_rows} is not a positive integer. Choose another.")
+    _check_apart(job)
     dataset, folder = find_dataset(job.input), open_folder(job.output)
     opened = open_model(job.model, job.load)
     now: dict[str, Any] = {
@@ -138,6 +140,13 @@ def _sizes(dataset: Dataset) -> dict[str, int]:
 def _of_task(task: Task) -> dict[str, Any]:
     """Return the fields of a plan that depend on the task; the options are as after a round trip through JSON."""
     return {"command": task.command, "options": json.loads(json_text(task.options()))}
+
+
+def _check_apart(job: Job) -> None:
+    """Raise RequestError for an output inside an input that is a folder: its parts would be read as input."""
+    whole = job.absolute()
+    if whole.output.startswith(f"{whole.input.rstrip('/')}/"):
+        raise RequestError(f"--output {job.output} is inside --input. Choose a folder outside of it.")
 
 
 def _check_empty(folder: Folder) -> None:

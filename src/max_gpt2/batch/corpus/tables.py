@@ -1,6 +1,5 @@
 """Write the rows of a part as Parquet or JSON lines."""
 
-import io
 import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -100,7 +99,7 @@ class JsonPart:
 def read_column(plan: Plan, file: Any, name: str) -> Iterator[Any]:
     """Yield the values of a column of a part; raises OSError or ValueError if the file is damaged."""
     if plan.format == "jsonl":
-        for line in io.BufferedReader(file):
+        for line in file:
             yield json.loads(line)[name]
         return
     from pyarrow.parquet import ParquetFile

@@ -1,10 +1,14 @@
 """The simulation of a corpus run is exact where the time is known, and the tables are what it prints."""
 
 import dataclasses
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from max_gpt2.batch.corpus.folder import LocalFolder
 from tools.simulate_corpus import PAGE, Outcome, Setting, Simulation, part_tokens, report
 
 #: Four workers with eight parts of 100 s; no time for anything else.
@@ -79,3 +83,44 @@ def test_parts_have_the_stated_lengths() -> None:
 
 def test_page_has_the_tables_of_the_simulation() -> None:
     assert report(Setting()) in PAGE.read_text()
+
+
+def test_real_claims_by_fake_workers_take_the_simulated_time(tmp_path: Path) -> None:
+    setting = Setting(workers=4, tokens_per_s=1000, start_s=0.1, commit_s=0.005, restart_s=0.1)
+    tokens = np.random.default_rng(3).uniform(50, 250, 20)
+    simulation = Simulation(setting, tokens)
+    simulation.deaths[1] = iter([0.45, np.inf])
+    expected = simulation.run()
+    assert expected.died == 1
+    folder, begin = LocalFolder(tmp_path), time.monotonic()
+
+    def compute(worker: int, part: int) -> bool:
+        """Sleep for the time of a part, and return True, or until the worker dies."""
+        now = time.monotonic() - begin
+        end = now + tokens[part] / setting.tokens_per_s
+        dies = worker == 1 and now < 0.45 < end
+        time.sleep((0.45 if dies else end) - now)
+        return not dies
+
+    def work(worker: int) -> None:
+        """Claim parts in order until all are done."""
+        time.sleep(setting.start_s)
+        while missing := [part for part in range(len(tokens)) if folder.size(f"part-{part}") is None]:
+            claims = ((part, folder.claim(f"part-{part}")) for part in missing)
+            part, claim = next(((part, one) for part, one in claims if one is not None), (0, None))
+            if claim is None:
+                time.sleep(0.01)  # another worker has the last parts
+            elif folder.size(f"part-{part}") is not None:
+                claim.abandon()  # done in between
+            elif compute(worker, part):
+                claim.sink.write(b"rows")
+                claim.commit()
+                claim.abandon()
+            else:
+                claim.abandon()  # as the kernel does for a dead process
+                time.sleep(setting.restart_s + setting.start_s)
+
+    with ThreadPoolExecutor(setting.workers) as pool:
+        list(pool.map(work, range(setting.workers)))
+    seconds = time.monotonic() - begin
+    assert 0.9 * expected.seconds < seconds < 1.5 * expected.seconds + 0.3  # the machine may be busy

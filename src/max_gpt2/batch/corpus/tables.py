@@ -46,7 +46,33 @@ def part_schema(plan: Plan, results: "pyarrow.Schema") -> "pyarrow.Schema":
     if taken := own.intersection(kept.names):
         name = min(taken)
         raise RequestError(f'--keep-column "{name}" has the name of a column of the output. Rename it in the input.')
+    if plan.format == "jsonl":
+        for field in kept:
+            if not (_is_json(field.type) or _is_text(field.type)):
+                raise RequestError(
+                    f'--keep-column "{field.name}" has {field.type}, which JSON lines cannot hold. '
+                    "Use --format parquet."
+                )
     return pyarrow.schema([*fields, *kept, *results, ("error", text)])
+
+
+def _is_json(type_: "pyarrow.DataType") -> bool:
+    """Return whether JSON has values of an Arrow type."""
+    import pyarrow.types as types
+
+    if types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_):
+        return _is_json(type_.value_type)
+    if types.is_struct(type_):
+        return all(_is_json(field.type) for field in type_)
+    plain = (types.is_boolean, types.is_integer, types.is_floating, types.is_string, types.is_null)
+    return any(fits(type_) for fits in plain)
+
+
+def _is_text(type_: "pyarrow.DataType") -> bool:
+    """Return whether values of an Arrow type, which JSON does not have, are written as text."""
+    import pyarrow.types as types
+
+    return types.is_temporal(type_) or types.is_decimal(type_)
 
 
 def output_row(plan: Plan, row: Row, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,14 +108,21 @@ class ParquetPart(RowWriter):
 
 
 class JsonPart:
-    """Writes JSON lines in UTF-8; a time is a string in ISO 8601, and a number without a JSON value is null."""
+    """Writes JSON lines in UTF-8; times and decimals are strings, and a number that JSON does not have is null."""
 
     def __init__(self, sink: HashingSink, schema: "pyarrow.Schema") -> None:
         self._sink, self._names = sink, schema.names
+        self._texts = {field.name: field.type for field in schema if _is_text(field.type)}
 
     def write(self, row: Mapping[str, Any]) -> None:
         """See `PartWriter`."""
+        import pyarrow
+
         values = {name: row.get(name) for name in self._names}
+        for name, type_ in self._texts.items():
+            value = values[name]
+            scalar = value if isinstance(value, pyarrow.Scalar) else pyarrow.scalar(value, type_)
+            values[name] = scalar.cast(pyarrow.string()).as_py()
         self._sink.write(f"{json_text(values)}\n".encode())
 
     def close(self) -> None:

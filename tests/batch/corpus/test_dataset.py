@@ -85,7 +85,7 @@ def test_other_file_systems_and_uris_have_the_same_files(folder: Path) -> None:
     mock = fs._MockFileSystem()
     for name in FILES + OTHERS + HIDDEN:
         mock.create_dir(f"in put/{Path(name).parent}", recursive=True)
-        with mock.open_output_stream(f"in put/{name}") as file:
+        with mock.open_output_stream(f"in put/{name}", compression=None) as file:
             file.write(b"x")
     for dataset in (
         find_dataset(folder.as_uri()),

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from max_gpt2.batch.corpus.rows import ColumnNames, Values
-from max_gpt2.batch.inputs import decode_text
-from max_gpt2.errors import RequestError
+from max_gpt2.batch.corpus.values import python_values, text_value, unless_problem
 
 if TYPE_CHECKING:
     import pyarrow
@@ -158,56 +157,12 @@ class BatchCursor:
 
         # As bytes: a file may hold text that is not UTF-8, which one row must not hide from the others.
         texts = batch.column(self._columns.text).cast(pyarrow.large_binary()).to_pylist()
-        others = {name: _python_values(name, batch.column(name)) for name in self._others}
+        others = {name: python_values(name, batch.column(name)) for name in self._others}
         for number in range(batch.num_rows):
             problems: list[str] = []
-            text = _text(self._columns.text, texts[number], problems)
-            row = {name: _value(values[number], problems) for name, values in others.items()}
+            text = text_value(self._columns.text, texts[number], problems)
+            row = {name: unless_problem(values[number], problems) for name, values in others.items()}
             id_ = None if self._id is None else row[self._id]
             kept = {name: row[name] for name in self._columns.keep}
             problem = problems[0] if problems else None
             yield Values(start + number + 1, text if problem is None else None, id_, kept, problem)
-
-
-def _text(name: str, content: bytes | None, problems: list[str]) -> str | None:
-    if content is None:
-        problems.append(f'The column "{name}" is null. Give it a text.')
-        return None
-    try:
-        return decode_text(content, "The text")
-    except RequestError as error:
-        problems.append(str(error))
-        return None
-
-
-class _Problem(str):
-    """A sentence that stands in for a value."""
-
-
-def _value(value: Any, problems: list[str]) -> Any:
-    if isinstance(value, _Problem):
-        problems.append(str(value))
-        return None
-    return value
-
-
-def _python_values(name: str, array: "pyarrow.Array") -> list[Any]:
-    """Return the values of a column; a `_Problem` for one that has no Python value, such as text not in UTF-8."""
-    import pyarrow.types as types
-
-    if types.is_timestamp(array.type) or types.is_duration(array.type) or types.is_time64(array.type):
-        # Scalars: Python's types have no nanoseconds.
-        return [one if one.is_valid else None for one in array]
-    try:
-        return array.to_pylist()
-    except (ValueError, OverflowError):
-        return [_python_value(name, one) for one in array]
-
-
-def _python_value(name: str, scalar: "pyarrow.Scalar") -> Any:
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError:
-        return _Problem(f'The column "{name}" is not UTF-8. Save it as UTF-8.')
-    except (ValueError, OverflowError) as error:
-        return _Problem(f'The column "{name}" cannot be converted ({error}).')

@@ -37,7 +37,8 @@ class DatasetReader:
     ) -> None:
         self._dataset, self._files, self._columns, self._kept = dataset, files, columns, kept
         self._starts = [0, *accumulate(file.rows for file in files)]
-        self._checked = set[str]()
+        #: The files that were checked: what is wrong with each, if anything.
+        self._checked: dict[str, InputError | None] = {}
         self._cursor: Cursor | None = None
         self._opened = -1
 
@@ -82,13 +83,25 @@ class DatasetReader:
         if self._cursor is None or self._opened != number or not self._cursor.can_reach(row):
             self.close()
             file = self._files[number]
-            if file.name not in self._checked:
-                check_unchanged(self._dataset, file)
-                self._checked.add(file.name)
+            self._check(file)
             self._cursor, self._opened = open_cursor(self._dataset, file.name, self._columns, self._kept), number
         if row != self._cursor.position:
             self._cursor.move(row)
         return self._cursor
+
+    def _check(self, file: InputFile) -> None:
+        """Raise InputError if a file has changed; it is read the first time only."""
+        if file.name not in self._checked:
+            self._checked[file.name] = None
+            try:
+                check_unchanged(self._dataset, file)
+            except InputError as error:
+                self._checked[file.name] = error
+            except BaseException:
+                del self._checked[file.name]
+                raise
+        if found := self._checked[file.name]:
+            raise InputError(str(found))
 
 
 _REMEDY = "Restore it, or choose another --output for the new input."

@@ -26,6 +26,12 @@ class Outcome:
     taken: list[int] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
 
+    def add(self, other: "Outcome") -> None:
+        """Add what became of other parts."""
+        self.written += other.written
+        self.taken += other.taken
+        self.failed |= other.failed
+
 
 @dataclass
 class _Part:

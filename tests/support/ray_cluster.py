@@ -75,8 +75,8 @@ def ray_cluster(cpus: int) -> Iterator[RayCluster]:
             cluster.stop()
 
 
-def descendants(process: int) -> list[int]:
-    """Return the ids of the processes that a process has started, directly or not."""
+def descendants(process: int, name: str = "") -> list[int]:
+    """Return the ids of the processes that a process has started, directly or not, with a name in their command."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -89,4 +89,11 @@ def descendants(process: int) -> list[int]:
         own = children.get(waiting.pop(), [])
         found += own
         waiting += own
-    return found
+    return [one for one in found if name in _command(one)]
+
+
+def _command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:
+        return ""

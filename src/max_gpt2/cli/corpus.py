@@ -131,9 +131,15 @@ def run_task(
 def _executor(options: CorpusOptions) -> "Execute":
     """Return the function that processes parts: here, in worker processes, or with Ray."""
     from max_gpt2.batch.corpus.drive import execute_here
+    from max_gpt2.batch.corpus.workers import execute_with_workers, share_cores
     from max_gpt2.cli.console import run_with_timer
+    from max_gpt2.system.machine import usable_cores
 
-    return execute_here(run_with_timer)
+    if options.address is not None and options.engine != "ray":
+        raise RequestError("--address is that of a Ray cluster. Add --engine ray, or remove --address.")
+    if options.workers is None and options.threads_per_worker is None:
+        return execute_here(run_with_timer)
+    return execute_with_workers(*share_cores(options.workers, options.threads_per_worker, int(usable_cores())))
 
 
 #: Rows that fail are printed up to this many; all of them are in the output.

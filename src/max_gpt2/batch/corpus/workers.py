@@ -12,7 +12,7 @@ from max_gpt2.batch.corpus.plan import Plan
 from max_gpt2.batch.corpus.processes import Child, ProcessError
 from max_gpt2.batch.corpus.run import Outcome, is_done
 from max_gpt2.batch.corpus.worker import Assignment
-from max_gpt2.errors import MaxGPT2Error
+from max_gpt2.errors import MaxGPT2Error, RequestError
 
 #: A part is given up when this many workers have died with it, and a run when this many have died while they loaded.
 _MOST_DEATHS = 3
@@ -34,6 +34,19 @@ def execute_with_workers(workers: int, threads: int) -> Execute:
         return pool.run(cut(run.plan, parts, workers), workers)
 
     return execute
+
+
+def share_cores(workers: int | None, threads: int | None, cores: int) -> tuple[int, int]:
+    """Return the numbers of workers and of threads of each; without one of them, all cores are used.
+
+    Raises RequestError for a number below 1.
+    """
+    for option, value in (("--workers", workers), ("--threads-per-worker", threads)):
+        if value is not None and value < 1:
+            raise RequestError(f"{option} {value} is not a positive integer. Choose another.")
+    if workers is None:
+        return max(1, cores // (threads or 1)), threads or 1
+    return workers, threads or max(1, cores // workers)
 
 
 def cut(plan: Plan, parts: Sequence[int], workers: int) -> list[list[int]]:

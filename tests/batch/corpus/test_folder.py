@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -75,16 +74,17 @@ time.sleep(600)
 def test_claim_is_exclusive_until_its_process_is_killed(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
     environment = dict(os.environ)
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, env=environment
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"claimed\n"
-        assert folder.claim("part-0") is None
-        other = folder.claim("part-1")
-        assert other is not None
-        other.abandon()
-        process.send_signal(signal.SIGKILL)
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=dict(os.environ)) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"claimed\n"
+            assert folder.claim("part-0") is None
+            other = folder.claim("part-1")
+            assert other is not None
+            other.abandon()
+        finally:
+            process.kill()
     claim = folder.claim("part-0")
     assert claim is not None
     claim.sink.write(b"mine")

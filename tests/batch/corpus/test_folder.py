@@ -73,7 +73,6 @@ time.sleep(600)
 
 def test_claim_is_exclusive_until_its_process_is_killed(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
-    environment = dict(os.environ)
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=dict(os.environ)) as process:
         try:

@@ -33,7 +33,7 @@ LOOP = "scoring loop"
 ONE, RAY, TWO = "one process, two threads", "Ray, one worker with two threads", "two workers with one thread each"
 #: The options of each way to run a corpus.
 MODES = {
-    ONE: ["--threads-per-worker", "2"],
+    ONE: [],
     RAY: ["--engine", "ray", "--workers", "1", "--threads-per-worker", "2"],
     TWO: ["--workers", "2", "--threads-per-worker", "1"],
 }

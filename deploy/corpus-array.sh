@@ -19,4 +19,4 @@ shift 2
 
 # Exit code 1 means that the shard is complete and some rows have errors, which are in the column `error`.
 max-gpt2 score --model gpt2 --input "$input" --output "$output" --unit text \
-  --threads-per-worker "$SLURM_CPUS_PER_TASK" --shard "$SLURM_ARRAY_TASK_ID/$shards" "$@" || test $? -eq 1
+  --workers 1 --threads-per-worker "$SLURM_CPUS_PER_TASK" --shard "$SLURM_ARRAY_TASK_ID/$shards" "$@" || test $? -eq 1

@@ -9,10 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from max_gpt2.batch import Columns, InputFile, Line
-from max_gpt2.batch.parquet import ParquetInput
+from max_gpt2.batch.corpus.dataset import find_dataset
+from max_gpt2.batch.corpus.source import DatasetSource
+from max_gpt2.batch.inputs import USUAL_COLUMNS
 from max_gpt2.errors import MaxGPT2Error, MissingExtraError, RequestError
 
 TEXTS = ["The dog", ' \tcafé\r\n"quoted" 🌍', "", "日本語", "last"]
+
+
+def scan(path: Path, text_field: str, columns: Columns = USUAL_COLUMNS) -> DatasetSource:
+    return DatasetSource.scan(find_dataset(path), text_field, columns)
 
 
 def parquet(path: Path, columns: dict[str, Any], **options: Any) -> Path:
@@ -28,7 +34,7 @@ def test_rows_of_parquet_are_lines(tmp_path: Path, row_group_size: int, kind: pa
         {"meta": [1.5] * 5, "text": pa.array(TEXTS).cast(kind), "id": [7, None, 9, 2**62, -1]},
         row_group_size=row_group_size,
     )
-    source = ParquetInput.scan(path, "text")
+    source = scan(path, "text")
     expected = [
         Line(number, {"text": text, **({} if id_ is None else {"id": id_})})
         for number, (text, id_) in enumerate(zip(TEXTS, [7, None, 9, 2**62, -1], strict=True), 1)
@@ -40,9 +46,9 @@ def test_rows_of_parquet_are_lines(tmp_path: Path, row_group_size: int, kind: pa
 
 def test_columns_are_chosen_by_name(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", {"sentence": ["a", "b"], "key": ["x", None], "id": [1, 2]})
-    source = ParquetInput.scan(path, "text", Columns("sentence", "key"))
+    source = scan(path, "text", Columns("sentence", "key"))
     assert [line.fields for line in source.lines()] == [{"text": "a", "id": "x"}, {"text": "b"}]
-    source = ParquetInput.scan(path, "text", Columns("key", "key"))
+    source = scan(path, "text", Columns("key", "key"))
     assert next(source.lines()).fields == {"text": "x", "id": "x"}
     lines = tmp_path / "a.jsonl"
     lines.write_text('{"sentence": "a", "key": 3, "other": [1]}\n{"key": 4}\n{"sentence": "c"}\n')
@@ -60,7 +66,7 @@ def test_null_and_invalid_texts_are_problems_of_their_rows(tmp_path: Path) -> No
     path = parquet(
         tmp_path / "a.parquet", {"text": pa.chunked_array([pa.array([None], pa.string()), invalid]), "id": [1, 2, 3, 4]}
     )
-    null, first, second, third = ParquetInput.scan(path, "text").lines()
+    null, first, second, third = scan(path, "text").lines()
     assert (null.problem, null.fields) == ('The column "text" is null. Give it a text.', {"id": 1})
     assert (first.fields, third.fields) == ({"text": "a", "id": 2}, {"text": "c", "id": 4})
     assert second.problem == "The text is not UTF-8 at byte 1. Save it as UTF-8."
@@ -79,7 +85,7 @@ def test_null_and_invalid_texts_are_problems_of_their_rows(tmp_path: Path) -> No
 )
 def test_unusable_parquet_is_rejected(tmp_path: Path, columns: dict[str, Any], chosen: Columns, message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        ParquetInput.scan(parquet(tmp_path / "a.parquet", columns), "text", chosen)
+        scan(parquet(tmp_path / "a.parquet", columns), "text", chosen)
 
 
 def test_damaged_parquet_is_one_error(tmp_path: Path) -> None:
@@ -89,19 +95,19 @@ def test_damaged_parquet_is_one_error(tmp_path: Path) -> None:
     content = path.read_bytes()
     for damaged in (b"", b"PAR1", content[:-20]):
         path.write_bytes(damaged)
-        with pytest.raises(RequestError, match="is not a readable Parquet file"):
-            ParquetInput.scan(path, "text")
+        with pytest.raises(RequestError, match=r"cannot be read \(.*\)\. Check the file"):
+            scan(path, "text")
     path.write_bytes(content[:4] + b"\xff" * 2000 + content[2004:])
-    with pytest.raises(RequestError, match=r"is damaged after row \d+"):
-        list(ParquetInput.scan(path, "text").lines())
+    with pytest.raises(RequestError, match=r"cannot be read \(.*\)\. Check the file"):
+        list(scan(path, "text").lines())
     with pytest.raises(RequestError, match="does not exist"):
-        ParquetInput.scan(tmp_path / "none.parquet", "text")
+        scan(tmp_path / "none.parquet", "text")
 
 
 def test_missing_pyarrow_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtraError, match=r"a\.parquet needs pyarrow .*max-gpt2\[corpus\]"):
-        ParquetInput.scan(tmp_path / "a.parquet", "text")
+        scan(tmp_path / "a.parquet", "text")
 
 
 def test_plain_text_has_no_columns(tmp_path: Path) -> None:
@@ -114,4 +120,4 @@ def test_plain_text_has_no_columns(tmp_path: Path) -> None:
 
 def test_large_files_are_read_lazily(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", {"text": ["a"] * 5000}, row_group_size=1000)
-    assert [line.number for line in islice(ParquetInput.scan(path, "text").lines(after=3999), 2)] == [4000, 4001]
+    assert [line.number for line in islice(scan(path, "text").lines(after=3999), 2)] == [4000, 4001]

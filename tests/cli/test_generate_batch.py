@@ -184,7 +184,7 @@ def test_ctrl_c_before_the_first_line_reports_no_lines(
         (["--input", "in.txt", "--output", "in.txt"], "--input and --output are the same file"),
         (["--input", "in.txt", "--output", "./link.txt"], "--input and --output are the same file"),
         (["--input", "no.txt", "--output", "out"], "--input no.txt does not exist"),
-        (["--input", "in.csv", "--output", "out.jsonl"], "neither .jsonl"),
+        (["--input", "in.csv", "--output", "out.jsonl"], "--input in.csv does not exist"),
         (["--input", "in.txt", "--output", "no/out.jsonl"], "the folder no does not exist"),
         (["--input", "in.txt", "--output", "/dev/full"], "/dev/full is not a regular file"),
         (["--input", "in.txt", "--output", "out", "--top-p", "0"], "top_p 0.0 is not above 0"),

@@ -5,8 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
+from max_gpt2.batch.corpus.dataset import check_outside
+from max_gpt2.batch.corpus.source import open_source
 from max_gpt2.batch.files import OutputFile, Record, run_identity
-from max_gpt2.batch.inputs import USUAL_COLUMNS, InputFile, Line
+from max_gpt2.batch.inputs import USUAL_COLUMNS, Line
 from max_gpt2.batch.records import line_request, line_seed
 from max_gpt2.batch.run import (
     BatchFiles,
@@ -118,7 +120,8 @@ def generate_file(
     if files.target is None:
         raise RequestError("--input needs --output. Add --output FILE.")
     check_defaults(opened, defaults)
-    source = InputFile.scan(files.source, "prompt", files.columns)
+    check_outside(files.source, files.target)
+    source = open_source(files.source, "prompt", files.columns)
     options = generation_options(defaults)
     if files.columns != USUAL_COLUMNS:
         options |= {"text_column": files.columns.text, "id_column": files.columns.id}

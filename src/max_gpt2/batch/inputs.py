@@ -23,12 +23,7 @@ class Line:
 
 
 class Source(Protocol):
-    """A file of numbered lines or rows. Only one of them is in memory at a time."""
-
-    @property
-    def path(self) -> Path:
-        """Return the path of the file."""
-        ...
+    """An input of numbered lines or rows. Only one of them is in memory at a time."""
 
     @property
     def count(self) -> int:
@@ -119,21 +114,30 @@ class InputFile:
 
     def lines(self, after: int = 0) -> Iterator[Line]:
         """Yield the non-blank lines after line number `after`."""
-        parse = self._parse_json if self.path.suffix.lower() in _JSON_LINES else self._parse_text
+        parse = LineParser(self.path.suffix.lower() in _JSON_LINES, self.text_field, self.columns)
         with self.path.open("rb") as file:
             for number, raw in enumerate(file, 1):
-                if number <= after or not (content := strip_mark(number, raw)).strip():
-                    continue
-                try:
-                    yield Line(number, parse(decode_text(content, "The line")))
-                except RequestError as error:
-                    yield Line(number, problem=str(error))
+                if number > after and (content := strip_mark(number, raw)).strip():
+                    yield parse(number, content.removesuffix(b"\n"))
 
-    def _parse_text(self, line: str) -> dict[str, Any]:
-        return {self.text_field: line.removesuffix("\n").removesuffix("\r")}
 
-    def _parse_json(self, line: str) -> dict[str, Any]:
-        return self.columns.select(parse_object(line, self.text_field), self.text_field)
+@dataclass(frozen=True)
+class LineParser:
+    """Parses lines of JSON or of plain text, which becomes the field `text_field`."""
+
+    is_json: bool
+    text_field: str
+    columns: Columns
+
+    def __call__(self, number: int, content: bytes) -> Line:
+        """Return a line without its end, with its problem if it has one."""
+        try:
+            line = decode_text(content, "The line")
+            if self.is_json:
+                return Line(number, self.columns.select(parse_object(line, self.text_field), self.text_field))
+            return Line(number, {self.text_field: line.removesuffix("\r")})
+        except RequestError as error:
+            return Line(number, problem=str(error))
 
 
 def parse_object(line: str, text_field: str) -> dict[str, Any]:

@@ -68,12 +68,12 @@ OpenProgress = Callable[[int, int], AbstractContextManager[OnRecord]]
 
 @dataclass(frozen=True)
 class BatchFiles:
-    """Input and output paths of a run; `force` overwrites an output that belongs to a different run.
+    """Input and output of a run; `force` overwrites an output that belongs to a different run.
 
-    `columns` are the names of the text and of the id in the input.
+    `source` is a file, a folder, a glob or a URI, and `columns` are the names of the text and of the id in it.
     """
 
-    source: Path
+    source: str
     target: Path | None
     force: bool = False
     columns: Columns = USUAL_COLUMNS
@@ -91,7 +91,7 @@ class BatchSummary:
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as JSON values."""
         return {
-            "input": str(self.files.source),
+            "input": self.files.source,
             "output": str(self.files.target) if self.files.target else None,
             "lines": self.lines,
             "resumed": self.resumed,

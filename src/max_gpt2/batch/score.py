@@ -5,12 +5,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
+from max_gpt2.batch.corpus.dataset import check_outside
+from max_gpt2.batch.corpus.source import open_source
 from max_gpt2.batch.files import OutputFile, Record, run_identity
-from max_gpt2.batch.inputs import Columns, InputFile, Line, Source
-from max_gpt2.batch.parquet import ParquetInput
+from max_gpt2.batch.inputs import Line
 from max_gpt2.batch.records import check_fields, line_source
 from max_gpt2.batch.run import (
     BatchFiles,
@@ -24,7 +24,7 @@ from max_gpt2.batch.run import (
     report_interrupt,
 )
 from max_gpt2.batch.tables import Schema, TableOutput, errors_file, table_writer
-from max_gpt2.errors import MaxGPT2Error, RequestError
+from max_gpt2.errors import MaxGPT2Error
 from max_gpt2.generation import ModelSource
 from max_gpt2.scoring import ScoreOptions, Scorer, perplexity, score_texts
 
@@ -75,18 +75,6 @@ def table_schema(options: ScoreOptions) -> Schema:
     return columns
 
 
-def open_texts(path: Path, columns: Columns) -> Source:
-    """Open an input of texts by its suffix; raises RequestError when it is not readable."""
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return ParquetInput.scan(path, "text", columns)
-    if suffix not in (".jsonl", ".ndjson", ".txt"):
-        raise RequestError(
-            f"--input {path} is none of .jsonl (one JSON object per line), .txt (plain text) and .parquet. Rename it."
-        )
-    return InputFile.scan(path, "text", columns)
-
-
 def score_file(
     opened: ModelSource, options: ScoreOptions, files: BatchFiles, load: LoadScorer, progress: OpenProgress
 ) -> ScoreSummary:
@@ -96,7 +84,9 @@ def score_file(
     """
     options = options.resolve(opened.config)
     write = table_writer(files.target) if files.target else None
-    source, totals, resumed = open_texts(files.source, files.columns), Totals(), 0
+    if files.target:
+        check_outside(files.source, files.target)
+    source, totals, resumed = open_source(files.source, "text", files.columns), Totals(), 0
     if files.target is None:
         records = list[Record]()
         process = make_scorer(load(), options)

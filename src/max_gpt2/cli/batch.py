@@ -12,7 +12,7 @@ from max_gpt2.cli.console import line_bar, numeric, stdout, table
 
 
 @contextmanager
-def show_progress(label: str, source: Path, total: int, done: int) -> Iterator[OnRecord]:
+def show_progress(label: str, source: str, total: int, done: int) -> Iterator[OnRecord]:
     """Show a progress bar for `total` lines, `done` of them from an earlier run; yield a callback for each record.
 
     Errors of single lines are printed on standard error.
@@ -34,7 +34,7 @@ def show_progress(label: str, source: Path, total: int, done: int) -> Iterator[O
 
 def batch_files(source: str, target: str | None, force: bool, columns: tuple[str | None, str | None]) -> BatchFiles:
     """Return the paths of --input and --output, and the names of the columns of the text and the id."""
-    return BatchFiles(Path(source), None if target is None else Path(target), force, Columns(*columns))
+    return BatchFiles(source, None if target is None else Path(target), force, Columns(*columns))
 
 
 def show_generated(summary: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Time, memory and reads of a dataset."""
 
 import gzip
+import io
 import json
 import os
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 from pyarrow import fs
 
 from max_gpt2.batch.corpus.dataset import Dataset, find_dataset
+from max_gpt2.batch.corpus.formats import FileFormat
+from max_gpt2.batch.corpus.lines import numbered_lines
 from max_gpt2.batch.corpus.readers import DatasetReader
 from max_gpt2.batch.corpus.scan import InputFile, scan_dataset
 from tests.batch.corpus.test_readers import TEXT, WRITERS
@@ -135,19 +138,17 @@ def test_time_of_a_pass_is_linear(tmp_path: Path) -> None:
     assert_linear(lambda size: dataset_of(tmp_path / str(size), size), read_parts, 2000)
 
 
-def test_time_of_a_long_line_is_linear(tmp_path: Path) -> None:
-    def prepare(size: int) -> tuple[Dataset, list[InputFile]]:
-        path = tmp_path / f"{size}.jsonl"
-        path.write_text(json.dumps({"text": "x" * size}))
-        dataset = find_dataset(path)
-        return dataset, list(scan_dataset(dataset, TEXT, lambda done, total: None).files)
-
-    assert_linear(prepare, lambda prepared: list(DatasetReader(*prepared, TEXT).rows(0, 1)), 12 << 20)
+def test_time_of_a_long_line_is_linear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("max_gpt2.batch.corpus.lines._CHUNK", 1 << 6)
+    plain = FileFormat("text")
+    assert_linear(bytes, lambda line: list(numbered_lines(io.BytesIO(line), plain)), 1 << 16)
 
 
 PEAK = r"""
 import re, sys
 from max_gpt2.batch.corpus.dataset import find_dataset
+from max_gpt2.batch.corpus.formats import FileFormat
+from max_gpt2.batch.corpus.lines import numbered_lines
 from max_gpt2.batch.corpus.readers import ColumnNames, DatasetReader
 from max_gpt2.batch.corpus.scan import scan_dataset
 columns = ColumnNames("text")

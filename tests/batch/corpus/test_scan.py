@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from max_gpt2.batch.corpus.dataset import find_dataset
 from max_gpt2.batch.corpus.readers import ColumnNames, DatasetReader
 from max_gpt2.batch.corpus.scan import InputFile, scan_dataset
-from max_gpt2.batch.corpus.values import json_value
 from max_gpt2.errors import InputError, RequestError
 from tests.batch.corpus.test_readers import TEXT, read
 
@@ -147,21 +146,6 @@ def test_kept_columns_of_any_type_are_copied_exactly(tmp_path: Path, suffix: str
     type_ = pa.string() if name in ("category", "large", "nothing") else COLUMNS[name].type
     assert scan.kept == pa.schema([("k", type_)])
     assert copied.equals(COLUMNS[name].cast(type_))
-    json.dumps([json_value(row.kept["k"]) for row in rows])
-
-
-def test_values_in_json() -> None:
-    berlin = pa.scalar(1577836800000000001, pa.timestamp("ns", "UTC"))
-    nested = pa.scalar({"a": [datetime.datetime(2020, 1, 2, 3)], "b": None, "c": b"\xff"})
-    values = {"t": berlin, "n": nested, "d": Decimal("1.50"), "b": b"\xff\x00", "m": [("k", True)], "f": 0.5}
-    assert json_value(values) == {
-        "t": "2020-01-01T00:00:00.000000001Z",
-        "n": {"a": ["2020-01-02T03:00:00.000000"], "b": None, "c": "/w=="},
-        "d": "1.50",
-        "b": "/wA=",
-        "m": [["k", True]],
-        "f": 0.5,
-    }
 
 
 def test_fields_missing_in_some_lines_are_null(tmp_path: Path) -> None:

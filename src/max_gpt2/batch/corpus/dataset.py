@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -40,6 +40,7 @@ class Dataset:
         root: The folder that the names are relative to; of a single file, its folder.
         names: The names of the files.
         ignored: The names of the other files: those with an unknown suffix.
+        prefix: The root as it was given, without credentials, before the names in messages.
 
     """
 
@@ -48,15 +49,15 @@ class Dataset:
     root: str
     names: tuple[str, ...]
     ignored: tuple[str, ...]
+    prefix: str = ""
 
     def path(self, name: str) -> str:
         """Return the path of a file on the file system."""
         return f"{self.root.rstrip('/')}/{name}" if self.root else name
 
     def label(self, name: str) -> str:
-        """Return a file as messages name it: its path or its URI, without credentials."""
-        scheme = "" if self.filesystem.type_name == "local" or not is_uri(self.spec) else self.spec.split("://")[0]
-        return f"{scheme}://{self.path(name)}" if scheme else self.path(name)
+        """Return a file as messages name it."""
+        return f"{self.prefix}{name}"
 
 
 def is_uri(spec: str) -> bool:
@@ -117,6 +118,8 @@ def find_dataset(spec: str | Path, filesystem: "pyarrow.fs.FileSystem | None" = 
     """
     spec = str(spec)
     shown = without_credentials(spec)
+    if filesystem is None and Path(spec).is_file():
+        _check_suffix(shown)  # before pyarrow is needed
     require_pyarrow(f"--input {shown}")
     from pyarrow.fs import LocalFileSystem
 
@@ -129,6 +132,23 @@ def find_dataset(spec: str | Path, filesystem: "pyarrow.fs.FileSystem | None" = 
     except read_errors() as error:
         remedy = _REMOTE_REMEDY if is_uri(spec) else "Check the path and its permissions."
         raise InputError(f"--input {shown} cannot be read ({reason(error)}). {remedy}") from error
+
+
+def check_outside(spec: str, output: str | Path) -> None:
+    """Raise RequestError if the next run would read a local output, a file or a folder of parts, as its input."""
+    if is_uri(spec) or is_uri(str(output)):
+        return
+    path, target = os.path.realpath(spec), os.path.realpath(output)
+    if Path(spec).is_dir():
+        inside = target.startswith(f"{path.rstrip('/')}/") and not _is_hidden(os.path.relpath(target, path))
+    elif has_wildcard(spec) and not Path(spec).exists():
+        folder, pattern = split_glob(os.path.abspath(spec))  # noqa: PTH100
+        name = os.path.relpath(target, os.path.realpath(folder))
+        inside = any(map(compile_glob(pattern), (name, f"{name}/part-0.parquet", f"{name}/part-0.jsonl")))
+    else:
+        return
+    if inside:
+        raise RequestError(f"--output {output} would be a part of the input {spec}. Choose another --output.")
 
 
 def _find_uri(spec: str) -> Dataset:
@@ -148,9 +168,9 @@ def _find(spec: str, filesystem: "pyarrow.fs.FileSystem", path: str) -> Dataset:
     type_ = filesystem.get_file_info(path).type
     if type_ == FileType.File:
         folder, _, name = path.rpartition("/")
-        if file_format(name) is None:
-            raise RequestError(f"--input {shown} is none of {SUFFIXES}. Rename it.")
-        return Dataset(spec, filesystem, folder or path[: len(path) - len(name)], (name,), ())
+        _check_suffix(shown)
+        prefix = shown[: shown.rfind("/") + 1]
+        return Dataset(spec, filesystem, folder or path[: len(path) - len(name)], (name,), (), prefix)
     if type_ == FileType.Directory:
         return _folder(spec, filesystem, path.rstrip("/") or path[:1])
     if type_ == FileType.Unknown:
@@ -166,17 +186,23 @@ def _find(spec: str, filesystem: "pyarrow.fs.FileSystem", path: str) -> Dataset:
         raise RequestError(f"--input {shown} matches no file. Check the pattern.")
     if not names:
         raise RequestError(f"--input {shown} matches no file that is one of {SUFFIXES}. Check the pattern.")
-    return Dataset(spec, filesystem, root, tuple(names), tuple(sorted(set(found) - set(names))))
+    ignored = tuple(sorted(set(found) - set(names)))
+    return Dataset(spec, filesystem, root, tuple(names), ignored, split_glob(shown)[0])
+
+
+def _check_suffix(shown: str) -> None:
+    if file_format(shown) is None:
+        raise RequestError(f"--input {shown} is none of {SUFFIXES}. Rename it.")
 
 
 def _folder(spec: str, filesystem: "pyarrow.fs.FileSystem", root: str) -> Dataset:
     shown = without_credentials(spec)
     found = [one for one in _list(filesystem, root, recursive=True) if not _is_hidden(one)]
-    dataset = Dataset(spec, filesystem, root, (), ())
+    dataset = Dataset(spec, filesystem, root, (), (), f"{shown.rstrip('/')}/" if shown else "")
     for name in found:
         if name.rpartition("/")[2] == _SPLITS:
             splits = ", ".join(_read_names(dataset, name, "splits"))
-            folder = f"{shown.rstrip('/')}/{name}".rpartition("/")[0]
+            folder = dataset.label(name).rpartition("/")[0]
             raise RequestError(
                 f"--input {folder} is a saved DatasetDict with the splits {splits}. Give the folder of one of them."
             )
@@ -184,7 +210,7 @@ def _folder(spec: str, filesystem: "pyarrow.fs.FileSystem", root: str) -> Datase
     names = sorted(one for one in found if file_format(one) and one not in beside and one not in other)
     if not names:
         raise RequestError(f"--input {shown} has no file that is one of {SUFFIXES}. Check the path.")
-    return Dataset(spec, filesystem, root, tuple(names), tuple(sorted(set(found) - set(names) - beside)))
+    return replace(dataset, names=tuple(names), ignored=tuple(sorted(set(found) - set(names) - beside)))
 
 
 def _saved_files(dataset: Dataset, found: Iterable[str]) -> tuple[set[str], set[str]]:

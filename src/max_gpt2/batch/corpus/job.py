@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from max_gpt2._files import json_text
-from max_gpt2.batch.corpus.dataset import Dataset, find_dataset, is_uri
+from max_gpt2.batch.corpus.dataset import Dataset, check_outside, find_dataset, is_uri
 from max_gpt2.batch.corpus.folder import Folder, open_folder
 from max_gpt2.batch.corpus.plan import MANIFEST, PLAN, Format, Plan, check_same, read_plan
 from max_gpt2.batch.corpus.readers import ColumnNames
@@ -103,6 +103,7 @@ def open_run(job: Job, *, force: bool = False, on_scan: OnScan = lambda _done, _
     if job.part_rows < 1:
         raise RequestError(f"--part-rows {job.part_rows} is not a positive integer. Choose another.")
     _check_apart(job)
+    check_outside(job.input, job.output)
     dataset, folder = find_dataset(job.input), open_folder(job.output)
     opened = open_model(job.model, job.load)
     now: dict[str, Any] = {

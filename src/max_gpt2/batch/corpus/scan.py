@@ -43,11 +43,13 @@ class Scan:
     kept: "pyarrow.Schema"
 
 
-def scan_dataset(dataset: Dataset, columns: ColumnNames, progress: Callable[[int, int], None]) -> Scan:
+def scan_dataset(
+    dataset: Dataset, columns: ColumnNames, progress: Callable[[int, int], None], *, check_lines: bool = True
+) -> Scan:
     """Read all files once; call `progress` with the bytes that are read and the total.
 
     Raises RequestError, which names the file, if one cannot be read, lacks a column, or has another type for a kept
-    column than the others, and if there is no row.
+    column than the others, and if there is no row. With `check_lines`, a field that no JSON line has is an error too.
     """
     import pyarrow
 
@@ -55,7 +57,8 @@ def scan_dataset(dataset: Dataset, columns: ColumnNames, progress: Callable[[int
     files = tuple(map(scanner.scan, dataset.names))
     if not any(file.rows for file in files):
         raise RequestError(f"--input {dataset.label(dataset.names[0])} has no rows. Add a text.")
-    scanner.check_fields()
+    if check_lines:
+        scanner.check_fields()
     kept = pyarrow.schema([scanner.kept_field(name) for name in columns.keep])
     return Scan(files, (columns.id or "id") if scanner.has_id else None, kept)
 

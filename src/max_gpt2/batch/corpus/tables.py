@@ -8,7 +8,6 @@ from max_gpt2._files import json_text
 from max_gpt2.batch.corpus.folder import HashingSink
 from max_gpt2.batch.corpus.plan import Plan
 from max_gpt2.batch.corpus.readers import Row
-from max_gpt2.batch.corpus.values import json_value
 from max_gpt2.batch.parquet import RowWriter
 from max_gpt2.errors import RequestError
 
@@ -78,8 +77,7 @@ def _is_text(type_: "pyarrow.DataType") -> bool:
 
 def output_row(plan: Plan, row: Row, result: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of an input row and of its result, which is {"error": message} if it failed."""
-    convert = json_value if plan.format == "jsonl" else _encodable
-    kept = {name: convert(row.kept.get(name)) for name in plan.columns.keep}
+    kept = {name: _encodable(row.kept.get(name)) for name in plan.columns.keep}
     id_ = {} if plan.columns.id is None else {"id": None if row.id is None else _encodable(str(row.id))}
     return {"index": row.index, "file": row.file, "row": row.number, **id_, **kept, **result}
 

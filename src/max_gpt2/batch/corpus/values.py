@@ -1,8 +1,5 @@
-"""Convert values of Arrow columns to Python and to JSON."""
+"""Convert values of Arrow columns to Python."""
 
-import base64
-import re
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from max_gpt2.batch.inputs import decode_text
@@ -63,34 +60,3 @@ def _python_value(name: str, scalar: "pyarrow.Scalar") -> Any:
         return Problem(f'The column "{name}" is not UTF-8. Save it as UTF-8.')
     except ValueError as error:
         return Problem(f'The column "{name}" cannot be converted ({error}).')
-
-
-def json_value(value: Any) -> Any:
-    """Return a value of a column as one that JSON has.
-
-    A time is a string as in ISO 8601, a decimal a string, bytes a string in base 64, and a map a list of pairs.
-    """
-    if isinstance(value, dict):
-        return {name: json_value(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_value(one) for one in value]
-    if isinstance(value, Decimal):
-        return str(value)
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return value if value is None or isinstance(value, bool | int | float | str) else _json_of_scalar(value)
-
-
-def _json_of_scalar(scalar: "pyarrow.Scalar") -> Any:
-    import pyarrow
-    from pyarrow import types
-
-    if not scalar.is_valid:
-        return None
-    if types.is_temporal(scalar.type):
-        return re.sub(r"(?<=\d) (?=\d)", "T", str(scalar.cast(pyarrow.string()).as_py()))
-    if types.is_struct(scalar.type):
-        return {name: _json_of_scalar(one) for name, one in scalar.items()}
-    if types.is_nested(scalar.type):
-        return [_json_of_scalar(one) for one in scalar.values]
-    return json_value(scalar.as_py())

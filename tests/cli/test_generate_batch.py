@@ -1,6 +1,7 @@
 """`max-gpt2 generate --input ... --output ...`."""
 
 import errno
+import gzip
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from max_gpt2.generation import Engine
@@ -53,6 +56,25 @@ def test_line_options_override_the_command_line(cli: Cli, prompts: Path, tiny_or
     assert (third["text"], third["logprobs"]) == (greedy["text"], greedy["logprobs"])
     assert "logprobs" not in fourth
     assert "e" not in fourth["text"]
+
+
+def test_compressed_lines_and_tables_are_prompts(cli: Cli, prompts: Path, tiny_original: Path, tmp_path: Path) -> None:
+    found = []
+    compressed, table = tmp_path / "a.jsonl.gz", tmp_path / "b.parquet"
+    compressed.write_bytes(gzip.compress(prompts.read_bytes()))
+    pq.write_table(pa.table({"text": ["The dog", None], "key": ["a", "b"]}), table)
+    for number, source in enumerate((prompts, compressed)):
+        out = tmp_path / f"{number}.jsonl"
+        options = ("--max-new-tokens", 3, "--seed", 5)
+        assert cli("generate", "--model", tiny_original, *options, "--input", source, "--output", out).code == 0
+        found.append(out.read_bytes())
+    assert found[0] == found[1]
+    named = ("--text-column", "text", "--id-column", "key")
+    out = tmp_path / "table.jsonl"
+    assert cli("generate", "--model", tiny_original, *options, *named, "--input", table, "--output", out).code == 1
+    first, second = records(out)
+    assert first == json.loads(found[0].splitlines()[0])
+    assert (second["id"], second["error"]) == ("b", 'The column "text" is null. Give it a text.')
 
 
 def test_broken_line_is_reported_and_the_others_complete(cli: Cli, prompts: Path, tiny_original: Path) -> None:

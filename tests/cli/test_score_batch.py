@@ -1,6 +1,7 @@
 """`max-gpt2 score --input ... --output ...`."""
 
 import csv
+import gzip
 import itertools
 import json
 import os
@@ -220,6 +221,19 @@ def test_output_of_a_different_run_is_refused_by_name(score: Cli, texts: Path, s
     assert {path.name for path in texts.parent.iterdir()} == files
 
 
+def test_compressed_files_of_a_glob_are_one_input(score: Cli, tmp_path: Path) -> None:
+    for name, lines in (("b", LINES[1:]), ("a", [LINES[0], "", BROKEN[0]])):
+        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    out, plain = tmp_path / "out.jsonl", tmp_path / "plain.jsonl"
+    assert score("--input", f"{tmp_path}/*.jsonl.gz", "--output", out).code == 1
+    plain.write_text("\n".join([LINES[0], BROKEN[0], *LINES[1:]]))
+    assert score("--input", plain, "--output", tmp_path / "plain.out.jsonl").code == 1
+    assert out.read_bytes() == (tmp_path / "plain.out.jsonl").read_bytes()
+    out.write_bytes(b"".join(out.read_bytes().splitlines(keepends=True)[:2]))
+    assert "4 lines (2 from an earlier run)" in score("--input", f"{tmp_path}/*.jsonl.gz", "--output", out).out
+    assert out.read_bytes() == (tmp_path / "plain.out.jsonl").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -230,7 +244,7 @@ def test_output_of_a_different_run_is_refused_by_name(score: Cli, texts: Path, s
         (["--input", "in.txt", "--output", "out.csv"], "none of .jsonl, .tsv and .parquet"),
         (["--input", "in.csv"], "none of .jsonl, .ndjson, .json (JSON lines), .txt, .parquet"),
         (["--input", "no.parquet"], "--input no.parquet does not exist"),
-        (["--input", "bad.parquet"], "--input bad.parquet cannot be read (Parquet magic bytes not found in footer"),
+        (["--input", "bad.parquet"], "--input bad.parquet cannot be read (Parquet file size is 4 bytes"),
         (["--input", "*.tsv"], "--input *.tsv matches no file that is one of .jsonl"),
         (["--input", "none*"], "--input none* matches no file. Check the pattern"),
         (

@@ -249,9 +249,9 @@ def test_compressed_files_of_a_glob_are_one_input(score: Cli, tmp_path: Path) ->
         (["--input", "none*"], "--input none* matches no file. Check the pattern"),
         (
             ["--input", ".", "--output", "new.jsonl"],
-            "--output new.jsonl would be a part of the input ..",
+            "--output new.jsonl is inside --input ..",
         ),
-        (["--input", "*.jsonl", "--output", "new.jsonl"], "--output new.jsonl would be a part of the input *.jsonl"),
+        (["--input", "*.jsonl", "--output", "new.jsonl"], "--output new.jsonl is inside --input *.jsonl"),
         (["--input", "in.txt", "--text-column", "a"], "in.txt is plain text, which has no columns"),
         (["--input", "in.txt", "--output", "no/out.tsv"], "the folder no does not exist"),
         (["--input", "in.txt", "--output", "old.jsonl"], "old.jsonl exists, but old.jsonl.run.json"),

@@ -127,6 +127,9 @@ def test_file_that_becomes_unreadable_is_named_with_its_row(folder: Path) -> Non
         ("data/**/*.jsonl", "data/out", True),
         ("data/*/*", "data/out", True),
         ("data/a.jsonl", "data/out.jsonl", False),
+        ("s3://bucket/data/?region=x", "s3://bucket/data/out", True),
+        ("s3://bucket/data", "s3://bucket/data-out", False),
+        ("data", "s3://bucket/data", False),
     ],
 )
 def test_output_must_not_be_a_part_of_the_input(
@@ -137,7 +140,7 @@ def test_output_must_not_be_a_part_of_the_input(
     (tmp_path / "data" / "a.jsonl").write_text("{}")
     (tmp_path / "link").symlink_to("data")
     if inside:
-        with pytest.raises(RequestError, match=f"--output {output} would be a part of the input"):
+        with pytest.raises(RequestError, match=f"--output {output} is inside --input"):
             check_outside(spec, output)
     else:
         check_outside(spec, output)

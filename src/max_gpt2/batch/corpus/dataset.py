@@ -135,20 +135,20 @@ def find_dataset(spec: str | Path, filesystem: "pyarrow.fs.FileSystem | None" = 
 
 
 def check_outside(spec: str, output: str | Path) -> None:
-    """Raise RequestError if the next run would read a local output, a file or a folder of parts, as its input."""
-    if is_uri(spec) or is_uri(str(output)):
-        return
+    """Raise RequestError if the next run would read the output, a file or a folder of parts, as its input."""
     path, target = os.path.realpath(spec), os.path.realpath(output)
-    if Path(spec).is_dir():
+    if is_uri(spec) or is_uri(str(output)):
+        inside = str(output).startswith(f"{_split_query(spec)[0].rstrip('/')}/")
+    elif Path(spec).is_dir():
         inside = target.startswith(f"{path.rstrip('/')}/") and not _is_hidden(os.path.relpath(target, path))
     elif has_wildcard(spec) and not Path(spec).exists():
         folder, pattern = split_glob(os.path.abspath(spec))  # noqa: PTH100
         name = os.path.relpath(target, os.path.realpath(folder))
         inside = any(map(compile_glob(pattern), (name, f"{name}/part-0.parquet", f"{name}/part-0.jsonl")))
     else:
-        return
+        inside = False
     if inside:
-        raise RequestError(f"--output {output} would be a part of the input {spec}. Choose another --output.")
+        raise RequestError(f"--output {output} is inside --input {spec}. Choose one outside of it.")
 
 
 def _find_uri(spec: str) -> Dataset:

@@ -102,7 +102,6 @@ def open_run(job: Job, *, force: bool = False, on_scan: OnScan = lambda _done, _
     require_pyarrow(job.output)
     if job.part_rows < 1:
         raise RequestError(f"--part-rows {job.part_rows} is not a positive integer. Choose another.")
-    _check_apart(job)
     check_outside(job.input, job.output)
     dataset, folder = find_dataset(job.input), open_folder(job.output)
     opened = open_model(job.model, job.load)
@@ -141,13 +140,6 @@ def _sizes(dataset: Dataset) -> dict[str, int]:
 def _of_task(task: Task) -> dict[str, Any]:
     """Return the fields of a plan that depend on the task; the options are as after a round trip through JSON."""
     return {"command": task.command, "options": json.loads(json_text(task.options()))}
-
-
-def _check_apart(job: Job) -> None:
-    """Raise RequestError for an output inside an input that is a folder: its parts would be read as input."""
-    whole = job.absolute()
-    if whole.output.startswith(f"{whole.input.rstrip('/')}/"):
-        raise RequestError(f"--output {job.output} is inside --input. Choose a folder outside of it.")
 
 
 def _check_empty(folder: Folder) -> None:

@@ -200,10 +200,14 @@ def test_different_types_of_a_kept_column_are_named(tmp_path: Path) -> None:
     assert read(tmp_path, KEEP)[1][1].kept == {"k": "[1]"}
 
 
-def test_text_files_have_no_columns(tmp_path: Path) -> None:
+def test_text_files_have_one_column(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
+    scan, rows = read(tmp_path, ColumnNames("text", keep=("text",)))
+    assert (scan.kept, rows[0].kept) == (pa.schema([("text", pa.string())]), {"text": "a"})
     for columns in (KEEP, ColumnNames("text", "id")):
-        with pytest.raises(RequestError, match=r"a\.txt is plain text, which has no columns\. Remove --id-column"):
+        with pytest.raises(
+            RequestError, match=r'a\.txt is plain text, with "text" as its only column\. Remove --id-column'
+        ):
             read(tmp_path, columns)
 
 

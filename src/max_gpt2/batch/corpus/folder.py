@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import io
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,10 @@ from max_gpt2.errors import RequestError
 
 if TYPE_CHECKING:
     import pyarrow.fs
+
+
+#: Seconds until a claim that another process has is tried again.
+_WAIT = 0.01
 
 
 class OutputError(RequestError):
@@ -148,21 +153,26 @@ class LocalFolder:
 
     def create(self, name: str, content: bytes) -> bool:
         """See `Folder`."""
-        with _writing(self.location), self._complete(name, content) as partial:
-            try:
-                os.link(partial, self.path / name)
-            except FileExistsError:
-                return False
-            except OSError:  # a file system without hard links
-                if (self.path / name).exists():
-                    return False
-                partial.replace(self.path / name)
-            return True
+        with _writing(self.location):
+            return self._write(name, content, replace=False)
 
     def write(self, name: str, content: bytes) -> None:
         """See `Folder`."""
-        with _writing(self.location), self._complete(name, content) as partial:
-            partial.replace(self.path / name)
+        with _writing(self.location):
+            self._write(name, content, replace=True)
+
+    def _write(self, name: str, content: bytes, *, replace: bool) -> bool:
+        """Write a file under a claim, so that what a killed process leaves is written over by the next one."""
+        while (claim := LocalClaim.take(self.path / name)) is None:
+            time.sleep(_WAIT)
+        try:
+            if not replace and (self.path / name).exists():
+                return False
+            claim.sink.write(content)
+            claim.commit()
+            return True
+        finally:
+            claim.abandon()
 
     def delete(self, name: str) -> None:
         """See `Folder`."""
@@ -195,21 +205,6 @@ class LocalFolder:
         """See `Folder`."""
         with _writing(self.location):
             return LocalClaim.take(self.path / name)
-
-    @contextmanager
-    def _complete(self, name: str, content: bytes) -> Iterator[Path]:
-        """Write a hidden file of this process and yield its path; delete it if it is still there afterwards."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            yield partial
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 class LocalClaim:

@@ -108,12 +108,19 @@ class LineCursor:
         self._stream.close()
 
 
-def text_row(number: int, line: bytes) -> Values:
-    """Return the row of a line of a text file."""
-    try:
-        return Values(number, decode_text(line.removesuffix(b"\r"), "The line"))
-    except RequestError as error:
-        return Values(number, None, problem=str(error))
+class TextParser:
+    """Returns the lines of a text file as rows; the only column that can be kept is that of the text."""
+
+    def __init__(self, columns: ColumnNames) -> None:
+        self._keep = columns.keep
+
+    def __call__(self, number: int, line: bytes) -> Values:
+        """Return the row of a line, with a problem if it is not UTF-8."""
+        try:
+            text = decode_text(line.removesuffix(b"\r"), "The line")
+        except RequestError as error:
+            return Values(number, None, None, dict.fromkeys(self._keep), str(error))
+        return Values(number, text, None, dict.fromkeys(self._keep, text))
 
 
 class JsonParser:

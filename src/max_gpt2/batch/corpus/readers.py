@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from max_gpt2.batch.corpus.batches import ArrowBatches, BatchCursor, ParquetBatches
 from max_gpt2.batch.corpus.dataset import Dataset, read_errors, reason
 from max_gpt2.batch.corpus.formats import FileFormat, known_format
-from max_gpt2.batch.corpus.lines import HashedStream, JsonParser, LineCursor, text_row
+from max_gpt2.batch.corpus.lines import HashedStream, JsonParser, LineCursor, TextParser
 from max_gpt2.batch.corpus.rows import ColumnNames, Cursor, InputFile, Row
 from max_gpt2.errors import InputError
 
@@ -147,7 +147,8 @@ def open_cursor(
     format_ = known_format(name)
     if format_.has_lines:
         stream = dataset.filesystem.open_input_stream(dataset.path(name), compression=None)
-        return LineCursor(stream, format_, text_row if format_.kind == "text" else JsonParser(columns, kept))
+        parse = TextParser(columns) if format_.kind == "text" else JsonParser(columns, kept)
+        return LineCursor(stream, format_, parse)
     return BatchCursor(open_batches(dataset, name, format_), columns)
 
 

@@ -121,18 +121,22 @@ class PartRunner:
         self._on_row(row, result)
 
     def _finish(self, part: _Part) -> Entry:
-        """Give the file of a part its name, then write its entry."""
-        plan, folder = self._run.plan, self._run.folder
+        """Write the entry of a part, then give its file its name.
+
+        In this order, since the rename ends the claim: another process that takes it then finds the part done.
+        """
+        plan, folder, sink = self._run.plan, self._run.folder, part.claim.sink
         first, stop = plan.range(part.number)
         try:
             assert part.writer is not None  # every part has rows
             part.writer.close()
+            entry = Entry(
+                plan.digest, part.number, first, stop - first, part.errors, part.tokens, sink.size, sink.sha256
+            )
+            write_entry(folder, plan, entry)
             part.claim.commit()
         except OSError as error:
             raise output_error(folder.location, error) from error
-        sink = part.claim.sink
-        entry = Entry(plan.digest, part.number, first, stop - first, part.errors, part.tokens, sink.size, sink.sha256)
-        write_entry(folder, plan, entry)
         part.claim.abandon()
         return entry
 

@@ -81,10 +81,8 @@ class _Scanner:
         """Read one file."""
         format_ = known_format(name)
         label = self._dataset.label(name)
-        if format_.kind == "text" and (self._columns.id or self._columns.keep):
-            raise RequestError(
-                f"--input {label} is plain text, which has no columns. Remove --id-column and --keep-column."
-            )
+        if format_.kind == "text":
+            self._see_text(label)
         with reading(label) as place:
             if format_.kind == "json":
                 self._check_start(name, label, format_)
@@ -125,6 +123,19 @@ class _Scanner:
     def _advance(self, count: int) -> None:
         self._done += count
         self._progress(self._done, self._total)
+
+    def _see_text(self, label: str) -> None:
+        """Note the columns of a text file, which has no other column than the text."""
+        import pyarrow
+
+        text, id_, keep = self._columns.text, self._columns.id, self._columns.keep
+        if id_ is not None or any(name != text for name in keep):
+            raise RequestError(
+                f'--input {label} is plain text, with "{text}" as its only column. Remove --id-column and other '
+                "names of --keep-column."
+            )
+        if text in keep:
+            self._agree(label, pyarrow.field(text, pyarrow.string()))
 
     def _see_line(self, label: str, number: int, line: bytes) -> None:
         """Note the fields of a line; an invalid one becomes a row with a problem."""

@@ -258,6 +258,7 @@ def test_damaged_files_are_named(tmp_path: Path, name: str) -> None:
 
 
 @given(place=st.integers(0, 700), byte=st.integers(0, 255))
+@example(place=204, byte=128)
 def test_changed_byte_of_an_arrow_file_is_an_error_or_another_text(
     tmp_path_factory: pytest.TempPathFactory, place: int, byte: int
 ) -> None:

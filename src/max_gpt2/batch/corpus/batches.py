@@ -19,7 +19,7 @@ _FILE_MAGIC = b"ARROW1"
 
 
 class ParquetBatches:
-    """The record batches of a Parquet file, from any row group on."""
+    """The record batches of a Parquet file, from any row group on; `rows` is their number of rows."""
 
     def __init__(self, stream: Any) -> None:
         from pyarrow.parquet import ParquetFile
@@ -30,6 +30,7 @@ class ParquetBatches:
         self.starts = [0]
         for group in range(metadata.num_row_groups):
             self.starts.append(self.starts[-1] + metadata.row_group(group).num_rows)
+        self.rows: int | None = self.starts[-1]
 
     def group_of(self, row: int) -> tuple[int, int]:
         """Return the row group of a row, and the number of the row after its last one."""
@@ -41,16 +42,15 @@ class ParquetBatches:
         first, _ = self.group_of(row)
         for group in range(first, len(self.starts) - 1):
             start = self.starts[group]
-            for batch in self._file.iter_batches(self._batch_rows(group, columns), [group], columns=list(columns)):
+            for batch in self._file.iter_batches(self._batch_rows(group), [group], columns=list(columns)):
                 yield start, batch
                 start += batch.num_rows
 
-    def _batch_rows(self, group: int, columns: Sequence[str]) -> int:
+    def _batch_rows(self, group: int) -> int:
         """Return the number of rows of a batch: fewer if the rows of a row group are long."""
+        # Not from the metadata of its columns: pyarrow 26 ends the process where they are damaged.
         metadata = self._file.metadata.row_group(group)
-        chunks = [metadata.column(index) for index in range(metadata.num_columns)]
-        size = sum(one.total_uncompressed_size for one in chunks if one.path_in_schema.split(".")[0] in columns)
-        return max(1, min(_ROWS, _BYTES * metadata.num_rows // max(size, 1)))
+        return max(1, min(_ROWS, _BYTES * metadata.num_rows // max(metadata.total_byte_size, 1)))
 
     def close(self) -> None:
         """Close the file."""
@@ -58,7 +58,7 @@ class ParquetBatches:
 
 
 class ArrowBatches:
-    """The record batches of an Arrow IPC stream or file, in order."""
+    """The record batches of an Arrow IPC stream or file, in order; `rows` is None, since it is not known before."""
 
     def __init__(self, stream: Any) -> None:
         import pyarrow
@@ -72,6 +72,7 @@ class ArrowBatches:
         else:
             self._reader = pyarrow.ipc.open_stream(stream)
         self._is_file = magic == _FILE_MAGIC
+        self.rows: int | None = None
         self.schema: pyarrow.Schema = self._reader.schema
 
     def read(self, columns: Sequence[str], row: int = 0) -> "Iterator[tuple[int, pyarrow.RecordBatch]]":

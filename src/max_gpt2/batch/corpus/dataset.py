@@ -93,7 +93,7 @@ def read_errors() -> tuple[type[Exception], ...]:
     from httpx import HTTPError  # of hf:// addresses
     from pyarrow import ArrowException
 
-    return OSError, ArrowException, HTTPError
+    return OSError, ArrowException, UnicodeDecodeError, HTTPError  # the third: of a column's name
 
 
 def reason(error: Exception) -> str:

@@ -70,7 +70,7 @@ class _Scanner:
         self.has_id = False
         self._dataset, self._columns, self._progress = dataset, columns, progress
         infos = dataset.filesystem.get_file_info([dataset.path(name) for name in dataset.names])
-        self._total, self._done = sum(info.size or 0 for info in infos), 0
+        self._total, self._done = sum(info.size or 0 for info in infos), 0.0
         #: The fields of JSON lines that no line had so far, and the fields of the first line.
         self._missing = {columns.text, *columns.keep, *({columns.id} if columns.id else ())}
         self._first_line: tuple[str, list[str]] | None = None
@@ -87,7 +87,9 @@ class _Scanner:
             if format_.kind == "json":
                 self._check_start(name, label, format_)
             with self._open(name) as stream:
-                hashed = HashedStream(stream, self._advance)
+                # Tables are read twice: their bytes for the hash, and their columns.
+                share = 1 if format_.has_lines else 2
+                hashed = HashedStream(stream, lambda count: self._advance(count / share))
                 rows = 0
                 if format_.has_lines:
                     for number, line in numbered_lines(hashed, format_):
@@ -99,7 +101,7 @@ class _Scanner:
             if format_.compression and not hashed.count:
                 raise InputError(f"--input {label} is empty, so it is not a compressed file. Check the file.")
             if not format_.has_lines:
-                rows = self._scan_batches(name, label, format_)
+                rows = self._scan_batches(name, label, format_, hashed.count / 2)
         return InputFile(name, hashed.count, hashed.sha256, rows)
 
     def _open(self, name: str) -> Any:
@@ -120,9 +122,9 @@ class _Scanner:
                 f"--input {label} is {kind}, not JSON lines. Write one object per line, for example with jq -c '.[]'."
             )
 
-    def _advance(self, count: int) -> None:
+    def _advance(self, count: float) -> None:
         self._done += count
-        self._progress(self._done, self._total)
+        self._progress(round(self._done), self._total)
 
     def _see_text(self, label: str) -> None:
         """Note the columns of a text file, which has no other column than the text."""
@@ -153,8 +155,8 @@ class _Scanner:
         for name, type_ in self._json.items():
             type_.see(fields.get(name))
 
-    def _scan_batches(self, name: str, label: str, format_: FileFormat) -> int:
-        """Check the schema of a Parquet or Arrow file and decode its columns; return the number of rows."""
+    def _scan_batches(self, name: str, label: str, format_: FileFormat, size: float) -> int:
+        """Check the schema of a table and decode its columns, as progress of `size` bytes; return the rows."""
         batches = open_batches(self._dataset, name, format_)
         try:
             schema, columns = batches.schema, self._columns
@@ -164,7 +166,13 @@ class _Scanner:
                 self.has_id = True
             for kept in columns.keep:
                 self._see_field(label, schema, kept)
-            rows = sum(batch.num_rows for _, batch in batches.read(sorted({*names, *columns.keep})))
+            rows = 0
+            for _, batch in batches.read(sorted({*names, *columns.keep})):
+                rows += batch.num_rows
+                if batches.rows is not None:
+                    self._advance(size * batch.num_rows / batches.rows)
+            if batches.rows is None:
+                self._advance(size)
         finally:
             batches.close()
         return rows

@@ -6,8 +6,10 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -272,3 +274,36 @@ def test_full_disk(start: Start, fault: Fault, undisturbed: dict[str, bytes], sm
     assert not ballast.exists()
     assert before.items() <= identities(small_disk / "out").items()
     assert content(small_disk / "out") == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [(), ("--workers", "2", "--threads-per-worker", "1")])
+def test_score_killed_at_random_moments(
+    texts: Path, tiny_original: Path, tmp_path: Path, workers: tuple[str, ...]
+) -> None:
+    rng = random.Random(1)
+
+    def score(output: str, *options: str) -> "subprocess.Popen[bytes]":
+        arguments = ["--model", str(tiny_original), "--input", str(texts), "--part-rows", "5", "--keep-column", "text"]
+        command = [sys.executable, "-m", "max_gpt2", "score", *arguments, "--output", f"{tmp_path}/{output}", *options]
+        return subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ), start_new_session=True
+        )
+
+    assert score("undisturbed").wait() == 1  # of the rows without a text
+    before: dict[str, tuple[int, int]] = {}
+    for kill in range(4):
+        process = score("out", *workers)
+        while len(identities(tmp_path / "out")) <= len(before) and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.05)
+        with suppress(ProcessLookupError):  # it has ended
+            os.killpg(process.pid, signal.SIGKILL) if kill % 2 else process.kill()
+        process.wait()
+        if not kill % 2:
+            time.sleep(1)  # the workers end with their parent
+        assert before.items() <= identities(tmp_path / "out").items()
+        before = identities(tmp_path / "out")
+    assert score("out", *workers).wait() == 1
+    assert before.items() <= identities(tmp_path / "out").items()
+    assert content(tmp_path / "out") == content(tmp_path / "undisturbed")

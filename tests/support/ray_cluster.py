@@ -28,13 +28,13 @@ ray.shutdown()
 """
 
 
-#: A cluster refuses processes that do not have its token.
-_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+#: The variables of processes that use a cluster, which refuses those without its token; no reports of usage.
+ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def clean_environment() -> dict[str, str]:
     """Return the environment of a process that uses Ray: without the variables that MAX has set in C."""
-    return {**os.environ, **_TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
+    return {**os.environ, **ENVIRONMENT}
 
 
 class RayCluster:

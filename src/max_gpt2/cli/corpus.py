@@ -50,7 +50,7 @@ WhichEngine = Annotated[
     Literal["local", "ray"] | None, typer.Option("--engine", help="Run workers here or with Ray Data (default: local).")
 ]
 Address = Annotated[
-    str | None, typer.Option("--address", metavar="ADDR", help="The Ray cluster: auto, or ray://HOST:PORT.")
+    str | None, typer.Option("--address", metavar="ADDR", help="The Ray cluster: auto, HOST:PORT, or local.")
 ]
 
 
@@ -131,11 +131,16 @@ def run_task(
 def _executor(options: CorpusOptions) -> "Execute":
     """Return the function that processes parts: here, in worker processes, or with Ray."""
     from max_gpt2.batch.corpus.drive import execute_here
-    from max_gpt2.batch.corpus.workers import execute_with_workers, share_cores
+    from max_gpt2.batch.corpus.workers import check_numbers, execute_with_workers, share_cores
     from max_gpt2.cli.console import run_with_timer
     from max_gpt2.system.machine import usable_cores
 
-    if options.address is not None and options.engine != "ray":
+    check_numbers(options.workers, options.threads_per_worker)
+    if options.engine == "ray":
+        from max_gpt2.batch.corpus.cluster import execute_with_ray
+
+        return execute_with_ray(options.address, options.workers, options.threads_per_worker)
+    if options.address is not None:
         raise RequestError("--address is that of a Ray cluster. Add --engine ray, or remove --address.")
     if options.workers is None and options.threads_per_worker is None:
         return execute_here(run_with_timer)

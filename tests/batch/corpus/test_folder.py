@@ -42,6 +42,22 @@ def test_files_are_created_once_and_replaced_whole(folder: Folder, tmp_path: Pat
     assert names(folder, tmp_path) == ["b.json"]
 
 
+def test_killed_write_leaves_nothing_after_the_next_one(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from max_gpt2.batch.corpus.folder import LocalFolder
+
+os.fsync = lambda _: os.kill(os.getpid(), 9)
+LocalFolder(__import__("pathlib").Path(sys.argv[1])).write("m/b.json", b"the first")
+"""
+    folder = LocalFolder(tmp_path)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=dict(os.environ), check=False)
+    assert folder.read("m/b.json") is None
+    assert len(list((tmp_path / "m").iterdir())) == 1
+    folder.write("m/b.json", b"2nd")
+    assert [path.read_bytes() for path in (tmp_path / "m").iterdir()] == [b"2nd"]
+
+
 def test_claimed_file_appears_at_its_commit(folder: Folder, tmp_path: Path) -> None:
     claim = folder.claim("part-0")
     assert claim is not None

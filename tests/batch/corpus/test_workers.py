@@ -13,10 +13,9 @@ import pytest
 
 from max_gpt2.batch.corpus.drive import CorpusSummary, Progress, execute_here, run_corpus
 from max_gpt2.batch.corpus.job import Job, open_run
-from max_gpt2.batch.corpus.plan import Plan
 from max_gpt2.batch.corpus.processes import ProcessError
 from max_gpt2.batch.corpus.tasks import ScoreTask
-from max_gpt2.batch.corpus.workers import cut, execute_with_workers, share_cores
+from max_gpt2.batch.corpus.workers import check_numbers, cut, execute_with_workers, share_cores
 from max_gpt2.errors import RequestError
 from max_gpt2.scoring import ScoreOptions
 from tests.batch.corpus.support import Display, content, write_texts
@@ -179,12 +178,16 @@ def test_cores_are_shared() -> None:
     assert share_cores(4, None, 2) == (4, 1)
     assert share_cores(None, 4, 2) == (1, 4)
     with pytest.raises(RequestError, match="--workers 0 is not a positive integer"):
-        share_cores(0, 1, 8)
+        check_numbers(0, 1)
+    with pytest.raises(RequestError, match="--threads-per-worker -1 is not a positive integer"):
+        check_numbers(None, -1)
 
 
-def test_calls_have_each_part_once(make: Callable[[Path], Job], tmp_path: Path) -> None:
-    plan: Plan = open_run(make(tmp_path / "out")).plan
+def test_calls_have_each_part_once() -> None:
     for count in (1, 2, 50):
-        calls = cut(plan, range(3, 24), count)
+        calls = cut(PART_ROWS, range(3, 24), count)
         assert [part for call in calls for part in call] == list(range(3, 24))
         assert len(calls) >= min(21, 8 * count)
+    many = cut(PART_ROWS, range(100_000), 50_000)
+    assert [part for call in many for part in call] == list(range(100_000))
+    assert len(many) <= 25_000

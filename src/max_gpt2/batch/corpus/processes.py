@@ -35,11 +35,11 @@ class Child:
     """A child process, seen by its parent."""
 
     def __init__(self, module: str, stderr: IO[bytes] | None = None) -> None:
-        """Start `python -m MODULE`; its standard error is that of this process, or a file."""
+        """Run the function `main` of a module; the standard error is that of this process, or a file."""
         self.connection, other = connection.Pipe()
         with other:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(other.fileno())],
+                [sys.executable, "-c", f"from {module} import main; main()", str(other.fileno())],
                 # Not the C environment: MAX sets variables there that keep Python from finding its packages.
                 env=dict(os.environ),
                 stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""A process that processes parts of a corpus run: `python -m max_gpt2.batch.corpus.worker`, or an actor of Ray."""
+"""A worker of a corpus run: a child process, or a part of a Ray actor."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -47,10 +47,10 @@ class PartWorker:
                 f"{output} does not have the plan of this run as {_machine()} sees it. Choose an --output that all "
                 "machines reach under the same path: a network file system, or a URI such as s3://BUCKET/FOLDER."
             )
-        run = open_run(assignment.job)
+        self.run = open_run(assignment.job)
         self._on_progress = on_progress
         self._clear(0.0)
-        self._runner = PartRunner(run, run.task.load(run.opened, silently), self._on_row)
+        self._runner = PartRunner(self.run, self.run.task.load(self.run.opened, silently), self._on_row)
 
     def process(self, parts: Iterable[int]) -> Outcome:
         """Write those of the parts that are missing; see `PartRunner.run`."""
@@ -90,5 +90,6 @@ def _serve(parent: Parent) -> None:
         parent.send(worker.process(parts))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run a worker process; see `execute_with_workers`."""
     run_child(_serve)

@@ -8,7 +8,6 @@ from multiprocessing import connection
 from max_gpt2.batch.corpus.drive import Execute, OnProgress, Progress
 from max_gpt2.batch.corpus.job import CorpusRun
 from max_gpt2.batch.corpus.manifest import read_entry
-from max_gpt2.batch.corpus.plan import Plan
 from max_gpt2.batch.corpus.processes import Child, ProcessError
 from max_gpt2.batch.corpus.run import Outcome, is_done
 from max_gpt2.batch.corpus.worker import Assignment
@@ -18,6 +17,8 @@ from max_gpt2.errors import MaxGPT2Error, RequestError
 _MOST_DEATHS = 3
 #: Small parts are given out together, up to this many rows: a batch does not reach from one call to the next.
 _ROWS_PER_CALL = 1000
+#: The most calls of a run: Ray has a few kilobytes of data for each of them.
+_MOST_CALLS = 20_000
 #: Calls per worker, so that workers of unequal speed finish at about the same time.
 _CALLS_PER_WORKER = 8
 
@@ -31,27 +32,29 @@ def execute_with_workers(workers: int, threads: int) -> Execute:
 
     def execute(run: CorpusRun, parts: list[int], on_progress: OnProgress) -> Outcome:
         pool = _Pool(run, Assignment(run.job, run.plan.digest, threads), on_progress)
-        return pool.run(cut(run.plan, parts, workers), workers)
+        return pool.run(cut(run.plan.part_rows, parts, workers), workers)
 
     return execute
 
 
-def share_cores(workers: int | None, threads: int | None, cores: int) -> tuple[int, int]:
-    """Return the numbers of workers and of threads of each; without one of them, all cores are used.
-
-    Raises RequestError for a number below 1.
-    """
+def check_numbers(workers: int | None, threads: int | None) -> None:
+    """Raise RequestError for a number of workers or of threads below 1."""
     for option, value in (("--workers", workers), ("--threads-per-worker", threads)):
         if value is not None and value < 1:
             raise RequestError(f"{option} {value} is not a positive integer. Choose another.")
+
+
+def share_cores(workers: int | None, threads: int | None, cores: int) -> tuple[int, int]:
+    """Return the numbers of workers and of threads of each; without one of them, all cores are used."""
     if workers is None:
         return max(1, cores // (threads or 1)), threads or 1
     return workers, threads or max(1, cores // workers)
 
 
-def cut(plan: Plan, parts: Sequence[int], workers: int) -> list[list[int]]:
-    """Cut parts into the lists that are given out together."""
-    size = max(1, min(_ROWS_PER_CALL // plan.part_rows, len(parts) // (workers * _CALLS_PER_WORKER)))
+def cut(part_rows: int, parts: Sequence[int], workers: int) -> list[list[int]]:
+    """Cut parts of `part_rows` rows each into the lists that are given out together."""
+    size = max(1, min(_ROWS_PER_CALL // part_rows, len(parts) // (workers * _CALLS_PER_WORKER)))
+    size = max(size, len(parts) // _MOST_CALLS)
     return [list(parts[start : start + size]) for start in range(0, len(parts), size)]
 
 

@@ -300,3 +300,9 @@ def test_changed_input_is_named(tmp_path: Path) -> None:
     assert [row.text for row in rows] == list("12345678")
     with pytest.raises(InputError, match="has only 9 rows"):
         list(DatasetReader(dataset, [InputFile("a.jsonl", len(original), files[0].sha256, 10)], TEXT).rows(0, 10))
+
+
+def test_column_kept_twice_is_one_column(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", {"text": "a"})
+    scan, rows = read(path, ColumnNames("text", "text", ("text", "text")))
+    assert (scan.kept.names, rows[0].id, rows[0].kept) == (["text"], "a", {"text": "a"})

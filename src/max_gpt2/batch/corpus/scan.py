@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from max_gpt2.batch.corpus.dataset import Dataset
+from max_gpt2.batch.corpus.dataset import Dataset, without_credentials
 from max_gpt2.batch.corpus.formats import FileFormat, known_format
 from max_gpt2.batch.corpus.lines import JSON_TEXT, HashedStream, decompressed, numbered_lines
 from max_gpt2.batch.corpus.readers import open_batches, reading
@@ -56,10 +56,10 @@ def scan_dataset(
     scanner = _Scanner(dataset, columns, progress)
     files = tuple(map(scanner.scan, dataset.names))
     if not any(file.rows for file in files):
-        raise RequestError(f"--input {dataset.label(dataset.names[0])} has no rows. Add a text.")
+        raise RequestError(f"--input {without_credentials(dataset.spec)} has no rows. Add a text.")
     if check_lines:
         scanner.check_fields()
-    kept = pyarrow.schema([scanner.kept_field(name) for name in columns.keep])
+    kept = pyarrow.schema([scanner.kept_field(name) for name in dict.fromkeys(columns.keep)])
     return Scan(files, (columns.id or "id") if scanner.has_id else None, kept)
 
 
@@ -212,9 +212,10 @@ class _Scanner:
             if name in self._missing:
                 has = ", ".join(fields) or "none"
                 option = options.get(name, "--keep-column")
+                spec = without_credentials(self._dataset.spec)
                 raise RequestError(
-                    f'No line of --input {self._dataset.spec} has a field "{name}". The fields of the first line are '
-                    f"{has}: name one with {option}."
+                    f'No line of --input {spec} has a field "{name}". The fields of the first line are {has}: name '
+                    f"one with {option}."
                 )
         for name, type_ in self._json.items():
             self._agree(label, type_.field(name))

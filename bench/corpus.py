@@ -145,12 +145,13 @@ def results(figures: Mapping[str, Sequence[float]], notes: Mapping[str, Any]) ->
     for (name, to), least in RATIOS.items():
         aim = "" if least is None else f"at least {least}"
         ratios.append(f"| {name} / {to} | {ratio(figures, name, to):.2f} | {aim} |")
+    plural = "s" * (notes["runs"] > 1)
     return "\n\n".join(
         [
             "\n".join(lines),
             "\n".join(ratios),
             f"Measured on {notes['measured']}.",
-            f"{notes['documents']:,} documents with {notes['tokens']:,} tokens, {notes['runs']} runs.",
+            f"{notes['documents']:,} documents with {notes['tokens']:,} tokens, {notes['runs']} run{plural}.",
         ]
     )
 

@@ -73,7 +73,7 @@ class KillOnce:
 ACTOR, DRIVER = "ray::MapWorker(MapBatches(PartActor))", "batch.corpus.cluster"
 
 
-@pytest.mark.parametrize("actors", [1, 3])
+@pytest.mark.parametrize("actors", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_killed_actor_changes_nothing(
     job: Job, cluster: RayCluster, undisturbed: tuple[Job, dict[str, bytes]], actors: int
 ) -> None:

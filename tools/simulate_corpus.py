@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from bench.page import updated
+from max_gpt2.batch.corpus.workers import cut
 
 PAGE = Path(__file__).parent.parent / "docs" / "design" / "corpus.md"
 #: In place of the lost part, in the event of a worker that is free.
@@ -36,7 +37,7 @@ class Setting:
         documents: Their number.
         part_rows: Documents of a part.
         workers: The number of workers, each with its own cores.
-        dynamic: Workers claim the next part (Ray, --workers), or each has its own share (--shard).
+        dynamic: Workers get the next parts (Ray, --workers), or each has its own share (--shard).
         deaths: No worker dies, 1 % of them die once, or each dies with a probability of 1 % in an hour.
         spread: The standard deviation of the speeds of the workers, as a part of their mean.
         tokens_per_s: The mean speed of a worker.
@@ -104,6 +105,8 @@ class Simulation:
         self.deaths = [_deaths(setting, self._ideal, one) for one in _dying(setting, rng)]
         self._next_death: list[float] = []
         self._queues = _queues(setting, len(tokens))
+        #: The parts that each worker has and has not begun.
+        self._given = [deque[int]() for _ in range(setting.workers)]
         self._idle: list[int] = []
         #: (time, worker, the part that it loses by dying)
         self._events: list[tuple[float, int, int]] = []
@@ -118,13 +121,20 @@ class Simulation:
             now, worker, lost = heapq.heappop(self._events)
             if lost >= 0:
                 self._die(worker, now, lost)
-            elif queue := self._queues[worker % len(self._queues)]:
-                self._begin(worker, now, queue.popleft())
+            elif part := self._next(worker):
+                self._begin(worker, now, part[0])
             else:
                 self._idle.append(worker)
         assert not any(self._queues)
         repeated = self._repeated / float(self._tokens.sum())
         return Outcome(self._finished, self._ideal, repeated, self._died)
+
+    def _next(self, worker: int) -> list[int]:
+        """Return the next part of a worker in a list, which is empty if there is none."""
+        queue, given = self._queues[worker % len(self._queues)], self._given[worker]
+        if not given and queue:
+            given.extend(queue.popleft())
+        return [given.popleft()] if given else []
 
     def _free(self, worker: int, now: float) -> None:
         heapq.heappush(self._events, (now, worker, _FREE))
@@ -141,20 +151,21 @@ class Simulation:
             self._free(worker, end)
 
     def _die(self, worker: int, now: float, part: int) -> None:
-        """Return the part to its queue, where an idle worker takes it, and replace the worker."""
+        """Return the parts to their queue, where an idle worker takes them, and replace the worker."""
         self._died += 1
-        self._queues[worker % len(self._queues)].appendleft(part)
+        self._queues[worker % len(self._queues)].appendleft([part, *self._given[worker]])
+        self._given[worker].clear()
         if self._setting.dynamic and self._idle:
             self._free(self._idle.pop(), now)
         self._free(worker, now + self._setting.restart_s + self._setting.start_s)
 
 
-def _queues(setting: Setting, parts: int) -> list[deque[int]]:
-    """Return one queue of parts for all workers, or that of each shard."""
-    if setting.dynamic:
-        return [deque(range(parts))]
+def _queues(setting: Setting, parts: int) -> list[deque[list[int]]]:
+    """Return one queue of lists of parts for all workers, or that of each shard."""
     count = setting.workers
-    return [deque(range(k * parts // count, (k + 1) * parts // count)) for k in range(count)]
+    if setting.dynamic:
+        return [deque(cut(setting.part_rows, range(parts), count))]
+    return [deque([list(range(k * parts // count, (k + 1) * parts // count))]) for k in range(count)]
 
 
 def _dying(setting: Setting, rng: np.random.Generator) -> Iterator[np.random.Generator | None]:

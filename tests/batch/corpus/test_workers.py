@@ -188,6 +188,10 @@ def test_calls_have_each_part_once() -> None:
         calls = cut(PART_ROWS, range(3, 24), count)
         assert [part for call in calls for part in call] == list(range(3, 24))
         assert len(calls) >= min(21, 8 * count)
+    sizes = [len(call) for call in cut(10, range(2000), 4)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 2000 // (4 * 8)
+    assert sizes[-8:] == [1] * 8
     many = cut(PART_ROWS, range(100_000), 50_000)
     assert [part for call in many for part in call] == list(range(100_000))
     assert len(many) <= 25_000

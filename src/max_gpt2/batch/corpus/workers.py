@@ -17,7 +17,7 @@ from max_gpt2.errors import MaxGPT2Error, RequestError
 _MOST_DEATHS = 3
 #: Small parts are given out together, up to this many rows: a batch does not reach from one call to the next.
 _ROWS_PER_CALL = 1000
-#: The most calls of a run: Ray has a few kilobytes of data for each of them.
+#: The most calls of a run, but for the short ones at its end: Ray has a few kilobytes of data for each of them.
 _MOST_CALLS = 20_000
 #: Calls per worker, so that workers of unequal speed finish at about the same time.
 _CALLS_PER_WORKER = 8
@@ -52,10 +52,19 @@ def share_cores(workers: int | None, threads: int | None, cores: int) -> tuple[i
 
 
 def cut(part_rows: int, parts: Sequence[int], workers: int) -> list[list[int]]:
-    """Cut parts of `part_rows` rows each into the lists that are given out together."""
-    size = max(1, min(_ROWS_PER_CALL // part_rows, len(parts) // (workers * _CALLS_PER_WORKER)))
-    size = max(size, len(parts) // _MOST_CALLS)
-    return [list(parts[start : start + size]) for start in range(0, len(parts), size)]
+    """Cut parts of `part_rows` rows each into the lists that are given out together.
+
+    The last lists are shorter, so that no worker waits long for another one at the end.
+    """
+    few = len(parts) // _MOST_CALLS
+    most = max(few, min(_ROWS_PER_CALL // part_rows, len(parts) // (workers * _CALLS_PER_WORKER)))
+    least = max(1, few) if workers * _CALLS_PER_WORKER > _MOST_CALLS else 1
+    lists, start = list[list[int]](), 0
+    while start < len(parts):
+        half = (len(parts) - start) // (2 * workers)  # of what is left for each worker
+        lists.append(list(parts[start : start + max(least, min(most, half))]))
+        start += len(lists[-1])
+    return lists
 
 
 @dataclass(eq=False)

@@ -120,12 +120,10 @@ def test_uris_keep_spaces_and_options(tmp_path: Path) -> None:
 
 def test_unreachable_file_system_is_one_sentence() -> None:
     options = "region=x&endpoint_override=localhost:1&scheme=http&allow_delayed_open=true"
-    for name in ("a.jsonl", "*.jsonl"):
-        with pytest.raises(
-            InputError, match=r"^--input s3://bucket/\S+ cannot be read \(.*\)\. Check the address, the"
-        ) as caught:
-            find_dataset(f"s3://key:secret@bucket/{name}?{options}")
-        assert "secret" not in str(caught.value)
+    message = r"^--input s3://bucket/\*\.jsonl cannot be read \(.*\)\. Check the address, the"
+    with pytest.raises(InputError, match=message) as caught:
+        find_dataset(f"s3://key:secret@bucket/*.jsonl?{options}")
+    assert "secret" not in str(caught.value)
     with pytest.raises(RequestError, match=r"other://a cannot be opened \(Unrecognized filesystem type"):
         find_dataset("other://a")
 

@@ -13,7 +13,7 @@ PACKAGE = SOURCE / "max_gpt2"
 LAYERS = (
     ("errors", "config", "system", "_files", "_progress"),
     ("checkpoint", "tokenizer", "model"),
-    ("generation", "scoring", "verify", "gpt2"),
+    ("generation", "scoring", "verify", "inspect", "gpt2"),
     ("batch", "serve"),
     ("cli", "system.doctor"),
 )

@@ -1,6 +1,7 @@
 """The Python interface: `from max_gpt2 import GPT2`."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack, cast, overload
@@ -24,7 +25,10 @@ from max_gpt2.generation import (
 )
 from max_gpt2.generation.beam_search import EarlyStopping
 from max_gpt2.generation.params import BeamSearchOptions, GenerationOptions
-from max_gpt2.model.compile_cache import load_or_compile_scoring
+from max_gpt2.inspect import Edit, Trace, Tracer
+from max_gpt2.model.compile_cache import load_or_compile_scoring, load_or_compile_stages
+from max_gpt2.model.scoring import LogitsScoringModel
+from max_gpt2.model.stages import Stages
 from max_gpt2.scoring import Score, ScoreKeywords, ScoreOptions, Scorer, score_texts
 from max_gpt2.system.machine import import_pyarrow
 from max_gpt2.tokenizer import GPT2Tokenizer
@@ -41,9 +45,10 @@ class GPT2:
     Each method raises RequestError for an invalid request.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        """Wrap an engine; `from_pretrained` makes one from a checkpoint."""
+    def __init__(self, engine: Engine, tracer: Tracer | None = None) -> None:
+        """Wrap an engine; `from_pretrained` makes one from a checkpoint, and `with_edits` one with a tracer."""
         self.engine = engine
+        self._edited = tracer
 
     @classmethod
     def from_pretrained(
@@ -99,6 +104,7 @@ class GPT2:
 
         With `n`, return `n` samples of each prompt as a list, with the seeds `seed`, `seed` + 1, ...
         """
+        self._check_edits()
         prompts, is_one = _prompts(prompt)
         requests = [one for each in prompts for one in self._request(each, options).samples(1 if n is None else n)]
         found = list(self.engine.generate_all(requests, batch_size))
@@ -106,6 +112,7 @@ class GPT2:
 
     def stream(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> Iterator[str]:
         """Continue a prompt and yield non-empty pieces of text, each of them valid Unicode."""
+        self._check_edits()
         outputs = self.engine.stream(self._request(prompt, options))
         return (output.text_delta for output in outputs if output.text_delta)
 
@@ -121,6 +128,7 @@ class GPT2:
         """Return the most probable continuations found by beam search, best first; see `BeamSearch`."""
         if names := [name for name in _SAMPLING_ONLY if name in options]:
             raise RequestError(f"Beam search does not support {', '.join(names)}. Remove it.")
+        self._check_edits()
         request = self._request(prompt, {"temperature": 0, **options})
         return self.engine.beam_search(request, BeamSearch(num_beams, length_penalty, early_stopping))
 
@@ -142,10 +150,65 @@ class GPT2:
             found.append(scored)
         return found[0] if is_one else found
 
+    @overload
+    def trace(  # type: ignore[overload-overlap]
+        self, texts: Prompt, at: Sequence[str] = ..., *, edits: Sequence[Edit] = (), bos: bool = False
+    ) -> Trace: ...
+    @overload
+    def trace(
+        self, texts: Sequence[Prompt], at: Sequence[str] = ..., *, edits: Sequence[Edit] = (), bos: bool = False
+    ) -> list[Trace]: ...
+    def trace(
+        self,
+        texts: Prompt | Sequence[Prompt],
+        at: Sequence[str] = ("h.*", "logits"),
+        *,
+        edits: Sequence[Edit] = (),
+        bos: bool = False,
+    ) -> Trace | list[Trace]:
+        """Return the activations `at` these names or patterns of a text, or of each text of a list.
+
+        `max_gpt2.inspect` has the names and the edits. With `bos`, each text starts with the BOS token. The first call
+        compiles the operations of the model as graphs of their own. Raises RequestError for an unknown name, an invalid
+        edit, a text that is too long, and if the activations do not fit into the memory.
+        """
+        prompts, is_one = _prompts(texts)
+        start = [self.tokenizer.start_id] if bos else []
+        found = self.with_edits(edits)._tracer.trace([[*start, *self._ids(one)] for one in prompts], at)
+        return found[0] if is_one else found
+
+    def with_edits(self, edits: Sequence[Edit]) -> "GPT2":
+        """Return this model with edits, after those that it has, for all that it does: trace, score and generate.
+
+        Raises RequestError for an invalid edit.
+        """
+        if not edits:
+            return self
+        tracer = replace(self._tracer, edits=(*self._tracer.edits, *edits))
+        return GPT2(Engine(tracer.model(), self.tokenizer), tracer)
+
+    @cached_property
+    def _tracer(self) -> Tracer:
+        model = self.engine.model
+        if self._edited is not None:
+            return self._edited
+        return Tracer(Stages(model.config, load_or_compile_stages(model.config), model.weights), self.tokenizer)
+
     @cached_property
     def _scorer(self) -> Scorer:
         model = self.engine.model
+        if self._edited is not None:
+            return Scorer(model.config, self.tokenizer, LogitsScoringModel(model))
         return Scorer(model.config, self.tokenizer, load_or_compile_scoring(model.config, model.weights, model.kernels))
+
+    def _check_edits(self) -> None:
+        """Raise RequestError for an edit that cannot be used to generate."""
+        for edit in self._edited.edits if self._edited is not None else ():
+            if edit.whole_text:
+                raise RequestError(
+                    f"The edit of {edit.at} needs the whole text at once, so it cannot be used to generate. Give "
+                    "mean_ablate a mean."
+                )
 
     def _ids(self, prompt: Prompt) -> list[int]:
         return encode_prompt(self.tokenizer, prompt) if isinstance(prompt, str) else list(prompt)

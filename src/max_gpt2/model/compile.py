@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 from max.driver import CPU
 from max.dtype import DType
+from max.engine import CompiledModel as CompiledArtifact
+from max.engine import InferenceSession
 from max.experimental import functional as F
 from max.experimental.compilation import CompiledCallable
 from max.experimental.nn import Module
+from max.experimental.realization_context import GraphRealizationContext, realization_context
 from max.experimental.tensor import Tensor, default_device, default_dtype
-from max.graph import TensorType
+from max.graph import Graph, TensorType, TensorValue
+from max.graph import Module as GraphModule
 
-from max_gpt2.config import GPT2Config, Kernels
+from max_gpt2.config import ACTIVATIONS, GPT2Config, Kernels
 from max_gpt2.model.batch import blocks_type, cache_types, int64_type, paged_token_types, token_types
 from max_gpt2.model.ops import Ops
 from max_gpt2.model.ops_max import MaxOps
@@ -80,6 +84,39 @@ def compile_hidden_states(
     types = [int64_type("embeddings"), *token_types(), *cache_types(config), *ops.extra_types]
     graph = compile_for_cpu(lambda: HiddenStates(config, ops), types, weights, ops)
     return HiddenStatesModel(config, kernels, graph.execute_raw)
+
+
+def compile_stages(config: GPT2Config) -> CompiledArtifact:
+    """Compile each operation of `MojoOps` as a graph of its own, with the weights as inputs: see `Stages`.
+
+    A single artifact has them all, since most of the time goes into the kernels, which they share.
+    """
+    ops, module = MojoOps(), GraphModule()
+    activation, eps = ACTIVATIONS[config.activation_function], config.layer_norm_epsilon
+
+    def add(name: str, operation: Callable[..., Tensor], *types: Any) -> None:
+        with Graph(name, input_types=types, module=module, custom_extensions=list(ops.extensions)) as graph:
+            context = GraphRealizationContext(graph)
+            with realization_context(context), context:
+                inputs = [Tensor.from_graph_value(value) for value in graph.inputs]
+                graph.output(TensorValue(operation(*inputs)))
+
+    x, matrix, vector = _floats("tokens", "in"), _floats("in", "out"), _floats("out")
+    table = _floats("rows", "in")
+    with default_device(CPU()), default_dtype(DType.float32):
+        add("embed", ops.embed, int64_type("tokens"), int64_type("tokens"), table, _floats("positions", "in"))
+        add("linear", lambda x, weight, bias: ops.linear(x, weight, bias, "none"), x, matrix, vector)
+        add("activated", lambda x, weight, bias: ops.linear(x, weight, bias, activation), x, matrix, vector)
+        add("layer_norm", lambda x, weight, bias: ops.layer_norm(x, weight, bias, eps), x, _floats("in"), _floats("in"))
+        scalars = [TensorType(dtype, [], device=CPU()) for dtype in (DType.int64, DType.float32)]
+        cache = [*token_types()[2:], *cache_types(config)]
+        add("attention", ops.attention, _floats("tokens", 3 * config.n_embd), *scalars, *cache)
+        add("logits", ops.logits, x, table)
+    return InferenceSession(devices=[CPU()]).compile(module, custom_extensions=list(ops.extensions))
+
+
+def _floats(*shape: int | str) -> TensorType:
+    return TensorType(DType.float32, shape, device=CPU())
 
 
 def compile_for_cpu(

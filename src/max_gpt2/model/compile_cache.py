@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,10 +26,13 @@ from max_gpt2.system.locks import exclusive
 from max_gpt2.system.machine import cache_folder, with_timer_slack
 
 if TYPE_CHECKING:  # importing max.experimental takes most of a second
+    from max.engine import CompiledModel as CompiledArtifact
     from max.experimental.compilation import CompiledCallable
 
-#: The kinds of graph: with either set of kernels, with the server's paged cache, or to score given tokens.
-Graph = Literal["mojo", "builtin", "paged", "scoring"]
+Loaded = TypeVar("Loaded")
+
+#: The kinds of graph: with either set of kernels, with the server's paged cache, to score given tokens, or in stages.
+Graph = Literal["mojo", "builtin", "paged", "scoring", "stages"]
 #: The fields of a config that do not change the graph.
 _NOT_IN_THE_GRAPH = ("bos_token_id", "eos_token_ids", "tie_word_embeddings")
 
@@ -47,7 +50,7 @@ def load_or_compile(
 
         return compiler.compile_graph(config, state_dict, kernels)
 
-    return CompiledModel(config, kernels, _load_or_compile(config, state_dict, kernels, compile_graph), state_dict)
+    return CompiledModel(config, kernels, _one_graph(config, state_dict, kernels, compile_graph), state_dict)
 
 
 def load_or_compile_scoring(
@@ -62,7 +65,7 @@ def load_or_compile_scoring(
 
         return compiler.compile_scoring(config, state_dict)
 
-    return FusedScoringModel(config, _load_or_compile(config, state_dict, "scoring", compile_graph), state_dict)
+    return FusedScoringModel(config, _one_graph(config, state_dict, "scoring", compile_graph), state_dict)
 
 
 def load_or_compile_paged(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> Run:
@@ -73,37 +76,87 @@ def load_or_compile_paged(config: GPT2Config, state_dict: Mapping[str, np.ndarra
 
         return compiler.compile_paged(config, state_dict)
 
-    return _load_or_compile(config, state_dict, "paged", compile_graph)
+    return _one_graph(config, state_dict, "paged", compile_graph)
 
 
-def _load_or_compile(
+def load_or_compile_stages(config: GPT2Config) -> dict[str, Run]:
+    """Return the graphs of `max_gpt2.model.compile.compile_stages` by name, as functions of buffers."""
+
+    def compile_() -> "tuple[dict[str, Run], CompiledArtifact]":
+        from max_gpt2.model import compile as compiler
+
+        artifact = compiler.compile_stages(config)
+        return load(artifact), artifact
+
+    def load(artifact: "CompiledArtifact") -> dict[str, Run]:
+        from max.driver import CPU
+        from max.engine import InferenceSession
+
+        session = InferenceSession(devices=[CPU()])
+        return {name: with_timer_slack(model.execute) for name, model in session.init_all(artifact).items()}
+
+    return _load_or_compile(config, "stages", compile_, load)
+
+
+def _one_graph(
     config: GPT2Config,
     state_dict: Mapping[str, np.ndarray],
     graph: Graph,
     compile_graph: "Callable[[], CompiledCallable[..., Any]]",
 ) -> Run:
+    """Return a single graph that contains the weights."""
+
+    def compile_() -> "tuple[Run, CompiledCallable[..., Any]]":
+        compiled = compile_graph()
+        return compiled.execute_raw, compiled
+
+    def load(artifact: "CompiledArtifact") -> Run:
+        from max.driver import CPU
+        from max.engine import InferenceSession
+
+        session = InferenceSession(devices=[CPU()])
+        return session.init(artifact, weights_registry=dict(state_dict))
+
+    return with_timer_slack(_load_or_compile(config, graph, compile_, load))
+
+
+class _Exportable(Protocol):
+    """A compiled graph that can be written to a file."""
+
+    def export_mef(self, path: Path, /) -> None:
+        """Write the graph."""
+        ...
+
+
+def _load_or_compile(
+    config: GPT2Config,
+    graph: Graph,
+    compile_: Callable[[], tuple[Loaded, _Exportable]],
+    load: "Callable[[CompiledArtifact], Loaded]",
+) -> Loaded:
+    """Return what `load` makes of a file, or what `compile_` returns along with the content of a new file."""
     folder, key = compiled_files(), graph_key(config, graph)
     if folder is None:
-        return with_timer_slack(compile_graph().execute_raw)
-    if run := _find(folder, key, state_dict):
-        return with_timer_slack(run)
+        return compile_()[0]
+    if (found := _find(folder, key, load)) is not None:
+        return found
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     # Workers that start together need the same graph: the first one compiles it, and the others load its file.
     with exclusive(folder / f".{key}.lock"):
-        if run := _find(folder, key, state_dict):
-            return with_timer_slack(run)
-        compiled = compile_graph()
+        if (found := _find(folder, key, load)) is not None:
+            return found
+        loaded, compiled = compile_()
         with tempfile.TemporaryDirectory() as temporary:
             file = Path(temporary) / "compiled.mef"
             compiled.export_mef(file)
             save(file.read_bytes(), folder, key)
-    return with_timer_slack(compiled.execute_raw)
+    return loaded
 
 
-def _find(folder: Path, key: str, state_dict: Mapping[str, np.ndarray]) -> Run | None:
-    """Return the graph with this key from the folder, or None."""
-    return next((run for path in folder.glob(f"{key}-*.mef") if (run := _read(path, state_dict))), None)
+def _find(folder: Path, key: str, load: "Callable[[CompiledArtifact], Loaded]") -> Loaded | None:
+    """Return the graphs with this key from the folder, or None."""
+    return next((found for path in folder.glob(f"{key}-*.mef") if (found := _read(path, load)) is not None), None)
 
 
 def compiled_files() -> Path | None:
@@ -139,18 +192,16 @@ def save(content: bytes, folder: Path, key: str) -> None:
         pass
 
 
-def _read(path: Path, state_dict: Mapping[str, np.ndarray]) -> Run | None:
-    """Load the graph of a file; None if it is damaged, which the digest of the content in its name shows."""
-    from max.driver import CPU
-    from max.engine import InferenceSession, read
+def _read(path: Path, load: "Callable[[CompiledArtifact], Loaded]") -> Loaded | None:
+    """Load the graphs of a file; None if it is damaged, which the digest of the content in its name shows."""
+    from max.engine import read
 
     try:
         content = path.read_bytes()
         if path.stem.rpartition("-")[2] != _digest(content):
             path.unlink()
             return None
-        session = InferenceSession(devices=[CPU()])
-        return session.init(read(path), weights_registry=dict(state_dict))
+        return load(read(path))
     except (OSError, RuntimeError, ValueError):
         return None
 

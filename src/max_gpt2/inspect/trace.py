@@ -1,0 +1,172 @@
+"""Run a model and keep its activations; edit them on the way."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from max_gpt2.config import GPT2Config
+from max_gpt2.errors import RequestError
+from max_gpt2.inspect.edits import Edit
+from max_gpt2.inspect.probes import canonical, check_memory, name_in, resolve, split_name
+from max_gpt2.model.batch import RaggedBatch
+from max_gpt2.model.kv_cache import KVCache
+from max_gpt2.model.session import CompiledModel
+from max_gpt2.model.stages import StagedModel, StagedRun, Stages
+from max_gpt2.tokenizer import GPT2Tokenizer
+
+
+@dataclass(frozen=True)
+class Tracer:
+    """Runs a model in stages. `edits` are applied to each activation in their order."""
+
+    stages: Stages
+    tokenizer: GPT2Tokenizer
+    edits: tuple[Edit, ...] = ()
+
+    @property
+    def config(self) -> GPT2Config:
+        """The config of the model."""
+        return self.stages.config
+
+    def trace(self, texts: Sequence[Sequence[int]], at: Iterable[str]) -> list["Trace"]:
+        """Return the activations of texts, given as token ids; each text gets what it gets alone.
+
+        Raises RequestError for unknown names, invalid edits, ids out of range, a text that is empty or too long, and if
+        the activations do not fit into the memory.
+        """
+        names, edited = resolve(at, self.config), edits_by_name(self.edits, self.config)
+        for ids in texts:
+            self._check(ids)
+        check_memory(names, self.config, [len(ids) for ids in texts])
+        batch = RaggedBatch.of(dict(enumerate(texts)), np.zeros(len(texts), np.int64), None)
+        tap = _Tap(self.stages, batch, names, edited)
+        cache = KVCache(self.config, len(texts), max(map(len, texts)))
+        StagedModel(self.stages).forward(batch, cache.buffers, tap)
+        return [Trace(self, tuple(ids), kept) for ids, kept in zip(texts, tap.kept, strict=True)]
+
+    def model(self) -> CompiledModel:
+        """Return a model like the compiled one that applies the edits whenever it runs: to generate or to score.
+
+        Raises RequestError for invalid edits.
+        """
+        edited = edits_by_name(self.edits, self.config)
+        run = StagedRun(self.stages, lambda batch: _Tap(self.stages, batch, (), edited))
+        return CompiledModel(self.config, "mojo", run, self.stages.weights)
+
+    def _check(self, ids: Sequence[int]) -> None:
+        config = self.config
+        if not 0 < len(ids) <= config.n_positions:
+            raise RequestError(
+                f"The text has {len(ids)} tokens. A trace needs 1 to {config.n_positions}, the context of the model."
+            )
+        if wrong := [one for one in ids if not 0 <= one < config.vocab_size]:
+            raise RequestError(f"The id {wrong[0]} is not in 0 .. {config.vocab_size - 1}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Trace(Mapping[str, np.ndarray]):
+    """The activations of one text by name, as arrays of float32; `max_gpt2.inspect.probes` has names and shapes.
+
+    `trace["h.9.attn.pattern"]` returns an activation that was asked for; names of TransformerLens are aliases.
+    """
+
+    tracer: Tracer
+    tokens: tuple[int, ...]
+    activations: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        found = self.activations.get(canonical(name))
+        if found is None:
+            resolve([name], self.tracer.config)  # raises for an unknown name
+            raise RequestError(f'"{name}" was not traced. Add it: at=[..., "{name}"].')
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.activations)
+
+    def __len__(self) -> int:
+        return len(self.activations)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in list(self.activations.items())[:4])
+        more = f", and {len(self) - 4} more" if len(self) > 4 else ""
+        return f"Trace({len(self.tokens)} tokens: {shapes}{more})"
+
+    def with_activations(self, at: Iterable[str]) -> "Trace":
+        """Return a trace of the same text and edits that has other activations too; runs the model if necessary."""
+        names = resolve(at, self.tracer.config)
+        missing = [name for name in names if name not in self.activations]
+        if not missing:
+            return self
+        (added,) = self.tracer.trace([self.tokens], missing)
+        return Trace(self.tracer, self.tokens, {**self.activations, **added.activations})
+
+
+def edits_by_name(edits: Sequence[Edit], config: GPT2Config) -> dict[str, list[Edit]]:
+    """Return the edits of each activation, in order; raises RequestError for an invalid one."""
+    found: dict[str, list[Edit]] = {}
+    for edit in edits:
+        for name in edit.check(config):
+            found.setdefault(name, []).append(edit)
+    return found
+
+
+class _Tap:
+    """Applies the edits, and keeps activations for each sequence of the batch."""
+
+    def __init__(
+        self, stages: Stages, batch: RaggedBatch, names: Sequence[str], edits: Mapping[str, Sequence[Edit]]
+    ) -> None:
+        self.kept: list[dict[str, np.ndarray]] = [{} for _ in batch.slots]
+        self._stages, self._batch, self._edits = stages, batch, edits
+        self._names = set(names)
+        self._needed = self._names | edits.keys()
+        self._needed |= {name.removesuffix("heads") + "z" for name in self._names if name.endswith(".attn.heads")}
+
+    def wants(self, name: str) -> bool:
+        """See `Tap`."""
+        return name in self._needed
+
+    def see(self, name: str, value: np.ndarray) -> np.ndarray:
+        """See `Tap`."""
+        if name not in self._needed:
+            return value
+        edited = value.copy() if name in self._edits else value
+        for number, (start, stop) in enumerate(zip(self._batch.row_offsets, self._batch.row_offsets[1:], strict=False)):
+            one = self._edit(name, number, _by_head(value[start:stop]))
+            if edited is not value:
+                edited[start:stop] = _by_head(one)
+            self._keep(name, number, one)
+        return edited
+
+    def see_pattern(self, name: str, sequence: int, value: np.ndarray) -> np.ndarray:
+        """See `Tap`."""
+        edited = self._edit(name, sequence, value)
+        if name in self._names:
+            self.kept[sequence][name] = edited
+        return edited
+
+    def _edit(self, name: str, number: int, value: np.ndarray) -> np.ndarray:
+        for edit in self._edits.get(name, ()):
+            try:
+                value = edit.apply(value, int(self._batch.cache_lengths[number]))
+            except (ValueError, IndexError) as error:
+                raise RequestError(
+                    f"The edit cannot {edit.description} {name}, which has the shape {list(value.shape)}: {error}."
+                ) from error
+        return value
+
+    def _keep(self, name: str, number: int, value: np.ndarray) -> None:
+        if name in self._names:
+            self.kept[number][name] = np.ascontiguousarray(value)
+        layer, part = split_name(name)
+        if layer is not None and part == "attn.z" and name_in(layer, "attn.heads") in self._names:
+            weight, _ = self._stages.layer(f"h.{layer}.attn.c_proj")
+            heads = np.split(weight, len(value))  # [head_dim, n_embd] each
+            self.kept[number][name_in(layer, "attn.heads")] = value @ np.stack(heads)
+
+
+def _by_head(value: np.ndarray) -> np.ndarray:
+    """Exchange tokens and heads of an activation with heads: [tokens, n_head, head_dim] and the reverse."""
+    return value.transpose(1, 0, 2) if value.ndim == 3 else value

@@ -1,0 +1,94 @@
+"""`GPT2.trace`, and texts and scores of a model with edits."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from max_gpt2 import GPT2
+from max_gpt2.errors import RequestError
+from max_gpt2.inspect import ablate_head, attribution, mean_ablate, scale, steer
+from max_gpt2.model import CompiledModel
+from tests.support.activations import torch_activations
+
+TEXT = "The quick brown fox, it was lazy"
+
+
+@pytest.fixture(scope="module")
+def gpt2(tiny_original: Path, tiny_model: CompiledModel) -> GPT2:
+    del tiny_model  # compiled once for all tests
+    return GPT2.from_pretrained(tiny_original)
+
+
+@pytest.fixture(scope="module")
+def vector(gpt2: GPT2) -> np.ndarray:
+    return np.linspace(-2, 3, gpt2.config.n_embd, dtype=np.float32)
+
+
+def change(vector: np.ndarray) -> Any:
+    """Return the edits of `edits`, in PyTorch."""
+
+    def edit(name: str, value: Any) -> Any:
+        if name == "h.1.attn.z":
+            value = value.clone()
+            value[2] = 0
+        return value + torch.from_numpy(vector) if name == "h.0" else value
+
+    return edit
+
+
+def test_trace_of_texts_and_ids(gpt2: GPT2, torch_model: Any) -> None:
+    trace = gpt2.trace(TEXT, at=["h.*", "h.1.attn.pattern", "logits"])
+    ids = gpt2.tokenizer.encode(TEXT)
+    assert trace.tokens == tuple(ids)
+    expected = torch_activations(torch_model, ids)
+    np.testing.assert_allclose(trace["h.1.attn.pattern"], expected["h.1.attn.pattern"], atol=1e-5)
+    first, second = gpt2.trace([ids, "it was"], at=["logits"])
+    np.testing.assert_array_equal(first["logits"], trace["logits"])
+    assert second.tokens == tuple(gpt2.tokenizer.encode("it was"))
+    assert gpt2.trace("it was", bos=True).tokens == (gpt2.tokenizer.start_id, *second.tokens)
+    token, minus = ids[0], ids[1]
+    assert attribution(trace, token, minus).total == pytest.approx(
+        float(trace["logits"][-1, token] - trace["logits"][-1, minus])
+    )
+
+
+def test_edited_model_generates_what_pytorch_does_with_hooks(gpt2: GPT2, torch_model: Any, vector: np.ndarray) -> None:
+    edited = gpt2.with_edits([ablate_head(1, 2)]).with_edits([steer("h.0", vector)])
+    found = edited.generate(TEXT, temperature=0, max_new_tokens=12)
+    ids = gpt2.tokenizer.encode(TEXT)
+    for _ in range(len(found.tokens)):
+        ids.append(int(torch_activations(torch_model, ids, change(vector))["logits"][-1].argmax()))
+    assert found.tokens == ids[-len(found.tokens) :]
+    assert found.tokens != gpt2.generate(TEXT, temperature=0, max_new_tokens=12).tokens
+    several = edited.generate([TEXT, "it was"], temperature=0, max_new_tokens=12)
+    assert several[0].tokens == found.tokens
+    assert "".join(edited.stream(TEXT, temperature=0, max_new_tokens=12)) == found.text
+
+
+def test_edited_model_scores_as_pytorch_does_with_hooks(gpt2: GPT2, torch_model: Any, vector: np.ndarray) -> None:
+    edited = gpt2.with_edits([ablate_head(1, 2), steer("h.0", vector)])
+    score = edited.score(TEXT)
+    ids = gpt2.tokenizer.encode(TEXT)
+    logits = torch_activations(torch_model, [gpt2.tokenizer.start_id, *ids], change(vector))["logits"]
+    expected = torch.from_numpy(logits[:-1]).double().log_softmax(dim=-1)[np.arange(len(ids)), ids]
+    np.testing.assert_allclose(score.logprobs, expected, atol=1e-4)
+
+
+def test_edit_without_effect_changes_no_text(gpt2: GPT2) -> None:
+    same = gpt2.with_edits([scale("h.*", 1), scale("h.*.attn.k", 1)])
+    options: dict[str, Any] = {"temperature": 1.0, "seed": 3, "max_new_tokens": 20}
+    assert same.generate(TEXT, **options).tokens == gpt2.generate(TEXT, **options).tokens
+    assert gpt2.with_edits([]) is gpt2
+
+
+def test_mean_over_the_text_cannot_generate(gpt2: GPT2) -> None:
+    edited = gpt2.with_edits([mean_ablate("h.1.mlp")])
+    assert edited.score(TEXT).logprob != gpt2.score(TEXT).logprob
+    for call in (edited.generate, lambda text: list(edited.stream(text)), edited.beam_search):
+        with pytest.raises(RequestError, match=r"The edit of h\.1\.mlp needs the whole text at once"):
+            call(TEXT)
+    with pytest.raises(RequestError, match="Head 9 does not exist"):
+        gpt2.with_edits([ablate_head(0, 9)])

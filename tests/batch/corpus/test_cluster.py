@@ -57,30 +57,30 @@ def check(job: Job, undisturbed: tuple[Job, dict[str, bytes]]) -> None:
     assert content(Path(job.output)) == undisturbed[1]
 
 
-class KillOnce:
-    """Kills processes when the first parts are done: those of a parent with a name in their command."""
+class Kill:
+    """Kills a process each time that parts are done, up to `times`: of a parent, with a name in its command."""
 
-    def __init__(self, parent: int, name: str) -> None:
-        self.killed: list[int] = []
-        self._parent, self._name = parent, name
+    def __init__(self, parent: int, name: str, times: int = 1) -> None:
+        self.killed = 0
+        self._parent, self._name, self._times = parent, name, times
 
     def __call__(self, _: Progress) -> None:
-        if not self.killed:
-            self.killed = descendants(self._parent, self._name)[:1]
-            os.kill(self.killed[0], signal.SIGKILL)
+        if self.killed < self._times and (found := descendants(self._parent, self._name)):
+            os.kill(found[0], signal.SIGKILL)
+            self.killed += 1
 
 
 ACTOR, DRIVER = "ray::MapWorker(MapBatches(PartActor))", "batch.corpus.cluster"
 
 
-@pytest.mark.parametrize("actors", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize(("actors", "times"), [pytest.param(1, 6, marks=pytest.mark.slow), (3, 1)])
 def test_killed_actor_changes_nothing(
-    job: Job, cluster: RayCluster, undisturbed: tuple[Job, dict[str, bytes]], actors: int
+    job: Job, cluster: RayCluster, undisturbed: tuple[Job, dict[str, bytes]], actors: int, times: int
 ) -> None:
-    kill = KillOnce(cluster.process.pid, ACTOR)
+    kill = Kill(cluster.process.pid, ACTOR, times)
     display = Display(kill)
     summary = run(job, cluster, actors, display)
-    assert kill.killed
+    assert kill.killed == times
     assert summary.complete
     assert display.rows == ROWS
     assert display.tokens == sum(entry.tokens for entry in summary.entries.values())
@@ -91,7 +91,7 @@ def test_run_resumes_after_its_driver_is_killed(
     job: Job, cluster: RayCluster, undisturbed: tuple[Job, dict[str, bytes]]
 ) -> None:
     with pytest.raises(ProcessError, match=r"The driver of Ray ended \(killed by signal 9\)"):
-        run(job, cluster, 3, Display(KillOnce(os.getpid(), DRIVER)))
+        run(job, cluster, 3, Display(Kill(os.getpid(), DRIVER)))
     display = Display()
     assert run(job, cluster, 3, display).complete
     assert 0 < display.rows < ROWS
@@ -131,6 +131,29 @@ def test_run_resumes_after_the_command_is_killed(
     again = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True)
     assert again.returncode == 1, again.stderr  # of the rows without a text
     check(job, undisturbed)
+
+
+@pytest.mark.slow
+def test_actor_that_is_killed_as_it_loads_is_an_error(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(KILLED_BY_WEIGHTS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with ray_cluster(1) as other, pytest.raises(ProcessError, match="An actor ended 4 times while it loaded the model"):
+        run(job, other, 1)
+
+
+#: Kills a process of Ray that opens the weights, as the system does without memory for them.
+KILLED_BY_WEIGHTS = """
+import os, signal, sys
+
+def audit(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("model.safetensors"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if any("default_worker" in one for one in sys.orig_argv):
+    sys.addaudithook(audit)
+"""
 
 
 @pytest.mark.slow

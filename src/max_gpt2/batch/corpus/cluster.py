@@ -8,11 +8,13 @@ import importlib.util
 import logging
 import os
 import pickle
+import platform
 import re
 import socket
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -38,6 +40,7 @@ _WAIT = 20.0
 _LOCAL_TIMEOUT = 10
 #: The time, the process and the line at the start of a message in the log of Ray.
 _LOG_PREFIX = re.compile(r"^\[[^]]*\] \S+: (:\w+: )?")
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _REMEDY = "Run the same command again to resume."
 
 
@@ -106,14 +109,42 @@ class Processed:
     outcome: Outcome
 
 
+class Starts:
+    """An actor that counts how often other actors have died while they loaded the model."""
+
+    def __init__(self) -> None:
+        self._failed = Counter[str]()
+
+    def begin(self, actor: str) -> int:
+        """Return the number of earlier starts of an actor since it was last loaded."""
+        self._failed[actor] += 1
+        return self._failed[actor] - 1
+
+    def loaded(self, actor: str) -> None:
+        """Forget the starts of an actor, which has loaded the model."""
+        del self._failed[actor]
+
+
 class PartActor:
     """A class for `map_batches`: takes batches of lists of parts, and returns what became of each, pickled."""
 
-    def __init__(self, assignment: Assignment) -> None:
-        """Load the model; an error is returned by the first call, since Ray would start a failed actor again."""
+    def __init__(self, assignment: Assignment, starts: Any) -> None:
+        """Load the model; an error is returned by the first call, since Ray would start a failed actor again.
+
+        `starts` is an actor of `Starts`: Ray starts an actor for ever that is killed each time that it loads the model.
+        """
+        import ray
+
         self._progress = list[Progress]()
+        own = ray.get_runtime_context().get_actor_id()
         try:
+            if (deaths := ray.get(starts.begin.remote(own))) > _RETRIES:
+                raise ProcessError(
+                    f"An actor ended {deaths} times while it loaded the model on {platform.node()}. Check the memory "
+                    "of the machine, and use fewer --workers."
+                )
             self._worker: PartWorker | MaxGPT2Error = PartWorker(assignment, self._progress.append)
+            ray.get(starts.loaded.remote(own))
         except MaxGPT2Error as error:
             self._worker = error
 
@@ -187,11 +218,11 @@ def _connected(address: str | None) -> Iterator[None]:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         remedy = "See its logs" if address == "local" else "Start it (ray start --head), or check --address"
-        raise ProcessError(f"Cannot use the Ray cluster at {address!r} ({_first_line(error)}). {remedy}.") from error
+        raise ProcessError(f"Cannot use the Ray cluster at {address!r} ({_summary(error)}). {remedy}.") from error
     try:
         yield
     except ray.exceptions.RayError as error:
-        raise ProcessError(f"The Ray cluster failed ({_first_line(error)}). {_REMEDY}") from error
+        raise ProcessError(f"The Ray cluster failed ({_summary(error)}). {_REMEDY}") from error
     finally:
         ray.shutdown()
 
@@ -203,8 +234,10 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _WAIT).close()
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _summary(error: BaseException) -> str:
+    """Return the first line of an error of Ray, and the last one, which has the cause if there is a traceback."""
+    lines = _COLORS.sub("", str(error)).strip().splitlines() or [type(error).__name__]
+    return " ... ".join(dict.fromkeys([lines[0], lines[-1]]))
 
 
 def _nodes() -> list[int]:
@@ -237,6 +270,7 @@ def _wait_for_cores(threads: int) -> None:
 
 def _process(call: ClusterCall) -> Iterator[Processed | MaxGPT2Error | str]:
     """Process the parts with Ray Data, and yield the results of `PartActor`."""
+    import ray
     from ray.data import ActorPoolStrategy, DataContext, from_items
 
     workers, threads = choose_actors(call.workers, call.threads, _nodes())
@@ -246,13 +280,14 @@ def _process(call: ClusterCall) -> Iterator[Processed | MaxGPT2Error | str]:
     context.max_errored_blocks = -1  # parts whose actors die again and again: they have no result
     lists = cut(call.part_rows, call.parts, workers)
     assignment = replace(call.assignment, threads=threads)
+    starts = ray.remote(num_cpus=0, max_restarts=-1)(Starts).remote()
     results = from_items([{"parts": parts} for parts in lists], override_num_blocks=len(lists)).map_batches(
         PartActor,
-        fn_constructor_kwargs={"assignment": assignment},
+        fn_constructor_kwargs={"assignment": assignment, "starts": starts},
         batch_size=1,
         compute=ActorPoolStrategy(size=min(workers, len(lists)), max_tasks_in_flight_per_actor=2),
         num_cpus=threads,
-        max_restarts=-1,
+        max_restarts=-1,  # Ray Data waits for an actor that is not started again
         max_task_retries=_RETRIES,
     )
     for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
@@ -265,16 +300,19 @@ def _serve(parent: Parent) -> None:
     call: ClusterCall = next(parent.calls())
     total, missing = Outcome(), set(call.parts)
     with _connected(call.address):
-        for result in _process(call):
-            if isinstance(result, MaxGPT2Error):
-                raise result
-            if isinstance(result, str):
-                raise RuntimeError(result)
-            missing -= set(result.parts)
-            total.add(result.outcome)
-            parent.send(result.progress)
-        if missing:
-            _check_alive()  # otherwise, the parts are not the reason
+        before = len(missing) + 1
+        while 0 < len(missing) < before:  # again, if actors have died too often for some of the parts
+            before = len(missing)
+            for result in _process(replace(call, parts=sorted(missing))):
+                if isinstance(result, MaxGPT2Error):
+                    raise result
+                if isinstance(result, str):
+                    raise RuntimeError(result)
+                missing -= set(result.parts)
+                total.add(result.outcome)
+                parent.send(result.progress)
+            if missing:
+                _check_alive()  # otherwise, the parts are not the reason
     for part in missing:
         total.failed[part] = f"{1 + _RETRIES} actors ended while they processed it."
     parent.send(total)

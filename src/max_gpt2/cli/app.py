@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from max_gpt2 import __version__
+from max_gpt2.cli.activations import activations
 from max_gpt2.cli.checkpoint import convert, info
 from max_gpt2.cli.corpus import corpus
 from max_gpt2.cli.evaluate import eval  # noqa: A004  (the name of the command)
@@ -23,7 +24,7 @@ from max_gpt2.cli.verify import verify
 #: The sections of `max-gpt2 --help`. A command that is a group has commands of its own.
 GROUPS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "Text": (generate, beams, serve),
-    "Measure": (score, perplexity, corpus, golden, eval),
+    "Measure": (score, perplexity, activations, corpus, golden, eval),
     "Checkpoints": (info, verify, convert),
     "Machine": (doctor, warmup),
 }

@@ -14,6 +14,7 @@ from max_gpt2.errors import RequestError
 
 if TYPE_CHECKING:
     from max_gpt2.batch.corpus.drive import CorpusSummary, Execute, OnProgress
+    from max_gpt2.batch.corpus.plan import Format
     from max_gpt2.batch.corpus.tasks import Task
     from max_gpt2.checkpoint import LoadOptions
 
@@ -59,7 +60,7 @@ class CorpusOptions:
     """The options that only a corpus run has; None if they are not given."""
 
     keep_column: list[str] | None
-    format: Literal["parquet", "jsonl"] | None
+    format: "Format | None"
     part_rows: int | None
     shard: str | None
     workers: int | None

@@ -106,7 +106,7 @@ def score(
     kernels: WhichKernels = "mojo",
     as_json: AsJson = False,
 ) -> None:
-    """Compute the surprisal of each token or word, and the perplexity.
+    """Compute the surprisal of tokens or words, and the perplexity.
 
     With --input, score each line or row. With an --output that is a folder, write it as parts that any number of
     processes can share. The exit code is 1 when a line fails.

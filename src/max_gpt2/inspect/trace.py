@@ -37,7 +37,7 @@ class Tracer:
         """
         names, edited = resolve(at, self.config), edits_by_name(self.edits, self.config)
         for ids in texts:
-            self._check(ids)
+            self.check(ids)
         check_memory(names, self.config, [len(ids) for ids in texts])
         batch = RaggedBatch.of(dict(enumerate(texts)), np.zeros(len(texts), np.int64), None)
         tap = _Tap(self.stages, batch, names, edited)
@@ -54,7 +54,8 @@ class Tracer:
         run = StagedRun(self.stages, lambda batch: _Tap(self.stages, batch, (), edited))
         return CompiledModel(self.config, "mojo", run, self.stages.weights)
 
-    def _check(self, ids: Sequence[int]) -> None:
+    def check(self, ids: Sequence[int]) -> None:
+        """Raise RequestError for a text that is empty or too long, and for ids out of range."""
         config = self.config
         if not 0 < len(ids) <= config.n_positions:
             raise RequestError(

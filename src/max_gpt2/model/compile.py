@@ -15,7 +15,6 @@ from max.experimental.nn import Module
 from max.experimental.realization_context import GraphRealizationContext, realization_context
 from max.experimental.tensor import Tensor, default_device, default_dtype
 from max.graph import Graph, TensorType, TensorValue
-from max.graph import Module as GraphModule
 
 from max_gpt2.config import ACTIVATIONS, GPT2Config, Kernels
 from max_gpt2.model.batch import blocks_type, cache_types, int64_type, paged_token_types, token_types
@@ -91,11 +90,14 @@ def compile_stages(config: GPT2Config) -> CompiledArtifact:
 
     A single artifact has them all, since most of the time goes into the kernels, which they share.
     """
-    ops, module = MojoOps(), GraphModule()
+    ops, graphs = MojoOps(), list[Graph]()
     activation, eps = ACTIVATIONS[config.activation_function], config.layer_norm_epsilon
 
     def add(name: str, operation: Callable[..., Tensor], *types: Any) -> None:
+        # The first graph makes the module, since a new `max.graph.Module` needs MLIR's context of the main thread.
+        module = graphs[0].module if graphs else None
         with Graph(name, input_types=types, module=module, custom_extensions=list(ops.extensions)) as graph:
+            graphs.append(graph)
             context = GraphRealizationContext(graph)
             with realization_context(context), context:
                 inputs = [Tensor.from_graph_value(value) for value in graph.inputs]
@@ -112,7 +114,7 @@ def compile_stages(config: GPT2Config) -> CompiledArtifact:
         cache = [*token_types()[2:], *cache_types(config)]
         add("attention", ops.attention, _floats("tokens", 3 * config.n_embd), *scalars, *cache)
         add("logits", ops.logits, x, table)
-    return InferenceSession(devices=[CPU()]).compile(module, custom_extensions=list(ops.extensions))
+    return InferenceSession(devices=[CPU()]).compile(graphs[0].module, custom_extensions=list(ops.extensions))
 
 
 def _floats(*shape: int | str) -> TensorType:

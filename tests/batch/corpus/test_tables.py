@@ -82,7 +82,7 @@ def test_parquet_keeps_the_types(tmp_path: Path) -> None:
 def test_json_lines_refuse_bytes_by_name() -> None:
     for type_ in (pa.binary(), pa.list_(pa.date32()), pa.map_(pa.string(), pa.int64())):
         kept = pa.schema({"data": type_})
-        with pytest.raises(RequestError, match=r'--keep-column "data" has .*, which JSON lines cannot hold'):
+        with pytest.raises(RequestError, match=r'--keep-column "data" has .*, which JSON cannot hold'):
             part_schema(plan("jsonl", kept), RESULTS)
         assert part_schema(plan("parquet", kept), RESULTS).field("data").type == type_
 

@@ -17,7 +17,7 @@ from max_gpt2.errors import RequestError
 if TYPE_CHECKING:
     import pyarrow
 
-Format = Literal["parquet", "jsonl"]
+Format = Literal["parquet", "jsonl", "safetensors"]
 #: The names of the plan and of the folder of entries begin with "_": readers of a folder of Parquet files ignore them.
 PLAN = "_corpus.json"
 MANIFEST = "_manifest"

@@ -1,13 +1,14 @@
 """Write the rows of a part as Parquet or JSON lines."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from max_gpt2._files import json_text
 from max_gpt2.batch.corpus.folder import HashingSink
 from max_gpt2.batch.corpus.plan import Plan
 from max_gpt2.batch.corpus.readers import Row
+from max_gpt2.batch.corpus.tensors import TensorsPart, read_rows
 from max_gpt2.batch.parquet import RowWriter
 from max_gpt2.errors import RequestError
 
@@ -46,12 +47,12 @@ def part_schema(plan: Plan, results: "pyarrow.Schema") -> "pyarrow.Schema":
     if taken := own.intersection(kept.names):
         name = min(taken)
         raise RequestError(f'--keep-column "{name}" has the name of a column of the output. Rename it in the input.')
-    if plan.format == "jsonl":
+    if plan.format != "parquet":
         for field in kept:
             if not (_is_json(field.type) or _is_text(field.type)):
                 raise RequestError(
-                    f'--keep-column "{field.name}" has {field.type}, which JSON lines cannot hold. '
-                    "Use --format parquet."
+                    f'--keep-column "{field.name}" has {field.type}, which JSON cannot hold. '
+                    + ("Use --format parquet." if plan.format == "jsonl" else "Remove it.")
                 )
     return pyarrow.schema([*fields, *kept, *results, ("error", text)])
 
@@ -89,7 +90,9 @@ def _encodable(value: Any) -> Any:
 
 def open_writer(plan: Plan, sink: HashingSink, schema: "pyarrow.Schema") -> PartWriter:
     """Return a writer of the plan's format."""
-    return ParquetPart(sink, schema) if plan.format == "parquet" else JsonPart(sink, schema)
+    if plan.format == "parquet":
+        return ParquetPart(sink, schema)
+    return JsonPart(sink, schema) if plan.format == "jsonl" else TensorsPart(sink, json_encoder(schema))
 
 
 class ParquetPart(RowWriter):
@@ -111,22 +114,31 @@ class JsonPart:
     """Writes JSON lines in UTF-8; times and decimals are strings, and a number that JSON does not have is null."""
 
     def __init__(self, sink: HashingSink, schema: "pyarrow.Schema") -> None:
-        self._sink, self._names = sink, schema.names
-        self._texts = {field.name: field.type for field in schema if _is_text(field.type)}
+        self._sink, self._encode = sink, json_encoder(schema)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """See `PartWriter`."""
-        import pyarrow
-
-        values = {name: row.get(name) for name in self._names}
-        for name, type_ in self._texts.items():
-            value = values[name]
-            scalar = value if isinstance(value, pyarrow.Scalar) else pyarrow.scalar(value, type_)
-            values[name] = scalar.cast(pyarrow.string()).as_py()
-        self._sink.write(f"{json_text(values)}\n".encode())
+        self._sink.write(f"{json_text(self._encode(row))}\n".encode())
 
     def close(self) -> None:
         """See `PartWriter`."""
+
+
+def json_encoder(schema: "pyarrow.Schema") -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Return a function that takes a row and returns its columns as JSON values."""
+    import pyarrow
+
+    texts = {field.name: field.type for field in schema if _is_text(field.type)}
+
+    def encode(row: Mapping[str, Any]) -> dict[str, Any]:
+        values = {name: row.get(name) for name in schema.names}
+        for name, type_ in texts.items():
+            value = values[name]
+            scalar = value if isinstance(value, pyarrow.Scalar) else pyarrow.scalar(value, type_)
+            values[name] = scalar.cast(pyarrow.string()).as_py()
+        return values
+
+    return encode
 
 
 def read_column(plan: Plan, file: Any, name: str) -> Iterator[Any]:
@@ -134,6 +146,9 @@ def read_column(plan: Plan, file: Any, name: str) -> Iterator[Any]:
     if plan.format == "jsonl":
         for line in file:
             yield json.loads(line)[name]
+        return
+    if plan.format == "safetensors":
+        yield from (row[name] for row in read_rows(file))
         return
     from pyarrow.parquet import ParquetFile
 

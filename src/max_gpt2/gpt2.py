@@ -174,7 +174,8 @@ class GPT2:
         """
         prompts, is_one = _prompts(texts)
         start = [self.tokenizer.start_id] if bos else []
-        found = self.with_edits(edits)._tracer.trace([[*start, *self._ids(one)] for one in prompts], at)
+        ids = [self._ids(one) if one else [] for one in prompts]  # an empty prompt would become a BOS
+        found = self.with_edits(edits)._tracer.trace([[*start, *one] for one in ids], at)
         return found[0] if is_one else found
 
     def with_edits(self, edits: Sequence[Edit]) -> "GPT2":

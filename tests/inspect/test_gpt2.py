@@ -48,6 +48,9 @@ def test_trace_of_texts_and_ids(gpt2: GPT2, torch_model: Any) -> None:
     first, second = gpt2.trace([ids, "it was"], at=["logits"])
     np.testing.assert_array_equal(first["logits"], trace["logits"])
     assert second.tokens == tuple(gpt2.tokenizer.encode("it was"))
+    assert gpt2.trace("", bos=True).tokens == (gpt2.tokenizer.start_id,)
+    with pytest.raises(RequestError, match="The text has 0 tokens"):
+        gpt2.trace("")
     assert gpt2.trace("it was", bos=True).tokens == (gpt2.tokenizer.start_id, *second.tokens)
     token, minus = ids[0], ids[1]
     assert attribution(trace, token, minus).total == pytest.approx(

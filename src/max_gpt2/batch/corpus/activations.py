@@ -74,7 +74,7 @@ class ActivationsTask:
         try:
             if row.text is None:
                 raise RequestError(row.problem or "The row has no text.")
-            ids = encode_prompt(tracer.tokenizer, row.text)
+            ids = encode_prompt(tracer.tokenizer, row.text) if row.text else []  # an empty prompt would become a BOS
             ids = [tracer.tokenizer.start_id, *ids] if self.bos else ids
             tracer.check(ids)
             check_memory(self.at, tracer.config, [len(ids)])

@@ -76,20 +76,20 @@ class ActivationsTask:
                 raise RequestError(row.problem or "The row has no text.")
             ids = encode_prompt(tracer.tokenizer, row.text) if row.text else []  # an empty prompt would become a BOS
             ids = [tracer.tokenizer.start_id, *ids] if self.bos else ids
-            tracer.check(ids)
+            if ids:
+                tracer.check(ids)
             check_memory(self.at, tracer.config, [len(ids)])
         except MaxGPT2Error as error:
             return error
         return ids
 
     def _trace(self, tracer: Tracer, texts: list[list[int] | MaxGPT2Error]) -> Iterator[Mapping[str, Any]]:
-        """Yield the results of texts, which are traced together."""
-        valid = [one for one in texts if isinstance(one, list)]
+        """Yield the results of texts, which are traced together; an empty one has no activations."""
+        valid = [one for one in texts if isinstance(one, list) and one]
         traces = iter(tracer.trace(valid, self.at) if valid else [])
         for one in texts:
             if isinstance(one, MaxGPT2Error):
                 yield {"error": str(one)}
             else:
-                trace = next(traces)
-                arrays = {"tokens": np.array(trace.tokens, dtype=np.int64), **trace}
+                arrays = {"tokens": np.array(one, dtype=np.int64), **(next(traces) if one else {})}
                 yield {"tokens": len(one), "arrays": arrays}

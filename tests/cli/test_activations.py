@@ -59,12 +59,15 @@ def test_files_have_the_activations_of_each_text(
     assert "3 of 3 parts verified, with 7 of 7 rows, 2 of them with an error." in verified.out
 
 
-def test_shards_write_the_bytes_of_one_run(activations: Cli, tmp_path: Path) -> None:
+def test_shards_write_the_bytes_of_one_run(activations: Cli, tiny_original: Path, tmp_path: Path) -> None:
     activations("--output", tmp_path / "one", *AT, "--bos")
     for shard in ("2/2", "1/2"):
         activations("--output", tmp_path / "two", *AT, "--bos", "--shard", shard)
     one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).glob("*.*")} for name in ("one", "two"))
     assert one == two
+    start = GPT2.from_pretrained(tiny_original).tokenizer.start_id
+    tokens = load_file(tmp_path / "one/part-00001.safetensors")
+    assert [int(tokens[name][0]) for name in ("3.tokens", "4.tokens")] == [start, start]
     assert "a different at" in refused(activations("--output", tmp_path / "one", "--at", "h.1", "--bos"))
 
 

@@ -116,6 +116,15 @@ def test_pattern_is_replaced(tracer: Tracer, torch_model: Any) -> None:
     check(tracer, torch_model, [replace("h.1.attn.pattern", uniform, heads=[1])], change)
 
 
+def test_replaced_pattern_is_that_of_its_own_text_in_a_batch(tracer: Tracer) -> None:
+    several = texts(tracer.config, LENGTH, 5, 9)
+    first = edited(tracer, zero("h.1.attn.pattern", heads=[0], positions=[3]), scale("h.0.attn.pattern", 0.5))
+    for ids, trace in zip(several, first.trace(several, ["logits", "h.*.attn.z"]), strict=True):
+        (alone,) = first.trace([ids], ["logits", "h.*.attn.z"])
+        for name, value in alone.items():
+            np.testing.assert_array_equal(trace[name], value, err_msg=name)
+
+
 def test_patch_from_another_text(tracer: Tracer, torch_model: Any) -> None:
     _, other = texts(tracer.config, LENGTH, 9)
     (source,) = tracer.trace([other], ["h.1", "h.0.attn.z"])

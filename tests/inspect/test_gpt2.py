@@ -71,6 +71,24 @@ def test_edited_model_generates_what_pytorch_does_with_hooks(gpt2: GPT2, torch_m
     assert "".join(edited.stream(TEXT, temperature=0, max_new_tokens=12)) == found.text
 
 
+def test_edit_of_some_positions_counts_them_from_the_start(gpt2: GPT2, torch_model: Any, vector: np.ndarray) -> None:
+    ids = gpt2.tokenizer.encode(TEXT)
+    positions = [0, len(ids) + 1]
+
+    def edit(name: str, value: Any) -> Any:
+        places = [one for one in positions if one < len(value)]
+        if name == "h.0":
+            value = value.clone()
+            value[places] += torch.from_numpy(3 * vector)
+        return value
+
+    edited = gpt2.with_edits([steer("h.0", vector, 3, positions=positions)])
+    found = edited.generate(TEXT, temperature=0, max_new_tokens=8)
+    for _ in range(len(found.tokens)):
+        ids.append(int(torch_activations(torch_model, ids, edit)["logits"][-1].argmax()))
+    assert found.tokens == ids[-len(found.tokens) :]
+
+
 def test_edited_model_scores_as_pytorch_does_with_hooks(gpt2: GPT2, torch_model: Any, vector: np.ndarray) -> None:
     edited = gpt2.with_edits([ablate_head(1, 2), steer("h.0", vector)])
     score = edited.score(TEXT)

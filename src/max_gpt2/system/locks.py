@@ -1,22 +1,10 @@
 """Lock files: locks between processes, which the kernel releases when their holder ends, also by SIGKILL."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None  # type: ignore[assignment]
-
-
-def try_lock(path: Path) -> int | None:
-    """Lock a file, created if it is missing, and return its descriptor; None if another process holds the lock.
-
-    Closing the descriptor releases the lock. Raises OSError when the file cannot be created or locked.
-    """
-    return _open_locked(path, wait=False)
 
 
 @contextmanager
@@ -26,7 +14,7 @@ def exclusive(path: Path) -> Iterator[bool]:
     The value is False if the file cannot be created or the file system has no locks: the context is not exclusive then.
     """
     try:
-        file = _open_locked(path, wait=True)
+        file = _open_locked(path)
     except OSError:
         yield False
         return
@@ -34,20 +22,15 @@ def exclusive(path: Path) -> Iterator[bool]:
         yield True
     finally:
         path.unlink(missing_ok=True)
-        if file is not None:
-            os.close(file)
+        os.close(file)
 
 
-def _open_locked(path: Path, wait: bool) -> int | None:
-    if fcntl is None:
-        raise OSError("This system has no file locks.")
+def _open_locked(path: Path) -> int:
+    """Create a file, wait for its lock, and return its descriptor; raises OSError."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            os.close(file)
-            return None
+            fcntl.flock(file, fcntl.LOCK_EX)
         except BaseException:  # also Ctrl-C while it waits
             os.close(file)
             raise

@@ -54,7 +54,7 @@ COMMANDS = {
     "info": ["info"],
     "generate": ["generate", "It", "--max-new-tokens", "2", "--logprobs", "1"],
     "generate --n": ["generate", "It", "--max-new-tokens", "2", "--n", "2"],
-    "generate --input": ["generate", "--input", "{lines}", "--output", "{new}", "--max-new-tokens", "2"],
+    "generate --input": ["generate", "--input", "{lines}", "--output", "{new}.jsonl", "--max-new-tokens", "2"],
     "beams": ["beams", "It", "--max-new-tokens", "2"],
     "score": ["score", "It is"],
     "score --input": ["score", "--input", "{lines}"],

@@ -193,4 +193,7 @@ def test_attribution_of_an_edited_stream_is_refused(tracer: Tracer) -> None:
     assert found.heads[1, 0] == pytest.approx(0)
     parts = [found.embeddings, found.heads.sum(), found.mlps.sum(), found.biases.sum(), found.ln_f]
     assert sum(map(float, parts)) == pytest.approx(found.total, abs=1e-4)
+    (plain,) = tracer.trace([[1, 2]], ["logits"])
+    (doubled,) = edited(tracer, scale("logits", 2, positions=[1])).trace([[1, 2]], ["h.0", "logits"])
+    np.testing.assert_array_equal(doubled["logits"], plain["logits"] * [[1], [2]])
     assert shape("h.1", tracer.config, 2) == trace.with_activations(["h.1"])["h.1"].shape

@@ -89,6 +89,20 @@ def test_edit_of_some_positions_counts_them_from_the_start(gpt2: GPT2, torch_mod
     assert found.tokens == ids[-len(found.tokens) :]
 
 
+def test_edited_logits_choose_the_tokens(gpt2: GPT2) -> None:
+    bias = np.zeros(gpt2.config.vocab_size, dtype=np.float32)
+    bias[[7, 9]] = 4, 6
+    options: dict[str, Any] = {"temperature": 0, "max_new_tokens": 9}
+    prompts = [TEXT, "it was"]
+    expected = gpt2.generate(prompts, logit_bias={7: 4.0, 9: 6.0}, **options)
+    found = gpt2.with_edits([steer("logits", bias)]).generate(prompts, **options)
+    assert [one.tokens for one in found] == [one.tokens for one in expected]
+    first = len(gpt2.tokenizer.encode(TEXT))
+    only = gpt2.with_edits([steer("logits", 1000 * bias, positions=[first])]).generate(TEXT, **options)
+    assert only.tokens[1] == 9
+    assert only.tokens[0] == gpt2.generate(TEXT, **options).tokens[0]
+
+
 def test_edited_model_scores_as_pytorch_does_with_hooks(gpt2: GPT2, torch_model: Any, vector: np.ndarray) -> None:
     edited = gpt2.with_edits([ablate_head(1, 2), steer("h.0", vector)])
     score = edited.score(TEXT)

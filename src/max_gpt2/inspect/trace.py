@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -39,7 +40,8 @@ class Tracer:
         for ids in texts:
             self.check(ids)
         check_memory(names, self.config, [len(ids) for ids in texts])
-        batch = RaggedBatch.of(dict(enumerate(texts)), np.zeros(len(texts), np.int64), None)
+        num_logits = None if "logits" in {*names, *edited} else 1
+        batch = RaggedBatch.of(dict(enumerate(texts)), np.zeros(len(texts), np.int64), num_logits)
         tap = _Tap(self.stages, batch, names, edited)
         cache = KVCache(self.config, len(texts), max(map(len, texts)))
         StagedModel(self.stages).forward(batch, cache.buffers, tap)
@@ -134,8 +136,13 @@ class _Tap:
         if name not in self._needed:
             return value
         edited = value.copy() if name in self._edits else value
-        for number, (start, stop) in enumerate(zip(self._batch.row_offsets, self._batch.row_offsets[1:], strict=False)):
-            one = self._edit(name, number, _by_head(value[start:stop]))
+        offsets, places = self._batch.row_offsets, np.arange(len(self._batch.ids))
+        if name == "logits":  # they are computed for the last tokens of each sequence only
+            offsets, places = np.searchsorted(self._batch.logits_indices, offsets), self._batch.logits_indices
+        for number, (start, stop) in enumerate(pairwise(offsets)):
+            if start == stop:
+                continue
+            one = self._edit(name, int(self._batch.positions[places[start]]), _by_head(value[start:stop]))
             if edited is not value:
                 edited[start:stop] = _by_head(one)
             self._keep(name, number, one)
@@ -143,15 +150,16 @@ class _Tap:
 
     def see_pattern(self, name: str, sequence: int, value: np.ndarray) -> np.ndarray:
         """See `Tap`."""
-        edited = self._edit(name, sequence, value)
+        edited = self._edit(name, int(self._batch.cache_lengths[sequence]), value)
         if name in self._names:
             self.kept[sequence][name] = edited
         return edited
 
-    def _edit(self, name: str, number: int, value: np.ndarray) -> np.ndarray:
+    def _edit(self, name: str, first: int, value: np.ndarray) -> np.ndarray:
+        """Return a value of one sequence, from position `first` on, with the edits."""
         for edit in self._edits.get(name, ()):
             try:
-                value = edit.apply(value, int(self._batch.cache_lengths[number]))
+                value = edit.apply(value, first)
             except (ValueError, IndexError) as error:
                 raise RequestError(
                     f"The edit cannot {edit.description} {name}, which has the shape {list(value.shape)}: {error}."

@@ -26,7 +26,7 @@ SHORT = {
     "__main__": "Python runs it for `python -m max_gpt2`",
     "_progress": "the protocol by which every layer reports progress",
     "model/kernels/embedding.mojo": "one operation; every operation has its file",
-    "system/locks": "a lock between processes, of no other module's kind",
+    "system/locks": "the one lock that is not the claim of an output file",
 }
 #: The top level is the public face: it may import anything, lazily.
 FACE = {"max_gpt2", "max_gpt2.__main__"}

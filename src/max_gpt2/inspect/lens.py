@@ -11,7 +11,7 @@ from max_gpt2.inspect.trace import Trace
 
 @dataclass(frozen=True)
 class LogitLens:
-    """What the model would predict if it ended after a layer: row 0 is after the embeddings, row N after N blocks.
+    """The predictions that the model would make after each layer: row 0 is after the embeddings, row N after N blocks.
 
     nostalgebraist 2020: the final layer norm and the head are applied to each residual stream.
 

@@ -90,7 +90,7 @@ def execute_with_ray(address: str | None, workers: int | None, threads: int | No
 
 @dataclass(frozen=True)
 class ClusterCall:
-    """What the driver must know: the cluster, the requested actors, and the parts to process."""
+    """The arguments of the driver: the cluster, the requested actors, and the parts to process."""
 
     address: str | None
     workers: int | None
@@ -102,7 +102,7 @@ class ClusterCall:
 
 @dataclass(frozen=True)
 class Processed:
-    """What became of some parts, and the rows and tokens in them."""
+    """The result of one call of an actor: the parts, their progress and their outcome."""
 
     parts: list[int]
     progress: Progress

@@ -16,7 +16,7 @@ from max_gpt2.errors import StoppedError
 
 @dataclass(frozen=True)
 class Progress:
-    """What has been processed since the last report: numbers of rows and tokens, and messages of rows that failed."""
+    """The progress since the last report: the numbers of rows and tokens, and the messages of failed rows."""
 
     rows: int
     tokens: int
@@ -51,7 +51,7 @@ class CorpusSummary:
 
     @property
     def complete(self) -> bool:
-        """Whether all parts of the shard are done."""
+        """True if all parts of the shard are done."""
         return len(self.entries) == len(shard_parts(self.run.plan, self.shard))
 
     def to_dict(self) -> dict[str, Any]:

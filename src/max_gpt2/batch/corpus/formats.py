@@ -23,7 +23,7 @@ class FileFormat:
 
     @property
     def has_lines(self) -> bool:
-        """Whether a row is a line."""
+        """True if each row is a line."""
         return self.kind in ("json", "text")
 
 

@@ -34,7 +34,7 @@ USUAL = ColumnNames("text")
 
 @dataclass(frozen=True)
 class Job:
-    """What every process of a run must know. It can be pickled.
+    """The arguments of a run, which every process of it receives. A job can be pickled.
 
     Attributes:
         input: A file, a folder or a glob; a path or a URI.

@@ -14,7 +14,7 @@ _READERS = 16
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a part that is done.
+    """The manifest entry of a finished part.
 
     Attributes:
         run: The digest of the plan.

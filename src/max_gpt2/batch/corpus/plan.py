@@ -27,7 +27,7 @@ _REMEDY = "Choose another --output, or add --force to replace it."
 
 @dataclass(frozen=True)
 class Plan:
-    """What determines the bytes of every part.
+    """The plan of a run: everything that determines the bytes of its parts.
 
     Attributes:
         command: The command: score, perplexity or generate.

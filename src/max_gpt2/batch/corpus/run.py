@@ -20,7 +20,7 @@ _MOST_CLAIMS = 64
 
 @dataclass
 class Outcome:
-    """What became of parts: the entries of those written, those that another process has, and those that failed."""
+    """The outcome of processing parts: those written, those that another process has claimed, and those that failed."""
 
     written: list[Entry] = field(default_factory=list)
     taken: list[int] = field(default_factory=list)

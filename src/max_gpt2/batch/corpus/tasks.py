@@ -1,4 +1,4 @@
-"""What a corpus run does with each row: score it, measure its perplexity, or continue it."""
+"""The tasks of corpus runs: score each row, measure its perplexity, or continue it."""
 
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,7 +26,7 @@ ProcessRows = Callable[[Iterable[Row]], Iterator[Mapping[str, Any]]]
 
 
 class Task(typing.Protocol):
-    """What to do with each row. A task can be pickled."""
+    """A task: it turns rows into results. It can be pickled."""
 
     @property
     def command(self) -> str:

@@ -23,7 +23,7 @@ _INTERVAL = 0.2
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker must know: the job, the digest of its plan, and the number of threads."""
+    """The arguments of a worker: the job, the digest of its plan, and the number of threads."""
 
     job: Job
     plan: str

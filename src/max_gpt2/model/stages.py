@@ -93,11 +93,12 @@ class StagedModel:
         """Return the logits at `batch.logits_indices`: [rows, vocab]."""
         x = tap.see("embeddings", self.stages.embed(batch.ids, batch.positions))
         for layer in range(self.stages.config.n_layer):
-            x = self._block(x, layer, batch, cache, tap)
+            x = self.block(x, layer, batch, cache, tap)
         x = tap.see("ln_f", self.stages.layer_norm(x, "ln_f"))
         return tap.see("logits", self.stages.logits(x[batch.logits_indices]))
 
-    def _block(self, x: np.ndarray, layer: int, batch: RaggedBatch, cache: list[Buffer], tap: Tap) -> np.ndarray:
+    def block(self, x: np.ndarray, layer: int, batch: RaggedBatch, cache: list[Buffer], tap: Tap) -> np.ndarray:
+        """Apply one block: [tokens, n_embd] -> [tokens, n_embd]."""
         stages, name = self.stages, f"h.{layer}"
         x = tap.see(f"{name}.resid_pre", x)
         normed = tap.see(f"{name}.ln_1", stages.layer_norm(x, f"{name}.ln_1"))

@@ -1,0 +1,50 @@
+/**
+ * Buttons that save a picture as PNG or SVG, and its data as JSON.
+ */
+
+/** Save a file. @param {string} name @param {string} url a data URL or an object URL */
+function save(name, url) {
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+}
+
+/** Save a value as a JSON file; arrays become nested lists. */
+export function saveJson(name, value) {
+  const url = URL.createObjectURL(new Blob([JSON.stringify(value)], { type: "application/json" }));
+  save(name, url);
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+/**
+ * Add the buttons PNG, SVG and Data to an element.
+ *
+ * @param {Element} container
+ * @param {string} name the name of the files without their suffix
+ * @param {{png?: () => Promise<string>, svg?: () => Promise<string>, data?: () => object}} sources
+ *   pictures are data URLs; a button without a source is left out
+ */
+export function exportButtons(container, name, { png, svg, data }) {
+  const add = (text, title, action) => {
+    const button = document.createElement("button");
+    Object.assign(button, { type: "button", className: "figure-button", textContent: text, title });
+    button.addEventListener("click", action);
+    container.append(button);
+  };
+  if (png) add("PNG", `Save ${name}.png`, async () => save(`${name}.png`, await png()));
+  if (svg) add("SVG", `Save ${name}.svg`, async () => save(`${name}.svg`, await svg()));
+  if (data) add("Data", `Save the data as ${name}.json`, async () => saveJson(`${name}.json`, await data()));
+}
+
+/**
+ * Return an SVG picture with a canvas in it, as a data URL.
+ *
+ * @param {HTMLCanvasElement} canvas
+ */
+export function svgOfCanvas(canvas) {
+  const { width, height } = canvas;
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">
+<image width="${width}" height="${height}" href="${canvas.toDataURL()}"/></svg>`;
+  return `data:image/svg+xml,${encodeURIComponent(svg)}`;
+}

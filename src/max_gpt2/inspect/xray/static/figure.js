@@ -1,0 +1,221 @@
+/**
+ * A plot of Plotly with exports and a table behind it.
+ */
+
+import { THEME_EVENT, themeOf, watchTheme } from "xray/colors";
+import { exportButtons } from "xray/export";
+import { DataTable } from "xray/table";
+
+const BUTTONS_TO_REMOVE = ["toImage", "select2d", "lasso2d", "autoScale2d"];
+
+/**
+ * @typedef {object} Drawing
+ * @property {object[]|((theme: object) => object[])} traces traces of Plotly; a function is called again for a new theme
+ * @property {object|((theme: object) => object)} layout layout of Plotly
+ * @property {import("xray/table").Table|(() => import("xray/table").Table)} [table]
+ * @property {object|(() => object)} [data] the data to export; a function is called when it is needed
+ * @property {(point: {trace: number, x: *, y: *, index: *}) => string} [tooltip] lines of text
+ * @property {(point: object) => void} [click]
+ * @property {{x?: string[], y?: string[]}} [tokens] labels of the positions 0, 1, ... of an axis; as many as fit are shown
+ */
+
+/** One plot, its exports as PNG, SVG and JSON, and a table of its numbers. */
+export class Figure {
+  /**
+   * @param {Element} container
+   * @param {{name: string, title: string}} options name: of exported files, without their suffix
+   */
+  constructor(container, { name, title }) {
+    this.name = name;
+    this.element = document.createElement("figure");
+    this.element.className = "figure";
+    this.element.innerHTML = `
+      <div class="figure-head"><figcaption></figcaption><div class="figure-buttons"></div></div>
+      <p class="figure-message" role="status" hidden></p>
+      <div class="figure-body">
+        <div class="figure-plot" role="img"></div>
+        <div class="figure-tooltip" aria-hidden="true" hidden></div>
+      </div>`;
+    const find = (selector) => this.element.querySelector(selector);
+    [this.caption, this.note, this.body] = [find("figcaption"), find(".figure-message"), find(".figure-body")];
+    [this.plot, this.tip] = [find(".figure-plot"), find(".figure-tooltip")];
+    this.buttons = find(".figure-buttons");
+    exportButtons(this.buttons, name, {
+      png: () => this.image("png"),
+      svg: () => this.image("svg"),
+      data: () => valueOf(this.drawing?.data),
+    });
+    this.table = new DataTable(this.element);
+    this.setTitle(title);
+    container.append(this.element);
+    this.drawing = null;
+    this.#watch();
+    this.#show(null);
+  }
+
+  /** Change the title. */
+  setTitle(title) {
+    this.caption.textContent = title;
+    this.plot.setAttribute("aria-label", `${title}. The table below has the numbers.`);
+  }
+
+  /** Draw, in place of what was drawn before. @param {Drawing} drawing */
+  draw(drawing) {
+    const first = this.drawing === null;
+    this.drawing = drawing;
+    this.element.removeAttribute("aria-busy");
+    this.#show(null);
+    this.tip.hidden = true;
+    this.#render();
+    if (first) this.#listen();
+    this.table.set(drawing.table);
+  }
+
+  /** Show that what is drawn is out of date. */
+  busy() {
+    this.element.setAttribute("aria-busy", "true");
+    if (!this.drawing) this.#show("Computing …");
+  }
+
+  /** Show a sentence in place of the plot. */
+  message(text) {
+    this.element.removeAttribute("aria-busy");
+    this.#show(text);
+  }
+
+  /** Return the plot as a data URL. @param {"png"|"svg"} format */
+  image(format) {
+    const { clientWidth: width, clientHeight: height } = this.plot;
+    return Plotly.toImage(this.plot, { format, width, height, scale: format === "png" ? 2 : 1 });
+  }
+
+  #show(text) {
+    this.note.textContent = text ?? "";
+    this.note.hidden = text === null;
+    const empty = text !== null || this.drawing === null;
+    this.body.hidden = this.buttons.hidden = empty;
+    this.table.element.hidden = empty || !this.drawing?.table;
+  }
+
+  #render() {
+    const { traces, layout, tokens = {} } = this.drawing;
+    const theme = themeOf(this.element);
+    const coarse = matchMedia("(pointer: coarse)").matches;
+    const own = valueOf(layout, theme) ?? {};
+    const full = {
+      autosize: true,
+      height: 320,
+      margin: { l: 56, r: 16, t: 12, b: 48 },
+      // A drag on a touch screen scrolls the page.
+      dragmode: coarse ? false : "zoom",
+      hovermode: "closest",
+      showlegend: false,
+      ...own,
+      paper_bgcolor: theme.surface,
+      plot_bgcolor: theme.surface,
+      font: { color: theme.ink, size: 12, ...own.font },
+      xaxis: { ...axis(theme), ...own.xaxis },
+      yaxis: { ...axis(theme), ...own.yaxis },
+    };
+    for (const side of Object.keys(tokens)) full[`${side}axis`] = { ...full[`${side}axis`], ...TOKEN_AXIS[side] };
+    const options = { responsive: true, displaylogo: false, doubleClick: "reset" };
+    if (coarse) options.displayModeBar = false;
+    Plotly.setPlotConfig({ logging: 0 }); // Plotly warns of the colors of pixels, which it takes for names of colors.
+    Plotly.react(this.plot, valueOf(traces, theme), full, { ...options, modeBarButtonsToRemove: BUTTONS_TO_REMOVE });
+    this.#tick();
+  }
+
+  /** Label as many tokens of an axis as fit. */
+  #tick() {
+    const update = {};
+    for (const [side, labels] of Object.entries(this.drawing?.tokens ?? {})) {
+      const shown = this.plot._fullLayout?.[`${side}axis`];
+      if (!shown) continue;
+      const { tickvals, ticktext } = ticks(labels, shown.range, shown._length);
+      if (String(tickvals) === String(shown.tickvals) && String(ticktext) === String(shown.ticktext)) continue;
+      Object.assign(update, { [`${side}axis.tickvals`]: tickvals, [`${side}axis.ticktext`]: ticktext });
+    }
+    if (Object.keys(update).length) Plotly.relayout(this.plot, update);
+  }
+
+  #listen() {
+    this.plot.on("plotly_relayout", () => this.#tick());
+    this.plot.on("plotly_hover", ({ points: [point] }) => this.#tooltip(point));
+    this.plot.on("plotly_unhover", () => (this.tip.hidden = true));
+    let last = null;
+    this.plot.on("plotly_click", ({ points: [point] }) => {
+      if (!this.drawing.click) return;
+      const found = pointOf(point);
+      const place = JSON.stringify([found.trace, found.index]);
+      // A touch screen has no hover: the first tap shows the numbers, the second one on the same place acts.
+      const acts = this.touched ? place === last : true;
+      last = acts ? null : place;
+      if (acts) this.drawing.click(found);
+      else this.#tooltip(point);
+    });
+  }
+
+  #tooltip(point) {
+    const text = this.drawing.tooltip?.(pointOf(point));
+    this.tip.hidden = !text;
+    if (!text) return;
+    this.tip.textContent = text;
+    const { xaxis, yaxis } = point;
+    const left = xaxis._offset + xaxis.d2p(point.x);
+    const top = yaxis._offset + yaxis.d2p(point.y);
+    const right = left > this.plot.clientWidth / 2;
+    this.tip.style.left = right ? "auto" : `${left + 14}px`;
+    this.tip.style.right = right ? `${this.plot.clientWidth - left + 14}px` : "auto";
+    this.tip.style.top = `${Math.max(0, Math.min(top + 8, this.plot.clientHeight - this.tip.offsetHeight))}px`;
+  }
+
+  #watch() {
+    this.touched = false;
+    this.plot.addEventListener("pointerdown", (event) => (this.touched = event.pointerType === "touch"), true);
+    watchTheme();
+    document.addEventListener(THEME_EVENT, () => {
+      if (this.drawing && !this.body.hidden) this.#render();
+    });
+    new ResizeObserver(() => {
+      if (!this.drawing || !this.plot.clientWidth || this.plot.clientWidth === this.plot._fullLayout?.width) return;
+      Plotly.Plots.resize(this.plot).then(() => this.#tick());
+    }).observe(this.body);
+  }
+}
+
+const TOKEN_AXIS = {
+  x: { tickmode: "array", tickvals: [], ticktext: [], tickangle: -90, automargin: true },
+  y: { tickmode: "array", tickvals: [], ticktext: [], automargin: true },
+};
+/** Pixels for each label of an axis of tokens. */
+const LABEL_SIZE = 15;
+
+function ticks(labels, range, pixels) {
+  const [low, high] = [Math.min(...range), Math.max(...range)].map(Number);
+  const step = Math.max(1, Math.ceil(((high - low) * LABEL_SIZE) / Math.max(pixels, 1)));
+  const first = Math.max(0, Math.ceil(low / step) * step);
+  const tickvals = [];
+  for (let value = first; value <= Math.min(high, labels.length - 1); value += step) tickvals.push(value);
+  return { tickvals, ticktext: tickvals.map((value) => escapeText(shorten(labels[value]))) };
+}
+
+function shorten(text) {
+  return text.length > 14 ? `${text.slice(0, 13)}…` : text;
+}
+
+/** Return text as Plotly shows it literally: it reads some tags and entities. */
+export function escapeText(text) {
+  return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+}
+
+function axis(theme) {
+  return { gridcolor: theme.line, linecolor: theme.line, zerolinecolor: theme.line, ticks: "" };
+}
+
+function pointOf(point) {
+  return { trace: point.curveNumber, x: point.x, y: point.y, index: point.pointNumber };
+}
+
+function valueOf(value, ...parameters) {
+  return typeof value === "function" ? value(...parameters) : value;
+}

@@ -1,5 +1,6 @@
 """Activations equal those of transformers' model, read with hooks."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 import torch
 
 from max_gpt2.errors import RequestError
-from max_gpt2.inspect import Tracer, attribution, logit_lens, probe_names
+from max_gpt2.inspect import Edit, Tracer, ablate_head, attribution, logit_lens, probe_names, scale, steer
 from max_gpt2.inspect.probes import resolve, shape
 from max_gpt2.model import CompiledModel
+from max_gpt2.model.stages import StagedModel
 from max_gpt2.verify.compare import compare
 from tests.support.activations import texts, torch_activations
 
@@ -130,3 +132,47 @@ def test_attribution_sums_to_the_logit(tracer: Tracer, position: int) -> None:
         attribution(trace, 5, position=9)
     with pytest.raises(RequestError, match="The id 9999 is not in"):
         attribution(trace, 9999)
+
+
+@pytest.mark.parametrize(
+    "edits", [(), (ablate_head(1, 0), steer("h.0", np.ones(24, np.float32)), scale("h.1.resid_pre", 2))]
+)
+def test_added_activations_are_those_of_one_trace(tracer: Tracer, edits: tuple[Edit, ...]) -> None:
+    changed = replace(tracer, edits=edits)
+    (ids,) = texts(tracer.config, 11)
+    (whole,) = changed.trace([ids], ["**"])
+    (streams,) = changed.trace([ids], ["embeddings", "h.*"])
+    for at in (["h.1.attn.pattern", "h.2.attn.*"], ["h.1.**", "logits"], ["h.0.mlp"], ["**"]):
+        added = streams.with_activations(at)
+        assert len(added) > len(streams)
+        for name, value in added.items():
+            np.testing.assert_array_equal(value, whole[name], err_msg=name)
+
+
+def test_block_with_a_known_input_runs_alone(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+    (ids,) = texts(tracer.config, 11)
+    (streams,) = tracer.trace([ids], ["embeddings", "h.0", "h.1"])
+    monkeypatch.setattr(StagedModel, "forward", None)  # the whole model
+    assert streams.with_activations(["h.1.attn.pattern"])["h.1.attn.pattern"].shape == (3, 11, 11)
+
+
+def test_lens_of_some_positions_is_that_of_all(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+    (ids,) = texts(tracer.config, 11)
+    (trace,) = tracer.trace([ids], ["logits"])
+    whole = trace.logit_lens()
+    monkeypatch.setattr("max_gpt2.inspect.lens._CHUNK", 3)
+    for positions in ([10, 2, 3, 4, 7, 0], [4], list(range(11))):
+        part = trace.logit_lens(positions)
+        for name, value in vars(whole).items():
+            np.testing.assert_array_equal(getattr(part, name), value[..., positions], err_msg=name)
+    with pytest.raises(RequestError, match="Position 11 is not in the text, which has 11 tokens"):
+        trace.logit_lens([0, 11])
+
+
+def test_attribution_takes_the_text_of_a_token(tracer: Tracer) -> None:
+    (ids,) = texts(tracer.config, 11)
+    (trace,) = tracer.trace([ids], ["logits"])
+    a, b = (tracer.tokenizer.encode(one)[0] for one in "ab")
+    assert trace.attribution("a", minus="b", position=4).total == attribution(trace, a, b, 4).total
+    with pytest.raises(RequestError, match=r'"ab cd ef" is \d+ tokens'):
+        trace.attribution("ab cd ef")

@@ -9,6 +9,7 @@ import numpy as np
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
 from max_gpt2.inspect.edits import Edit
+from max_gpt2.inspect.lens import Attribution, LogitLens, attribution, logit_lens
 from max_gpt2.inspect.probes import canonical, check_memory, name_in, resolve, split_name
 from max_gpt2.model.batch import RaggedBatch
 from max_gpt2.model.kv_cache import KVCache
@@ -46,6 +47,23 @@ class Tracer:
         cache = KVCache(self.config, len(texts), max(map(len, texts)))
         StagedModel(self.stages).forward(batch, cache.buffers, tap)
         return [Trace(self, tuple(ids), kept) for ids, kept in zip(texts, tap.kept, strict=True)]
+
+    def rerun(self, ids: Sequence[int], names: Sequence[str], known: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return activations by name of a text that was traced before: `known` holds some of them, with the edits.
+
+        A block whose input is known runs alone. Raises RequestError if the activations do not fit into the memory.
+        """
+        layers = {layer: _input(layer) for layer, _ in map(split_name, names) if layer is not None}
+        alone = len(layers) < self.config.n_layer and all(split_name(name)[0] is not None for name in names)
+        if not alone or not known.keys() >= set(layers.values()):
+            return dict(self.trace([ids], names)[0].activations)
+        check_memory(names, self.config, [len(ids)])
+        batch = RaggedBatch.of({0: ids}, np.zeros(1, np.int64), 1)
+        tap = _Tap(self.stages, batch, names, edits_by_name(self.edits, self.config))
+        cache = KVCache(self.config, 1, len(ids))
+        for layer, input_name in layers.items():
+            StagedModel(self.stages).block(known[input_name], layer, batch, cache.buffers, tap)
+        return tap.kept[0]
 
     def model(self) -> CompiledModel:
         """Return a model like the compiled one that applies the edits whenever it runs: to generate or to score.
@@ -102,8 +120,31 @@ class Trace(Mapping[str, np.ndarray]):
         missing = [name for name in names if name not in self.activations]
         if not missing:
             return self
-        (added,) = self.tracer.trace([self.tokens], missing)
-        return Trace(self.tracer, self.tokens, {**self.activations, **added.activations})
+        added = self.tracer.rerun(self.tokens, missing, self.activations)
+        return Trace(self.tracer, self.tokens, {**self.activations, **added})
+
+    def logit_lens(self, positions: Sequence[int] | None = None) -> LogitLens:
+        """Return the predictions after each layer, at all positions or some of them; see `LogitLens`.
+
+        Runs the model if necessary. Raises RequestError for a position out of range.
+        """
+        return logit_lens(self, positions)
+
+    def attribution(self, token: int | str, minus: int | str | None = None, position: int = -1) -> Attribution:
+        """Divide the logit of a token, or its difference to that of another, among the parts of the model.
+
+        A token is an id or its text, such as " Mary"; see `max_gpt2.inspect.attribution` for the rest. Raises
+        RequestError for a text that is not one token.
+        """
+        return attribution(self, self._id(token), None if minus is None else self._id(minus), position)
+
+    def _id(self, token: int | str) -> int:
+        if isinstance(token, int):
+            return token
+        ids = self.tracer.tokenizer.encode(token)
+        if len(ids) != 1:
+            raise RequestError(f'"{token}" is {len(ids)} tokens. Give the text of one token, often with its space.')
+        return ids[0]
 
 
 def edits_by_name(edits: Sequence[Edit], config: GPT2Config) -> dict[str, list[Edit]]:
@@ -113,6 +154,11 @@ def edits_by_name(edits: Sequence[Edit], config: GPT2Config) -> dict[str, list[E
         for name in edit.check(config):
             found.setdefault(name, []).append(edit)
     return found
+
+
+def _input(layer: int) -> str:
+    """Return the name of the activation from which a block can be computed."""
+    return name_in(layer - 1, "") if layer else "embeddings"
 
 
 class _Tap:

@@ -14,7 +14,7 @@ LAYERS = (
     ("errors", "config", "system", "_files", "_progress"),
     ("checkpoint", "tokenizer", "model"),
     ("generation", "scoring", "verify", "inspect", "gpt2"),
-    ("batch", "serve"),
+    ("batch", "serve", "inspect.xray"),
     ("cli", "system.doctor"),
 )
 #: The imports that point upward, each with the reason.
@@ -26,6 +26,7 @@ SHORT = {
     "__main__": "Python runs it for `python -m max_gpt2`",
     "_progress": "the protocol by which every layer reports progress",
     "model/kernels/embedding.mojo": "one operation; every operation has its file",
+    "system/listen": "both servers, of the API and of the x-ray page, listen with it",
     "system/locks": "the one lock that is not the claim of an output file",
 }
 #: The top level is the public face: it may import anything, lazily.

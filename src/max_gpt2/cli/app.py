@@ -20,11 +20,12 @@ from max_gpt2.cli.process import run_guarded
 from max_gpt2.cli.score import score
 from max_gpt2.cli.serve import serve
 from max_gpt2.cli.verify import verify
+from max_gpt2.cli.xray import xray
 
 #: The sections of `max-gpt2 --help`. A command that is a group has commands of its own.
 GROUPS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "Text": (generate, beams, serve),
-    "Measure": (score, perplexity, activations, corpus, golden, eval),
+    "Measure": (score, perplexity, activations, xray, corpus, golden, eval),
     "Checkpoints": (info, verify, convert),
     "Machine": (doctor, warmup),
 }

@@ -74,12 +74,12 @@ def serve(
         )
         from max_gpt2.serve.prepare import prepare
         from max_gpt2.serve.runtime.process import Command
-        from max_gpt2.serve.runtime.server import listen
         from max_gpt2.serve.settings import Limits, ServedModel
     except ModuleNotFoundError as error:
         raise MissingExtraError(_EXTRA.format(missing=f"no module {error.name}")) from error
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import run_with_timer, stderr
+    from max_gpt2.system.listen import listen
 
     check_listen_address(host, api_key, insecure)
     origins = allow_origin or []

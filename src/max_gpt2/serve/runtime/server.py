@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator
 
 import uvicorn
 
-from max_gpt2.errors import ServeError
 from max_gpt2.serve.frontend.app import Frontend
 from max_gpt2.serve.frontend.health import Health
 from max_gpt2.serve.frontend.protocol import timeout_protocol
@@ -20,31 +19,6 @@ logger = logging.getLogger("max_gpt2.serve")
 #: Seconds to send the last responses after the drain, and after a second signal.
 _LAST_RESPONSES_S = 3.0
 _FORCED_RESPONSES_S = 1.0
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Bind a port and listen on it; raises ServeError if that fails."""
-    try:
-        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, number)
-    except OSError as error:
-        raise ServeError(
-            f"--host {host} is not an address of this machine ({error}). Choose another --host."
-        ) from error
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(2048)
-    except OSError as error:
-        listening.close()
-        if error.errno == 98:
-            raise ServeError(
-                f"Port {port} on {host} is already in use. Stop the process that uses it, or choose another --port."
-            ) from error
-        raise ServeError(
-            f"Cannot listen on {host} port {port}: {error.strerror}. Choose another --host or --port."
-        ) from error
-    return listening
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,60 @@
+"""Open models for the page, and serve it on this machine."""
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+
+import uvicorn
+
+from max_gpt2._progress import COMPILING, Runner, silently
+from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions
+from max_gpt2.generation import open_model
+from max_gpt2.inspect.trace import Tracer
+from max_gpt2.inspect.xray.analysis import Analysis
+from max_gpt2.inspect.xray.app import Start, make_app
+from max_gpt2.model.compile_cache import load_or_compile_stages
+from max_gpt2.model.stages import Stages
+
+#: Seconds that answers may take to finish after Ctrl-C.
+_LAST_ANSWERS_S = 1
+
+
+def open_analysis(model: str, options: LoadOptions = DEFAULT_OPTIONS, run: Runner = silently) -> Analysis:
+    """Load "demo", a hub id, a folder or a file of weights; raises MaxGPT2Error when that fails."""
+    opened = open_model(model, options)
+    weights = opened.load_weights(run)
+    graphs = run(COMPILING, lambda: load_or_compile_stages(opened.config))
+    tracer = Tracer(Stages(opened.config, graphs, weights), opened.tokenizer)
+    return Analysis(model, tracer, {"passed": None, "text": f"Not verified yet. Run: max-gpt2 verify --model {model}"})
+
+
+def serve_page(models: Sequence[Analysis], start: Start, listening: socket.socket, ready: Callable[[], object]) -> None:
+    """Serve the page until Ctrl-C; call `ready` when it answers."""
+    config = uvicorn.Config(
+        make_app(models, start),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_LAST_ANSWERS_S,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        _Server(config, ready).run([listening])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # a normal exit would wait for an answer that nobody reads
+
+
+class _Server(uvicorn.Server):
+    """Calls a function once it answers."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer."""
+        await super().startup(sockets)
+        self._ready()

@@ -10,9 +10,9 @@ from max_gpt2.cli.process import run_guarded
 from max_gpt2.generation import open_model
 from max_gpt2.serve.launch import ServerOptions, run_server
 from max_gpt2.serve.runtime.process import Command
-from max_gpt2.serve.runtime.server import listen
 from max_gpt2.serve.runtime.supervisor import Policy
 from max_gpt2.serve.settings import Limits, ServedModel
+from max_gpt2.system.listen import listen
 
 POLICY = Policy(first_pause_s=0.1, longest_pause_s=0.4, poll_s=0.05, end_s=1.0, silent_s=2.0, stall_s=1.5)
 

@@ -21,7 +21,7 @@ export const THEME_EVENT = "xray-theme";
  * Return the colors of the page around an element.
  *
  * @param {Element} element
- * @returns {{ink: string, surface: string, line: string, dark: boolean, sequential: string[], diverging: string[]}}
+ * @returns {{ink: string, surface: string, line: string, quiet: string, mark: string, dark: boolean, sequential: string[], diverging: string[]}}
  */
 export function themeOf(element) {
   const ink = getComputedStyle(element).color;
@@ -29,7 +29,9 @@ export function themeOf(element) {
   const dark = luminance(surface) < 0.4;
   const mode = dark ? "dark" : "light";
   const line = dark ? "#4a5260" : "#c4cad3";
-  return { ink, surface, line, dark, sequential: SEQUENTIAL[mode], diverging: DIVERGING[mode] };
+  const quiet = dark ? "#9aa3af" : "#707a87";
+  const mark = dark ? "#ffb000" : "#d1480a";
+  return { ink, surface, line, quiet, mark, dark, sequential: SEQUENTIAL[mode], diverging: DIVERGING[mode] };
 }
 
 function surfaceOf(element) {

@@ -49,6 +49,8 @@ export class Figure {
     this.setTitle(title);
     container.append(this.element);
     this.drawing = null;
+    /** @type {(() => void)|null} draws for another width, where that takes more than the same drawing */
+    this.resized = null;
     this.#watch();
     this.#show(null);
   }
@@ -66,18 +68,26 @@ export class Figure {
     this.element.removeAttribute("aria-busy");
     this.#show(null);
     this.tip.hidden = true;
+    this.width = this.plot.clientWidth;
     this.#render();
     if (first) this.#listen();
     this.table.set(drawing.table);
   }
 
+  /** Outline rectangles of positions. @param {{x?: [number, number], y?: [number, number]}[]} marks a side is all by default */
+  mark(marks) {
+    this.marks = marks;
+    if (!this.drawing) return;
+    Plotly.relayout(this.plot, { shapes: this.#shapes(themeOf(this.element)) });
+  }
+
   /** Show that what is drawn is out of date. */
   busy() {
     this.element.setAttribute("aria-busy", "true");
-    if (!this.drawing) this.#show("Computing …");
+    if (!this.drawing || this.body.hidden) this.#show("Computing …");
   }
 
-  /** Show a sentence in place of the plot. */
+  /** Show a sentence in place of the plot; an empty one hides the figure. */
   message(text) {
     this.element.removeAttribute("aria-busy");
     this.#show(text);
@@ -90,6 +100,7 @@ export class Figure {
   }
 
   #show(text) {
+    this.element.hidden = text === "";
     this.note.textContent = text ?? "";
     this.note.hidden = text === null;
     const empty = text !== null || this.drawing === null;
@@ -97,20 +108,31 @@ export class Figure {
     this.table.element.hidden = empty || !this.drawing?.table;
   }
 
+  #shapes(theme) {
+    return (this.marks ?? []).map(({ x, y }) => ({
+      type: "rect",
+      ...(x ? { x0: x[0] - 0.5, x1: x[1] + 0.5 } : { xref: "paper", x0: 0, x1: 1 }),
+      ...(y ? { y0: y[0] - 0.5, y1: y[1] + 0.5 } : { yref: "paper", y0: 0, y1: 1 }),
+      line: { color: theme.mark, width: 2 },
+    }));
+  }
+
   #render() {
     const { traces, layout, tokens = {} } = this.drawing;
     const theme = themeOf(this.element);
     const coarse = matchMedia("(pointer: coarse)").matches;
     const own = valueOf(layout, theme) ?? {};
+    this.plot.style.height = `${own.height ?? 320}px`; // autosize takes it from there
     const full = {
       autosize: true,
-      height: 320,
       margin: { l: 56, r: 16, t: 12, b: 48 },
       // A drag on a touch screen scrolls the page.
       dragmode: coarse ? false : "zoom",
       hovermode: "closest",
       showlegend: false,
       ...own,
+      height: undefined,
+      shapes: this.#shapes(theme),
       paper_bgcolor: theme.surface,
       plot_bgcolor: theme.surface,
       font: { color: theme.ink, size: 12, ...own.font },
@@ -121,7 +143,9 @@ export class Figure {
     const options = { responsive: true, displaylogo: false, doubleClick: "reset" };
     if (coarse) options.displayModeBar = false;
     Plotly.setPlotConfig({ logging: 0 }); // Plotly warns of the colors of pixels, which it takes for names of colors.
-    Plotly.react(this.plot, valueOf(traces, theme), full, { ...options, modeBarButtonsToRemove: BUTTONS_TO_REMOVE });
+    const drawn = valueOf(traces, theme);
+    if (this.plot.clientWidth < NARROW) drawn.forEach(layColorbarOnTop);
+    Plotly.react(this.plot, drawn, full, { ...options, modeBarButtonsToRemove: BUTTONS_TO_REMOVE });
     this.#tick();
   }
 
@@ -177,8 +201,11 @@ export class Figure {
       if (this.drawing && !this.body.hidden) this.#render();
     });
     new ResizeObserver(() => {
-      if (!this.drawing || !this.plot.clientWidth || this.plot.clientWidth === this.plot._fullLayout?.width) return;
-      Plotly.Plots.resize(this.plot).then(() => this.#tick());
+      const width = this.plot.clientWidth;
+      if (!this.drawing || !width || width === this.width) return;
+      this.width = width;
+      if (this.resized) this.resized();
+      else this.#render();
     }).observe(this.body);
   }
 }
@@ -189,6 +216,14 @@ const TOKEN_AXIS = {
 };
 /** Pixels for each label of an axis of tokens. */
 const LABEL_SIZE = 15;
+
+/** Pixels below which a bar of colors is above the plot, not beside it. */
+const NARROW = 480;
+
+function layColorbarOnTop(trace) {
+  const bar = trace.colorbar ?? trace.marker?.colorbar;
+  if (bar) Object.assign(bar, { orientation: "h", thickness: 8, y: 1.01, yanchor: "bottom", ticklabelposition: "outside top" });
+}
 
 function ticks(labels, range, pixels) {
   const [low, high] = [Math.min(...range), Math.max(...range)].map(Number);

@@ -65,10 +65,14 @@ class AttentionPanel {
 
   #listen() {
     const { column, grid } = this;
-    column.addEventListener("state", () => this.#refresh());
-    column.addEventListener("view", () => {
+    column.addEventListener("state", () => {
       if (column.info !== this.built) this.#build();
-      this.#refresh();
+      for (const row of this.rows) row.expire();
+      this.detail.expire();
+    });
+    column.addEventListener("view", () => {
+      for (const row of this.rows) row.request();
+      this.detail.refresh();
     });
     grid.addEventListener("pointerdown", (event) => (this.pointer = event.pointerType));
     grid.addEventListener("keydown", (event) => this.#key(event));
@@ -82,11 +86,6 @@ class AttentionPanel {
     grid.addEventListener("pointerleave", () => clearTimeout(this.timer));
     watchTheme();
     document.addEventListener(THEME_EVENT, () => this.#colors());
-  }
-
-  #refresh() {
-    for (const row of this.rows) row.expire();
-    this.detail.refresh();
   }
 
   #colors() {
@@ -196,15 +195,22 @@ class LayerRow {
   #approach(near) {
     this.near = near;
     clearTimeout(this.timer);
-    if (near && this.stale) this.timer = setTimeout(() => this.panel.queue.add(this), SCROLL_DELAY);
+    const ask = () => this.panel.column.view && this.panel.queue.add(this);
+    if (near && this.stale) this.timer = setTimeout(ask, SCROLL_DELAY);
   }
 
-  /** Note that the state has changed: show it, and ask for the thumbnails anew. */
+  /** Note that the state has changed. */
   expire() {
     this.stale = true;
     this.#state();
     this.cells.setAttribute("aria-busy", "true");
-    if (this.near && this.panel.column.view) this.panel.queue.add(this);
+  }
+
+  /** Ask for the thumbnails of the new state, if the row is near the screen. */
+  request() {
+    this.stale = true;
+    this.#state();
+    if (this.near) this.panel.queue.add(this);
   }
 
   #state() {

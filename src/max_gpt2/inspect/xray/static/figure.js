@@ -6,7 +6,8 @@ import { THEME_EVENT, themeOf, watchTheme } from "xray/colors";
 import { exportButtons } from "xray/export";
 import { DataTable } from "xray/table";
 
-const BUTTONS_TO_REMOVE = ["toImage", "select2d", "lasso2d", "autoScale2d"];
+/** The buttons that Plotly shows on a plot. By default it has one that sends the data to a server, too. */
+const BUTTONS = [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
 
 /**
  * @typedef {object} Drawing
@@ -63,14 +64,12 @@ export class Figure {
 
   /** Draw, in place of what was drawn before. @param {Drawing} drawing */
   draw(drawing) {
-    const first = this.drawing === null;
     this.drawing = drawing;
     this.element.removeAttribute("aria-busy");
     this.#show(null);
     this.tip.hidden = true;
     this.width = this.plot.clientWidth;
     this.#render();
-    if (first) this.#listen();
     this.table.set(drawing.table);
   }
 
@@ -140,12 +139,17 @@ export class Figure {
       yaxis: { ...axis(theme), ...own.yaxis },
     };
     for (const side of Object.keys(tokens)) full[`${side}axis`] = { ...full[`${side}axis`], ...TOKEN_AXIS[side] };
-    const options = { responsive: true, displaylogo: false, doubleClick: "reset" };
+    const options = { responsive: true, displaylogo: false, doubleClick: "reset", plotlyServerURL: "" };
     if (coarse) options.displayModeBar = false;
     Plotly.setPlotConfig({ logging: 0 }); // Plotly warns of the colors of pixels, which it takes for names of colors.
     const drawn = valueOf(traces, theme);
-    if (this.plot.clientWidth < NARROW) drawn.forEach(layColorbarOnTop);
-    Plotly.react(this.plot, drawn, full, { ...options, modeBarButtonsToRemove: BUTTONS_TO_REMOVE });
+    const narrow = this.plot.clientWidth < NARROW;
+    if (narrow) drawn.forEach(layColorbarOnTop);
+    // Plotly cannot turn a bar of colors that it has drawn.
+    if (this.narrow !== narrow) Plotly.purge(this.plot);
+    Plotly.react(this.plot, drawn, full, { ...options, modeBarButtons: BUTTONS });
+    if (this.narrow !== narrow) this.#listen();
+    this.narrow = narrow;
     this.#tick();
   }
 
@@ -163,7 +167,10 @@ export class Figure {
   }
 
   #listen() {
-    this.plot.on("plotly_relayout", () => this.#tick());
+    this.plot.on("plotly_relayout", (change) => {
+      // Labels change the margins: labelling again after that could go on forever.
+      if (!Object.keys(change).some((key) => key.endsWith("ticktext"))) this.#tick();
+    });
     this.plot.on("plotly_hover", ({ points: [point] }) => this.#tooltip(point));
     this.plot.on("plotly_unhover", () => (this.tip.hidden = true));
     let last = null;
@@ -215,7 +222,7 @@ const TOKEN_AXIS = {
   y: { tickmode: "array", tickvals: [], ticktext: [], automargin: true },
 };
 /** Pixels for each label of an axis of tokens. */
-const LABEL_SIZE = 15;
+const LABEL_SIZE = 13;
 
 /** Pixels below which a bar of colors is above the plot, not beside it. */
 const NARROW = 480;

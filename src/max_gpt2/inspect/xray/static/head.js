@@ -24,6 +24,7 @@ export class HeadDetail {
     this.element.className = "attention-detail";
     container.append(this.element);
     this.figure = new Figure(this.element, { name: "attention", title: "A head in detail" });
+    this.figure.resized = () => this.pattern && this.#draw();
     this.figure.message("Choose a head to see its attention.");
     this.button = document.createElement("button");
     Object.assign(this.button, { type: "button", className: "attention-ablate", hidden: true });
@@ -42,8 +43,8 @@ export class HeadDetail {
     this.#load();
   }
 
-  /** Show the same head in a new state of the column. */
-  refresh() {
+  /** Note that the state of the column has changed. */
+  expire() {
     this.cache.clear();
     this.stale = true;
     this.turn += 1;
@@ -52,7 +53,12 @@ export class HeadDetail {
     if (this.place.layer >= layers || this.place.head >= heads) this.place = { layer: 0, head: 0 };
     this.figure.busy();
     this.#label();
-    if (this.column.view) this.#load();
+  }
+
+  /** Show the same head in the new state. */
+  refresh() {
+    this.expire();
+    if (this.place) this.#load();
   }
 
   async #load() {
@@ -112,7 +118,7 @@ export class HeadDetail {
     this.figure.draw({
       traces: (theme) => [pictureOf(pattern, theme), colorbarOf(theme)],
       layout: {
-        height: Math.min(460, Math.max(280, this.element.clientWidth - 20)),
+        height: this.#height(),
         margin: { l: 60, r: 10, t: 10, b: 60 },
         xaxis: { title: { text: "key" }, constrain: "domain", showgrid: false, zeroline: false },
         yaxis: { title: { text: "query" }, constrain: "domain", showgrid: false, zeroline: false, autorange: "reversed" },
@@ -127,6 +133,12 @@ export class HeadDetail {
       data: () => ({ ...stateOf(column), layer, head, pattern }),
     });
     this.#mark();
+  }
+
+  /** Return the height of the picture: beside the grid it is a square, above it less than half the screen. */
+  #height() {
+    const above = getComputedStyle(this.element.parentElement).flexDirection === "column";
+    return above ? Math.min(460, Math.max(240, 0.4 * innerHeight)) : this.element.clientWidth;
   }
 
   #marks() {

@@ -35,7 +35,8 @@ export class Loader {
       this.near = near;
       this.#load();
     });
-    panel.busy();
+    if (column.ids.length) panel.busy();
+    else panel.fail("There is no text yet.");
   }
 
   /** Ask anew, for a request that has changed. */

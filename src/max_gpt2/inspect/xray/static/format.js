@@ -38,3 +38,8 @@ export function element(name, attributes = {}, ...children) {
   made.append(...children);
   return made;
 }
+
+/** Return a probability as a percentage with three significant digits, short enough for a bar. */
+export function percent(value) {
+  return `${Number((100 * value).toPrecision(3))}%`;
+}

@@ -4,7 +4,7 @@ const CHOICES = ["system", "light", "dark"];
 /**
  * Set the theme of the page, and let a button change it: the system's, light, dark.
  *
- * `data-theme` of the root element is "light" or "dark"; whoever draws with fixed colours observes it.
+ * `data-theme` of the root element is "light" or "dark"; whoever draws with fixed colors observes it.
  */
 export function mountTheme(button) {
   const dark = matchMedia("(prefers-color-scheme: dark)");

@@ -1,9 +1,9 @@
 import { format, tokenLabel } from "xray/arrays";
-import { addLegend, colouring, MODES } from "xray/colours";
+import { addLegend, coloring, MODES } from "xray/coloring";
 import { element } from "xray/format";
 
 /**
- * Show the tokens of a column, coloured by surprisal, rank or change; one can be selected.
+ * Show the tokens of a column, colored by surprisal, rank or change; one can be selected.
  *
  * The tokens are a listbox: the arrow keys, Home and End select; the tooltip describes the token under the pointer or
  * the focus.
@@ -18,7 +18,7 @@ class Tokens {
   constructor(parent, column, page) {
     this.column = column;
     this.page = page;
-    this.modes = element("fieldset", { class: "modes" }, element("legend", {}, "Colour by"));
+    this.modes = element("fieldset", { class: "modes" }, element("legend", {}, "Color by"));
     for (const [name, title] of Object.entries(MODES)) this.modes.append(this.#radio(name, title));
     this.legend = element("div", { class: "legend" });
     this.list = element("div", { class: "tokens", role: "listbox", "aria-label": "Tokens" });
@@ -29,11 +29,11 @@ class Tokens {
   }
 
   #radio(name, title) {
-    const group = (this.group ??= `colour-${Math.random().toString(36).slice(2)}`);
+    const group = (this.group ??= `color-${Math.random().toString(36).slice(2)}`);
     const input = element("input", { type: "radio", name: group, value: name, checked: name === this.#mode });
     input.addEventListener("change", () => {
       this.#mode = name;
-      this.#colour();
+      this.#color();
     });
     return element("label", { "data-mode": name }, input, ` ${title}`);
   }
@@ -43,7 +43,7 @@ class Tokens {
     column.addEventListener("state", () => list.setAttribute("aria-busy", "true"));
     column.addEventListener("view", () => this.#draw());
     column.addEventListener("select", () => this.#mark());
-    column.addEventListener("compared", () => this.#colour());
+    column.addEventListener("compared", () => this.#color());
     list.addEventListener("click", (event) => this.#choose(indexOf(event.target), true));
     list.addEventListener("keydown", (event) => this.#key(event));
     list.addEventListener("pointerover", (event) => this.#describe(indexOf(event.target)));
@@ -58,16 +58,16 @@ class Tokens {
     this.list.replaceChildren(...tokens.flatMap(({ text }, index) => option(text, index)));
     this.list.removeAttribute("aria-busy");
     this.#describe(-1);
-    this.#colour();
+    this.#color();
     this.#mark();
     if (focused) this.#option(this.column.position).focus();
   }
 
-  /** Colour the tokens by the mode; fall back to the surprisal where there is nothing to show. */
-  #colour() {
+  /** Color the tokens by the mode; fall back to the surprisal where there is nothing to show. */
+  #color() {
     const { column } = this;
     if (!column.view) return;
-    const available = Object.keys(MODES).filter((name) => colouring(name, column));
+    const available = Object.keys(MODES).filter((name) => coloring(name, column));
     for (const label of this.modes.querySelectorAll("label")) {
       label.hidden = !available.includes(label.dataset.mode);
       label.firstChild.checked = label.dataset.mode === this.#mode;
@@ -76,14 +76,14 @@ class Tokens {
       this.#mode = "surprisal";
       this.modes.querySelector("input").checked = true;
     }
-    const colours = colouring(this.#mode, column);
+    const colors = coloring(this.#mode, column);
     for (const one of this.list.children) {
-      const { name, level, label } = colours.of(Number(one.dataset.index));
-      one.dataset.colour = name;
+      const { name, level, label } = colors.of(Number(one.dataset.index));
+      one.dataset.color = name;
       one.style.setProperty("--level", `${level}%`);
       one.setAttribute("aria-label", `${tokenLabel(column.view.tokens[one.dataset.index].text)}, ${label}`);
     }
-    addLegend(this.legend, colours);
+    addLegend(this.legend, colors);
   }
 
   /** Mark the selected token, the only one in the order of the Tab key. */

@@ -1,7 +1,7 @@
 import { format } from "xray/arrays";
 import { count, element, signed } from "xray/format";
 
-/** The ways to colour tokens, with their titles. */
+/** The ways to color tokens, with their titles. */
 export const MODES = {
   surprisal: "surprisal",
   rank: "rank",
@@ -9,19 +9,19 @@ export const MODES = {
   difference: "difference of columns",
 };
 
-/** The surprisal in bits that has the full colour. */
+/** The surprisal in bits that has the full color. */
 const FULL = 16;
 /** Upper ends of the classes of ranks: GLTR, Gehrmann et al. 2019. */
 const CLASSES = [10, 100, 1000, Infinity];
 const CLASS_TITLES = ["top 10", "top 100", "top 1000", "others"];
 
 /**
- * Return the colours of a column's tokens in a mode, or null where the mode has nothing to show.
+ * Return the colors of a column's tokens in a mode, or null where the mode has nothing to show.
  *
- * `of(index)` returns `{name, level, label}`: the name of the colour in the style sheet, its strength in percent, and
+ * `of(index)` returns `{name, level, label}`: the name of the color in the style sheet, its strength in percent, and
  * the number as text. `kinds` are the entries of the legend.
  */
-export function colouring(mode, column) {
+export function coloring(mode, column) {
   const { view, differences } = column;
   if (mode === "surprisal") return bySurprisal(view.surprisal.data);
   if (mode === "rank") return byRank(view.rank.data);
@@ -63,7 +63,7 @@ function byRank(values) {
   };
 }
 
-/** Colour by a signed difference in bits; the largest has the full colour, but at least 1 bit. */
+/** Color by a signed difference in bits; the largest has the full color, but at least 1 bit. */
 function byDifference(values, what) {
   const largest = values.reduce((most, value) => (Math.abs(value) > most ? Math.abs(value) : most), 1);
   const nameOf = (value) => (value > 0 ? "more" : "less");
@@ -81,10 +81,10 @@ function byDifference(values, what) {
   };
 }
 
-/** Show the legend of colours in an element. */
+/** Show the legend of colors in an element. */
 export function addLegend(parent, { kinds }) {
   const entries = kinds.map(({ name, level, title }) => {
-    const swatch = element("span", { class: "swatch", "data-colour": name });
+    const swatch = element("span", { class: "swatch", "data-color": name });
     swatch.style.setProperty("--level", `${level}%`);
     return element("li", {}, swatch, ` ${title}`);
   });

@@ -146,7 +146,7 @@ async function start() {
   const app = new App(source, info);
   const column = app.addColumn(0);
   if (source.file) await column.openFile();
-  else if (info.text !== null) await app.parts[0].controls.show(info.text, false, 0);
+  else if (info.text !== null) await app.parts[0].controls.show(info.text, info.bos, 0);
 }
 
 start().catch((error) => showAlert(error.message));

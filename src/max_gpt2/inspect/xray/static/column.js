@@ -84,9 +84,13 @@ export class Column extends EventTarget {
     return decode(answer);
   }
 
-  /** Return the ids of a text; throws an Error with a sentence for the user. */
+  /**
+   * Return the `ids` of a text, and a `warning` about characters that the tokenizer does not know.
+   *
+   * Throws an Error with a sentence for the user.
+   */
   async encode(text, bos, model = this.model) {
-    return (await this.#source.ask("encode", { model, text, bos })).ids;
+    return this.#source.ask("encode", { model, text, bos });
   }
 
   /** Show the text of an exported file. */

@@ -21,7 +21,8 @@ class Controls {
     this.forward = element("button", { type: "button", onclick: () => this.#travel("forward") }, "Forward");
     this.length = element("span", { class: "muted" });
     const form = element("form", { onsubmit: (event) => this.#submit(event) }, this.#textField(), this.#row());
-    parent.append(form);
+    this.warning = element("p", { role: "status", class: "warning" });
+    parent.append(form, this.warning);
     this.#listen();
   }
 
@@ -82,8 +83,10 @@ class Controls {
   async show(text, bos, model) {
     const { column } = this;
     this.page.alert("");
+    this.warning.textContent = "";
     try {
-      const ids = await column.encode(text, bos && this.page.info.models[model].bos !== null, model);
+      const { ids, warning } = await column.encode(text, bos && this.page.info.models[model].bos !== null, model);
+      this.warning.textContent = warning ?? "";
       this.#submitted = this.text.value;
       const ablated = model === column.model ? column.ablated : [];
       const done = await column.change({ model, ids, ablated, position: Math.max(0, ids.length - 1) });

@@ -9,11 +9,12 @@ export const KEPT = 0;
 export const BY_TOP_K = 1;
 export const BY_TOP_P = 2;
 export const BY_GREEDY = 3;
+export const BY_TOKENIZER = 4;
 
 /**
  * @typedef {object} Filtered
  * @property {Float64Array} probabilities after the temperature, before any token is cut; at temperature 0, those of 1
- * @property {Uint8Array} cut for each token KEPT, BY_TOP_K, BY_TOP_P or BY_GREEDY
+ * @property {Uint8Array} cut for each token KEPT, BY_TOP_K, BY_TOP_P, BY_GREEDY or BY_TOKENIZER
  * @property {number} kept the number of tokens that can be sampled
  * @property {number} cutMass the sum of the probabilities of the others
  * @property {Float64Array} renormalized the probabilities of sampling; 0 for tokens that are cut
@@ -24,15 +25,16 @@ export const BY_GREEDY = 3;
  *
  * @param {Float32Array} logits
  * @param {{temperature: number, topK: number, topP: number}} settings temperature 0 is greedy, topK 0 and topP 1 are off
+ * @param {number} size the number of tokens of the tokenizer; logits of further ids are never sampled
  * @returns {Filtered}
  */
-export function filter(logits, { temperature, topK, topP }) {
-  const scores = scaled(logits, temperature || 1);
+export function filter(logits, { temperature, topK, topP }, size = logits.length) {
+  const scores = scaled(logits, temperature || 1, size);
   const probabilities = softmax(scores);
-  const cut = new Uint8Array(scores.length);
+  const cut = new Uint8Array(scores.length).fill(BY_TOKENIZER, size);
   if (temperature === 0) {
-    cut.fill(BY_GREEDY);
-    cut[argmax(logits)] = KEPT;
+    cut.fill(BY_GREEDY, 0, size);
+    cut[argmax(scores)] = KEPT;
   } else {
     if (topK > 0) cutTopK(scores, cut, topK);
     if (topP < 1) cutTopP(scores, cut, topP);
@@ -73,9 +75,10 @@ function logSoftmax(logits) {
   return Float64Array.from(logits, (logit) => logit - shift);
 }
 
-function scaled(logits, temperature) {
-  const highest = logits[argmax(logits)];
-  return Float64Array.from(logits, (logit) => (logit - highest) / temperature);
+function scaled(logits, temperature, size) {
+  const scores = Float64Array.from(logits).fill(-Infinity, size);
+  const highest = scores[argmax(scores)];
+  return scores.map((score) => (score - highest) / temperature);
 }
 
 /** Cut what is below the k-th most likely token; what ties with it is kept. */
@@ -85,7 +88,7 @@ function cutTopK(scores, cut, k) {
   for (let index = 0; index < scores.length; index++) {
     if (scores[index] >= threshold) continue;
     scores[index] = -Infinity;
-    cut[index] = BY_TOP_K;
+    cut[index] ||= BY_TOP_K;
   }
 }
 

@@ -1,6 +1,6 @@
 import { format, tokenLabel } from "xray/arrays";
-import { escapeText, Figure } from "xray/figure";
-import { BY_GREEDY, BY_TOP_K, BY_TOP_P, filter, KEPT, softmax } from "xray/filters";
+import { Figure } from "xray/figure";
+import { BY_GREEDY, BY_TOKENIZER, BY_TOP_K, BY_TOP_P, filter, KEPT, softmax } from "xray/filters";
 import { count, element, percent } from "xray/format";
 import { stateOf } from "xray/panel";
 import { Sliders } from "xray/sliders";
@@ -12,6 +12,7 @@ const CLASSES = [
   { value: BY_TOP_K, title: "cut by top_k", shape: "/", color: "cut" },
   { value: BY_TOP_P, title: "cut by top_p", shape: "x", color: "cut" },
   { value: BY_GREEDY, title: "cut: temperature 0 is greedy", shape: ".", color: "cut" },
+  { value: BY_TOKENIZER, title: "not in the tokenizer", shape: "-", color: "cut" },
 ];
 const COLORS = { light: { mark: "#1f5fa8", cut: "#a34a00" }, dark: { mark: "#6cb0f7", cut: "#f0a35e" } };
 const ROW = 21;
@@ -85,13 +86,14 @@ class Next {
 
   #filter() {
     if (!this.answer) return;
-    this.filtered = filter(this.answer.logits.data, this.sliders.settings);
+    const { tokenizer_size: size } = this.column.info;
+    this.filtered = filter(this.answer.logits.data, this.sliders.settings, size);
     const { kept, cutMass, cut } = this.filtered;
-    const cutCount = cut.length - kept;
-    const mass = cutCount ? cutMass : 0;
-    this.summary.textContent =
-      `${count(kept)} of ${count(cut.length)} tokens can be sampled. ` +
-      `The ${count(cutCount)} that are cut have ${format(100 * mass)}% of the probability.`;
+    const rest = cut.length - kept;
+    const mass = `The ${count(rest)} that are cut have ${format(100 * cutMass)}% of the probability.`;
+    this.summary.textContent = rest
+      ? `${count(kept)} of ${count(cut.length)} tokens can be sampled. ${mass}`
+      : `Nothing is cut: all ${count(kept)} tokens can be sampled.`;
     this.#draw();
   }
 
@@ -100,13 +102,13 @@ class Next {
     const { texts, top } = this.answer;
     const ids = [...top.data].slice(0, this.rows);
     const { filtered } = this;
-    const names = ids.map((id) => tokenLabel(texts[id]));
+    const names = ids.map((id) => nameOf(texts[id], id));
     this.steps.offer(ids.slice(0, 9).map((id, index) => ({ id, name: names[index] })));
     const token = tokenLabel(this.column.view.tokens[this.position].text);
     this.figure.setTitle(`Next token after position ${this.position} (${token})`);
     this.figure.draw({
       traces: (theme) => traces(ids, this, COLORS[theme.dark ? "dark" : "light"], theme),
-      layout: layout(ids.length),
+      layout: layout(ids.length, ids.reduce((most, id) => Math.max(most, this.plain[id], filtered.renormalized[id]), 0)),
       tokens: { y: names },
       tooltip: ({ y }) => this.#describe(ids[y]),
       click: ({ y }) => this.steps.force([ids[y]], names[y]),
@@ -130,7 +132,7 @@ class Next {
 
   #describe(id) {
     const lines = Object.entries(this.#numbers(id)).map(([name, value]) => `${name}: ${format(value)}`);
-    return [`${tokenLabel(this.answer.texts[id])}, id ${id}, ${this.#state(id)}`, ...lines].join("\n");
+    return [`${nameOf(this.answer.texts[id], id)}, id ${id}, ${this.#state(id)}`, ...lines].join("\n");
   }
 
   #state(id) {
@@ -141,7 +143,7 @@ class Next {
     const { top, texts } = this.answer;
     const ids = [...top.data];
     const rows = ids.map((id) => {
-      const text = tokenLabel(texts[id]);
+      const text = nameOf(texts[id], id);
       const force = { text: "Append", action: () => this.steps.force([id], text) };
       return [text, id, this.#state(id), ...Object.values(this.#numbers(id)), ...(this.steps.live ? [force] : [])];
     });
@@ -164,36 +166,45 @@ class Next {
   }
 }
 
-/** Return a bar for each token: its probability of sampling, or, if it is cut, its probability before. */
-function traces(ids, { filtered, plain, base }, colors, theme) {
-  const bars = CLASSES.map(({ value, title, shape, color }) => {
-    const rows = [...ids.keys()].filter((row) => filtered.cut[ids[row]] === value);
-    const source = value === KEPT ? filtered.renormalized : filtered.probabilities;
-    const values = rows.map((row) => source[ids[row]]);
-    const pattern = { shape, fgcolor: colors[color], bgcolor: theme.surface, fillmode: "replace", size: 6 };
-    const label = (one) => percent(one) + (value === KEPT ? "" : ` ${escapeText(title)}`);
-    return {
-      ...{ type: "bar", orientation: "h", name: title, x: values, y: rows, hoverinfo: "none", cliponaxis: false },
-      marker: { color: colors[color], line: { color: colors[color], width: 1 }, ...(shape && { pattern }) },
-      ...{ text: values.map(label), textposition: "outside", textfont: { color: theme.ink } },
-    };
-  }).filter(({ y }) => y.length);
-  const points = (values, name, symbol) => ({
-    ...{ type: "scatter", mode: "markers", name, hoverinfo: "none" },
-    ...{ x: ids.map((id) => values[id]), y: [...ids.keys()], marker: { symbol, size: 8, color: theme.ink } },
-  });
-  const marks = [points(plain, "model", "line-ns-open"), ...(base ? [points(base, "without ablations", "diamond-open")] : [])];
-  return [...bars, ...marks];
+/** Return the text of a token, or its id if it has no visible text. */
+function nameOf(text, id) {
+  return tokenLabel(text).trim() || `id ${id}`;
 }
 
-function layout(rows) {
+/** Return a bar for each token: its probability of sampling, or, if it is cut, its probability before. */
+function traces(ids, { filtered, plain, base }, colors, theme) {
+  const lengths = ids.map((id) => (filtered.cut[id] === KEPT ? filtered.renormalized : filtered.probabilities)[id]);
+  const bars = CLASSES.map(({ value, title, shape, color }) => {
+    const rows = [...ids.keys()].filter((row) => filtered.cut[ids[row]] === value);
+    const pattern = { shape, fgcolor: colors[color], bgcolor: theme.surface, fillmode: "replace", size: 6 };
+    return {
+      ...{ type: "bar", orientation: "h", name: title, x: rows.map((row) => lengths[row]), y: rows, hoverinfo: "none" },
+      marker: { color: colors[color], line: { color: colors[color], width: 1 }, ...(shape && { pattern }) },
+    };
+  });
+  const points = (values, name, symbol) => ({
+    ...{ type: "scatter", mode: "markers", name, hoverinfo: "none" },
+    ...{ x: ids.map((id) => values[id]), y: [...ids.keys()], marker: { symbol, size: 9, color: theme.ink } },
+  });
+  const marks = [points(plain, "model", "line-ns-open"), ...(base ? [points(base, "without ablations", "diamond-open")] : [])];
+  const labels = {
+    ...{ type: "scatter", mode: "text", textposition: "middle right", hoverinfo: "none", showlegend: false },
+    x: ids.map((id, row) => Math.max(lengths[row], plain[id], base?.[id] ?? 0)),
+    y: [...ids.keys()],
+    text: ids.map((id, row) => ` ${percent(lengths[row])}${filtered.cut[id] === KEPT ? "" : " cut"}`),
+  };
+  return [...bars.filter(({ y }) => y.length), ...marks, labels];
+}
+
+/** Return the layout for a number of rows and the largest probability, with room for the labels beside the bars. */
+function layout(rows, largest) {
   return {
     height: 90 + ROW * rows,
     barmode: "overlay",
     bargap: 0.25,
     showlegend: true,
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
-    xaxis: { tickformat: ".0%", rangemode: "tozero", fixedrange: true },
-    yaxis: { range: [rows - 0.5, -0.5], fixedrange: true },
+    xaxis: { tickformat: ".3~%", range: [0, 1.25 * largest], fixedrange: true },
+    yaxis: { range: [rows - 0.5, -0.5], fixedrange: true, showgrid: false },
   };
 }

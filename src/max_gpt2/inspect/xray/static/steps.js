@@ -103,7 +103,7 @@ export class Steps {
     const text = this.text.value;
     if (!text) return;
     await this.#work(async () => {
-      const ids = await this.column.encode(text, false);
+      const { ids } = await this.column.encode(text, false);
       if (!(await this.column.append(ids))) return;
       this.text.value = "";
       this.page.announce(`Appended ${count(ids.length)} ${ids.length === 1 ? "token" : "tokens"}.`);

@@ -44,6 +44,7 @@ class Analysis:
         """Describe the model."""
         config = self.tracer.config
         sizes = {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")}
+        sizes["tokenizer_size"] = self.tracer.tokenizer.size  # the sampler never chooses an id above
         weights = self.tracer.stages.weights
         tied = weights["lm_head.weight"] is weights["transformer.wte.weight"]
         parameters = sum(one.size for name, one in weights.items() if not (tied and name == "lm_head.weight"))

@@ -1,21 +1,28 @@
 import { mountAblations } from "xray/ablations";
+import { mountAttention } from "xray/attention";
+import { mountAttribution } from "xray/attribution";
 import { Column } from "xray/column";
 import { mountCompare } from "xray/compare";
 import { joined, mountControls } from "xray/controls";
 import { count, element } from "xray/format";
 import { Keys } from "xray/keys";
+import { mountLens } from "xray/lens";
 import { mountNext } from "xray/next";
+import { mountNorms } from "xray/norms";
 import { openSource } from "xray/source";
 import { mountTheme } from "xray/theme";
 import { mountTokens } from "xray/tokens";
 
-const MOUNTS = { controls: mountControls, tokens: mountTokens, ablations: mountAblations, next: mountNext };
-/** Panels of other modules: name of the module and its function. */
-const PANELS = {
-  attribution: "mountAttribution",
-  attention: "mountAttention",
-  lens: "mountLens",
-  norms: "mountNorms",
+/** The functions that mount the panels, by the name of the panel. */
+const MOUNTS = {
+  controls: mountControls,
+  tokens: mountTokens,
+  ablations: mountAblations,
+  next: mountNext,
+  attribution: mountAttribution,
+  attention: mountAttention,
+  lens: mountLens,
+  norms: mountNorms,
 };
 const find = (id) => document.getElementById(id);
 
@@ -65,7 +72,7 @@ class App {
     const parts = {};
     for (const panel of section.querySelectorAll("[data-panel]")) {
       const { panel: name } = panel.dataset;
-      parts[name] = MOUNTS[name]?.(panel.querySelector(".panel-body"), column, this.page);
+      parts[name] = MOUNTS[name](panel.querySelector(".panel-body"), column, this.page);
     }
     this.parts.push(parts);
     return column;
@@ -138,10 +145,6 @@ async function start() {
   const info = await source.page();
   document.documentElement.toggleAttribute("data-file", source.file);
   find("version").textContent = info.version;
-  for (const [name, mount] of Object.entries(PANELS)) {
-    const module = await import(`xray/${name}`).catch(() => null);
-    if (module) MOUNTS[name] = module[mount];
-  }
   showVerdicts(info.models);
   const app = new App(source, info);
   const column = app.addColumn(0);

@@ -12,29 +12,14 @@ from max_gpt2.inspect import Edit, Tracer, ablate_head, attribution, logit_lens,
 from max_gpt2.inspect.probes import resolve, shape
 from max_gpt2.model import CompiledModel
 from max_gpt2.model.stages import StagedModel
-from max_gpt2.verify.compare import compare
 from tests.support.activations import texts, torch_activations
 
 
-def test_every_activation_equals_pytorch(tracer: Tracer, torch_model: Any) -> None:
-    config = tracer.config
-    (ids,) = texts(config, 19)
-    (trace,) = tracer.trace([ids], ["**"])
-    expected = torch_activations(torch_model, ids)
-    assert list(trace) == probe_names(config)
-    assert all(trace[name].shape == shape(name, config, 19) for name in trace)
-    assert expected.keys() == {name for name in trace if not name.endswith(("scores", "heads"))}
-    for name, value in expected.items():
-        assert compare(trace[name], value).equal, name
-    for layer, block in enumerate(torch_model.transformer.h):
-        scores = trace[f"h.{layer}.attn.scores"]
-        query, key = expected[f"h.{layer}.attn.q"], expected[f"h.{layer}.attn.k"]
-        lower = np.tril(np.ones((19, 19), dtype=bool))
-        raw = query @ key.transpose(0, 2, 1) * config.attention_scale(layer)
-        assert compare(scores[:, lower], raw[:, lower]).equal
-        assert (scores[:, ~lower] == -np.inf).all()
-        heads = trace[f"h.{layer}.attn.heads"].sum(axis=0) + block.attn.c_proj.bias.detach().numpy()
-        assert compare(heads, expected[f"h.{layer}.attn"]).equal
+def test_activations_have_their_shapes(tracer: Tracer) -> None:
+    # test_edits compares them with PyTorch.
+    (trace,) = tracer.trace(texts(tracer.config, 19), ["**"])
+    assert list(trace) == probe_names(tracer.config)
+    assert all(trace[name].shape == shape(name, tracer.config, 19) for name in trace)
 
 
 def test_logits_are_bitwise_those_of_the_engine(tracer: Tracer, tiny_model: CompiledModel) -> None:

@@ -1,14 +1,17 @@
-"""Activations of transformers' GPT-2, read and changed with hooks."""
+"""Activations of transformers' GPT-2 with eager attention, read and changed with hooks."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 
 from max_gpt2.config import GPT2Config
+from max_gpt2.verify.compare import compare
 
 #: Takes the name and the value of an activation, and returns the value to use.
 Replace = Callable[[str, torch.Tensor], torch.Tensor]
@@ -52,8 +55,18 @@ def recorded(model: Any, kept: dict[str, torch.Tensor], change: Replace) -> Iter
         parts = zip("qkv", result[0].chunk(3, dim=-1), strict=True)
         return torch.cat([together(keep(f"{name}.{part}", by_head(value))) for part, value in parts], dim=-1)
 
-    def heads(name: str, _module: object, inputs: Any) -> Any:
-        return (together(keep(name, by_head(inputs[0][0]))), *inputs[1:])
+    def heads(name: str, module: Any, inputs: Any) -> Any:
+        z = keep(f"{name}.z", by_head(inputs[0][0]))
+        kept[f"{name}.heads"] = z @ module.weight.reshape(n_head, z.shape[2], -1)
+        return (together(z), *inputs[1:])
+
+    softmax, layers = torch.nn.functional.softmax, itertools.count()
+
+    def attend(scores: torch.Tensor, dim: int) -> torch.Tensor:
+        """Replace softmax, which transformers calls once in each layer: on scores that are masked by a low number."""
+        name = f"h.{next(layers)}.attn"
+        kept[f"{name}.scores"] = scores[0].masked_fill(scores[0] < -1e30, -torch.inf)
+        return keep(f"{name}.pattern", softmax(scores, dim=dim)[0])[None]
 
     with ExitStack() as hooks:
 
@@ -67,7 +80,7 @@ def recorded(model: Any, kept: dict[str, torch.Tensor], change: Replace) -> Iter
             on(block, first_input, f"{name}.resid_pre", before=True)
             on(block.ln_1, output, f"{name}.ln_1")
             on(block.attn.c_attn, qkv, f"{name}.attn")
-            on(block.attn.c_proj, heads, f"{name}.attn.z", before=True)
+            on(block.attn.c_proj, heads, f"{name}.attn", before=True)
             on(block.attn, attended, name)
             on(block.ln_2, output, f"{name}.ln_2")
             on(block.mlp.c_fc, output, f"{name}.mlp.pre")
@@ -75,15 +88,25 @@ def recorded(model: Any, kept: dict[str, torch.Tensor], change: Replace) -> Iter
             on(block.mlp, output, f"{name}.mlp")
             on(block, output, name)
         on(transformer.ln_f, output, "ln_f")
+        on(model.lm_head, output, "logits")
+        hooks.enter_context(mock.patch("torch.nn.functional.softmax", attend))
         yield
 
 
 def torch_activations(
     model: Any, ids: list[int], change: Replace = lambda _name, value: value
 ) -> dict[str, np.ndarray]:
-    """Return every activation of a text that a hook can read, and the attention patterns."""
+    """Return every activation of a text, under the names of `max_gpt2.inspect.probe_names`."""
     kept: dict[str, torch.Tensor] = {}
     with torch.no_grad(), recorded(model, kept, change):
-        result = model(torch.tensor([ids]), output_attentions=True)
-    kept |= {f"h.{number}.attn.pattern": one[0] for number, one in enumerate(result.attentions)}
-    return {name: value.numpy() for name, value in {**kept, "logits": result.logits[0]}.items()}
+        model(torch.tensor([ids]))
+    return {name: value.numpy() for name, value in kept.items()}
+
+
+def assert_equal(activations: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
+    """Raise AssertionError unless each of the activations is within the bounds of `verify`, and masked alike."""
+    for name, value in activations.items():
+        masked = np.isneginf(expected[name])
+        np.testing.assert_array_equal(np.isneginf(value), masked, err_msg=name)
+        difference = compare(np.where(masked, 0, value), np.where(masked, 0, expected[name]))
+        assert difference.equal, f"{name}: {difference}"

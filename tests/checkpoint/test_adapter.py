@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from peft import PeftModel
 
 from fixtures.checkpoints import assert_same, random_ids, write_checkpoint
-from max_gpt2.batch.files import fingerprint
 from max_gpt2.checkpoint import Adapter, LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.checkpoint.convert import convert
 from max_gpt2.errors import CheckpointError, RequestError
 from max_gpt2.generation import open_model
+from max_gpt2.generation.fingerprint import fingerprint
 from max_gpt2.serve import prepare as prepare_module
 from max_gpt2.serve.prepare import prepare
 from max_gpt2.verify.models import TorchImplementation

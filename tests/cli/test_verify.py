@@ -12,8 +12,11 @@ from safetensors.torch import load_file
 
 from fixtures.checkpoints import edit_weights
 from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
+from max_gpt2.generation import open_model
+from max_gpt2.generation.fingerprint import fingerprint
 from max_gpt2.model import CompiledModel
 from max_gpt2.verify.models import MaxImplementation, TorchImplementation
+from max_gpt2.verify.verdicts import read_verdict
 from tests.support.adapters import save_adapter
 from tests.support.cli import Cli, refused
 
@@ -22,6 +25,9 @@ def test_equal_implementations_exit_with_0(cli: Cli, tiny_original: Path) -> Non
     outcome = cli("verify", "--model", tiny_original, "--json")
     assert outcome.code == 0
     result = json.loads(outcome.out)
+    kept = read_verdict(fingerprint(open_model(tiny_original)))
+    assert kept
+    assert (kept.passed, kept.max_abs_diff) == (True, result["max_abs_diff"])
     assert result.keys() >= {"passed", "max_abs_diff", "max_rel_diff", "argmax_agreement", "greedy_match", "prompts"}
     shown = cli("verify", "--model", tiny_original)
     assert "MAX and PyTorch are equal: their logits differ by at most" in shown.out

@@ -1,12 +1,9 @@
 """Resumable output files of JSON lines, and the identity of the run that wrote them."""
 
 import fcntl
-import hashlib
 import json
 import os
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -14,34 +11,15 @@ from max_gpt2._files import check_writable, json_text, write_text
 from max_gpt2.batch.inputs import Source
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import ModelSource, fresh_seed
+from max_gpt2.generation.fingerprint import fingerprint
 
 Parsed = TypeVar("Parsed")
-_CHUNK = 1 << 20
 
 
 def run_identity(command: str, source: Source, opened: ModelSource, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that determines the output of a run, as JSON values."""
     values = {"command": command, "input": source.sha256, "model": fingerprint(opened), "options": options}
     return json.loads(json_text(values))
-
-
-def fingerprint(opened: ModelSource) -> str:
-    """Return a hash of a model: of its config, its tokenizer, and the sizes and CRC-32 checksums of its files.
-
-    This reads the files once; CRC-32 is fast enough that loading them takes longer.
-    """
-    digest = hashlib.sha256(json_text(asdict(opened.config)).encode())
-    digest.update(opened.tokenizer.json.encode())
-    adapters = opened.plan.adapters
-    digest.update(json_text([adapter.scale for adapter in adapters]).encode() if adapters else b"")
-    files = sorted({one.file for one in opened.plan.sources.values()})
-    for file in [*files, *(path for adapter in adapters for path in adapter.files)]:
-        checksum = 0
-        with file.open("rb") as content:
-            while chunk := content.read(_CHUNK):
-                checksum = zlib.crc32(chunk, checksum)
-        digest.update(f" {file.stat().st_size} {checksum}".encode())
-    return digest.hexdigest()
 
 
 def sidecar(output: Path) -> Path:

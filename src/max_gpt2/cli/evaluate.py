@@ -60,11 +60,11 @@ def eval(  # noqa: A001  (the name of the command)
     as_json: AsJson = False,
 ) -> None:
     """Run benchmarks of lm-evaluation-harness."""
-    from max_gpt2.batch.files import fingerprint
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import run_with_timer
     from max_gpt2.errors import MissingExtraError
     from max_gpt2.generation import open_model
+    from max_gpt2.generation.fingerprint import fingerprint
 
     if not sys.stderr.isatty():
         for name in _NO_PROGRESS_BARS:

@@ -46,13 +46,18 @@ def verify(
     from max_gpt2._files import check_writable, write_text
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import run_with_timer
+    from max_gpt2.generation import open_model
+    from max_gpt2.generation.fingerprint import fingerprint
     from max_gpt2.verify import render
     from max_gpt2.verify import verify as run_verification
+    from max_gpt2.verify.verdicts import save_verdict
 
     if report:
         check_writable(report)
     options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter))
     found = run_verification(model, run_with_timer, options, against=against)
+    if against is None and kernels == "mojo":
+        save_verdict(fingerprint(open_model(model, options)), found)
     values = found.to_json()
     if report:
         write_text(report, render(values))

@@ -16,11 +16,11 @@ from max_gpt2.batch.corpus.readers import ColumnNames
 from max_gpt2.batch.corpus.scan import scan_dataset
 from max_gpt2.batch.corpus.tables import part_schema
 from max_gpt2.batch.corpus.tasks import Task
-from max_gpt2.batch.files import fingerprint
 from max_gpt2.batch.parquet import require_pyarrow
 from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions
 from max_gpt2.errors import RequestError
 from max_gpt2.generation import ModelSource, open_model
+from max_gpt2.generation.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     import pyarrow

@@ -32,7 +32,7 @@ class Plan:
     Attributes:
         command: The command: score, perplexity or generate.
         options: The options that determine the results, as JSON values.
-        model: The fingerprint of the model; see `max_gpt2.batch.files.fingerprint`.
+        model: The fingerprint of the model; see `max_gpt2.generation.fingerprint`.
         files: The files of the input, with their sizes, hashes and numbers of rows.
         columns: The names of the columns that are read.
         kept: The Arrow schema of the kept columns, serialized, in base 64.

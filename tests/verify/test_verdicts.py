@@ -153,10 +153,10 @@ def test_command_keeps_only_the_verdict_of_the_default_kernels_and_pytorch(
     cli: Cli, tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("max_gpt2.verify.verify", lambda *_, **__: report(logits=0.5))
-    assert cli("verify", "--model", tiny, "--against", tiny).code == 1
-    assert cli("verify", "--model", tiny, "--kernels", "builtin").code == 1
+    assert cli("verify", "--model", tiny, "--against", tiny, "--json").code == 1
+    assert cli("verify", "--model", tiny, "--kernels", "builtin", "--json").code == 1
     assert not folder.exists()
-    assert cli("verify", "--model", tiny).code == 1
+    assert cli("verify", "--model", tiny, "--json").code == 1
     found = read_verdict(fingerprint(open_model(tiny)))
     assert found
     assert (found.passed, found.max_abs_diff) == (False, 0.5)

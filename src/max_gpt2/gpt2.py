@@ -42,7 +42,8 @@ class GPT2:
 
     The keyword options of `generate` and `stream` are those of `Request` (`max_new_tokens`, `stop`, `stop_ids`,
     `logprobs`, `context_overflow`) and of `SamplingParams` (`temperature`, `top_k`, `top_p`, `min_p`, `seed`, ...).
-    Each method raises RequestError for an invalid request.
+    With `edits`, the model runs with these edits of its activations (`max_gpt2.inspect`), after those that it has.
+    Each method raises RequestError for an invalid request or edit.
     """
 
     def __init__(self, engine: Engine, tracer: Tracer | None = None) -> None:
@@ -77,11 +78,23 @@ class GPT2:
 
     @overload  # a str is a Sequence[str] as well; the first overload wins
     def generate(  # type: ignore[overload-overlap]
-        self, prompt: Prompt, *, n: None = None, batch_size: int = BATCH_SIZE, **options: Unpack[GenerationOptions]
+        self,
+        prompt: Prompt,
+        *,
+        n: None = None,
+        batch_size: int = BATCH_SIZE,
+        edits: Sequence[Edit] = (),
+        **options: Unpack[GenerationOptions],
     ) -> Generation: ...
     @overload
     def generate(
-        self, prompt: Prompt, *, n: int, batch_size: int = BATCH_SIZE, **options: Unpack[GenerationOptions]
+        self,
+        prompt: Prompt,
+        *,
+        n: int,
+        batch_size: int = BATCH_SIZE,
+        edits: Sequence[Edit] = (),
+        **options: Unpack[GenerationOptions],
     ) -> list[Generation]: ...
     @overload
     def generate(
@@ -90,6 +103,7 @@ class GPT2:
         *,
         n: int | None = None,
         batch_size: int = BATCH_SIZE,
+        edits: Sequence[Edit] = (),
         **options: Unpack[GenerationOptions],
     ) -> list[Generation]: ...
     def generate(
@@ -98,22 +112,24 @@ class GPT2:
         *,
         n: int | None = None,
         batch_size: int = BATCH_SIZE,
+        edits: Sequence[Edit] = (),
         **options: Unpack[GenerationOptions],
     ) -> Generation | list[Generation]:
         """Continue a prompt, or each prompt of a list; batching at most `batch_size` sequences changes no result.
 
         With `n`, return `n` samples of each prompt as a list, with the seeds `seed`, `seed` + 1, ...
         """
-        self._check_edits()
+        engine = self._to_generate(edits)
         prompts, is_one = _prompts(prompt)
         requests = [one for each in prompts for one in self._request(each, options).samples(1 if n is None else n)]
-        found = list(self.engine.generate_all(requests, batch_size))
+        found = list(engine.generate_all(requests, batch_size))
         return found[0] if is_one and n is None else found
 
-    def stream(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> Iterator[str]:
+    def stream(
+        self, prompt: Prompt, *, edits: Sequence[Edit] = (), **options: Unpack[GenerationOptions]
+    ) -> Iterator[str]:
         """Continue a prompt and yield non-empty pieces of text, each of them valid Unicode."""
-        self._check_edits()
-        outputs = self.engine.stream(self._request(prompt, options))
+        outputs = self._to_generate(edits).stream(self._request(prompt, options))
         return (output.text_delta for output in outputs if output.text_delta)
 
     def beam_search(
@@ -123,28 +139,36 @@ class GPT2:
         num_beams: int = BeamSearch.num_beams,
         length_penalty: float = BeamSearch.length_penalty,
         early_stopping: EarlyStopping = BeamSearch.early_stopping,
+        edits: Sequence[Edit] = (),
         **options: Unpack[BeamSearchOptions],
     ) -> list[BeamOutput]:
         """Return the most probable continuations found by beam search, best first; see `BeamSearch`."""
         if names := [name for name in _SAMPLING_ONLY if name in options]:
             raise RequestError(f"Beam search does not support {', '.join(names)}. Remove it.")
-        self._check_edits()
         request = self._request(prompt, {"temperature": 0, **options})
-        return self.engine.beam_search(request, BeamSearch(num_beams, length_penalty, early_stopping))
+        return self._to_generate(edits).beam_search(request, BeamSearch(num_beams, length_penalty, early_stopping))
 
     @overload
-    def score(self, texts: Prompt, **options: Unpack[ScoreKeywords]) -> Score: ...  # type: ignore[overload-overlap]
+    def score(  # type: ignore[overload-overlap]
+        self, texts: Prompt, *, edits: Sequence[Edit] = (), **options: Unpack[ScoreKeywords]
+    ) -> Score: ...
     @overload
-    def score(self, texts: Sequence[Prompt], **options: Unpack[ScoreKeywords]) -> list[Score]: ...
-    def score(self, texts: Prompt | Sequence[Prompt], **options: Unpack[ScoreKeywords]) -> Score | list[Score]:
+    def score(
+        self, texts: Sequence[Prompt], *, edits: Sequence[Edit] = (), **options: Unpack[ScoreKeywords]
+    ) -> list[Score]: ...
+    def score(
+        self, texts: Prompt | Sequence[Prompt], *, edits: Sequence[Edit] = (), **options: Unpack[ScoreKeywords]
+    ) -> Score | list[Score]:
         """Return the surprisals of a text, or of each text of a list; the options are those of `ScoreOptions`.
 
-        The first call compiles the scoring graph. Raises RequestError for the first text without a score; use
-        `max_gpt2.scoring.score_texts` to score the others as well, or to read the texts lazily.
+        The first call compiles the scoring graph, and the first call with edits those of `trace`. Raises RequestError
+        for the first text without a score; use `max_gpt2.scoring.score_texts` to score the others as well, or to read
+        the texts lazily.
         """
         prompts, is_one = _prompts(texts) if texts or isinstance(texts, str) else ([], False)
         found: list[Score] = []
-        for number, scored in enumerate(score_texts(self._scorer, prompts, ScoreOptions(**options)), 1):
+        scorer = self.with_edits(edits)._scorer
+        for number, scored in enumerate(score_texts(scorer, prompts, ScoreOptions(**options)), 1):
             if isinstance(scored, RequestError):
                 raise scored if is_one else RequestError(f"Text {number} of {len(prompts)}: {scored}")
             found.append(scored)
@@ -202,14 +226,16 @@ class GPT2:
             return Scorer(model.config, self.tokenizer, LogitsScoringModel(model))
         return Scorer(model.config, self.tokenizer, load_or_compile_scoring(model.config, model.weights, model.kernels))
 
-    def _check_edits(self) -> None:
-        """Raise RequestError for an edit that cannot be used to generate."""
-        for edit in self._edited.edits if self._edited is not None else ():
+    def _to_generate(self, edits: Sequence[Edit]) -> Engine:
+        """Return the engine of the model with edits; raises RequestError for one that cannot be used to generate."""
+        model = self.with_edits(edits)
+        for edit in model._edited.edits if model._edited is not None else ():
             if edit.whole_text:
                 raise RequestError(
                     f"The edit of {edit.at} needs the whole text at once, so it cannot be used to generate. Give "
                     "mean_ablate a mean."
                 )
+        return model.engine
 
     def _ids(self, prompt: Prompt) -> list[int]:
         return encode_prompt(self.tokenizer, prompt) if isinstance(prompt, str) else list(prompt)

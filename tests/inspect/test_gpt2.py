@@ -9,7 +9,7 @@ import torch
 
 from max_gpt2 import GPT2
 from max_gpt2.errors import RequestError
-from max_gpt2.inspect import ablate_head, attribution, mean_ablate, scale, steer
+from max_gpt2.inspect import ablate_head, attribution, mean_ablate, scale, steer, zero
 from max_gpt2.model import CompiledModel
 from tests.support.activations import torch_activations
 
@@ -119,11 +119,49 @@ def test_edit_without_effect_changes_no_text(gpt2: GPT2) -> None:
     assert gpt2.with_edits([]) is gpt2
 
 
+def test_edits_are_an_option_of_every_method(gpt2: GPT2, vector: np.ndarray) -> None:
+    edits = [ablate_head(1, 2), steer("h.0", vector)]
+    edited = gpt2.with_edits(edits)
+    options: dict[str, Any] = {"max_new_tokens": 12}
+    assert gpt2.trace(TEXT, edits=edits)["logits"].tobytes() == edited.trace(TEXT)["logits"].tobytes()
+    assert gpt2.score([TEXT, "it was"], edits=edits)[1].logprob == edited.score("it was").logprob
+    expected = edited.generate(TEXT, temperature=0, **options)
+    assert gpt2.generate([TEXT], edits=edits, temperature=0, **options)[0].tokens == expected.tokens
+    assert "".join(gpt2.stream(TEXT, edits=edits, temperature=0, **options)) == expected.text
+    assert gpt2.beam_search(TEXT, edits=edits, **options) == edited.beam_search(TEXT, **options)
+    # They come after the edits that the model has.
+    other = gpt2.with_edits(edits[:1]).generate(TEXT, edits=edits[1:], temperature=0, **options)
+    assert other.tokens == expected.tokens
+    assert gpt2.generate(TEXT, temperature=0, **options).tokens != expected.tokens
+
+
+def test_beams_of_an_edited_model_have_the_probabilities_of_pytorch(
+    gpt2: GPT2, torch_model: Any, vector: np.ndarray
+) -> None:
+    ids = gpt2.tokenizer.encode(TEXT)
+    for beam in gpt2.beam_search(TEXT, num_beams=3, max_new_tokens=7, edits=[ablate_head(1, 2), steer("h.0", vector)]):
+        logits = torch_activations(torch_model, [*ids, *beam.tokens], change(vector))["logits"][len(ids) - 1 : -1]
+        logprobs = torch.from_numpy(logits).double().log_softmax(dim=-1)[np.arange(len(beam.tokens)), beam.tokens]
+        assert beam.logprob == pytest.approx(float(logprobs.sum()), abs=1e-3)
+
+
+def test_other_edits_compile_nothing(gpt2: GPT2, monkeypatch: pytest.MonkeyPatch, vector: np.ndarray) -> None:
+    gpt2.trace("it was")
+    for name in ("load_or_compile_stages", "load_or_compile_scoring"):
+        monkeypatch.setattr(f"max_gpt2.gpt2.{name}", lambda *_: pytest.fail("a graph is loaded"))
+    for edit in (steer("h.0", vector), ablate_head(0, 1), zero("h.*.mlp", positions=[3])):
+        gpt2.score(TEXT, edits=[edit])
+        gpt2.generate(TEXT, edits=[edit], max_new_tokens=2)
+        gpt2.with_edits([edit]).trace(TEXT)
+
+
 def test_mean_over_the_text_cannot_generate(gpt2: GPT2) -> None:
     edited = gpt2.with_edits([mean_ablate("h.1.mlp")])
     assert edited.score(TEXT).logprob != gpt2.score(TEXT).logprob
-    for call in (edited.generate, lambda text: list(edited.stream(text)), edited.beam_search):
+    for call in (edited.generate, edited.stream, edited.beam_search):
         with pytest.raises(RequestError, match=r"The edit of h\.1\.mlp needs the whole text at once"):
             call(TEXT)
+        with pytest.raises(RequestError, match=r"The edit of h\.1\.mlp needs the whole text at once"):
+            getattr(gpt2, call.__name__)(TEXT, edits=[mean_ablate("h.1.mlp")])
     with pytest.raises(RequestError, match="Head 9 does not exist"):
         gpt2.with_edits([ablate_head(0, 9)])

@@ -19,6 +19,7 @@ def ready(tab: Page) -> None:
     expect(tab.locator(".token").first).to_be_visible()
     expect(tab.locator(".tokens[aria-busy]")).to_have_count(0)
     expect(tab.locator("[data-panel=next] .figure[aria-busy]")).to_have_count(0)
+    expect(tab.locator("[data-panel=ablations]:not([hidden]) [aria-busy=true]")).to_have_count(0)
 
 
 def show_text(tab: Page, text: str, index: int = 0) -> None:
@@ -51,11 +52,13 @@ def ablate(tab: Page, layer: int, head: int | None) -> None:
         details.locator("summary").click()
     name = f"{layer}{head}" if head is not None else f"h.{layer}.mlp"
     rows = details.locator("tbody tr")
+    expect(rows.first).to_be_visible()
     start = rows.evaluate_all(
         "(rows, [name, cells]) => rows.findIndex((row) => "
         "[...row.cells].slice(0, cells).map((cell) => cell.textContent).join('') === name)",
         [name, 1 if head is None else 2],
     )
+    assert start >= 0, name
     rows.nth(start).get_by_role("button", name="Ablate").click()
     expect(panel(tab, "ablations")).to_be_visible()
     ready(tab)

@@ -53,7 +53,7 @@ def test_ablations_and_their_differences_equal_pytorch(
     assert box.locator("li").all_inner_texts() == ["layer 1, head 2 ✕", "layer 0, MLP ✕"]
     own = np.arange(len(ids) - 1), ids[1:]
     before, after = -plain[own].mean(), -ablated[own].mean()
-    assert abs(after - before) > 0.01
+    assert abs(after - before) > 0.005
     expect(box.locator("[data-name=divergence]")).to_be_visible()
     shown_numbers = numbers(box.locator("[data-name=surprisal]").inner_text())
     assert shown_numbers == pytest.approx([before, after, after - before], abs=1e-4)
@@ -84,7 +84,7 @@ def test_tokens_show_the_change_of_the_surprisal(
     levels = shown.locator(".token").evaluate_all(
         "(all) => all.map((one) => parseFloat(one.style.getPropertyValue('--level')))"
     )
-    np.testing.assert_allclose(levels[1:], 100 * abs(change) / abs(change).max(), atol=0.1)
+    np.testing.assert_allclose(levels[1:], 100 * abs(change) / max(1, abs(change).max()), atol=0.1)
     shown.locator(".token").nth(6).hover()
     tip = numbers(shown.get_by_role("tooltip").locator("[data-name=surprisal]").inner_text())
     assert tip == pytest.approx([-ablated[5, ids[6]], -plain[5, ids[6]]], abs=1e-4)

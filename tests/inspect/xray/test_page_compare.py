@@ -111,7 +111,7 @@ def test_second_column_closes_and_opens_again(compared: Page) -> None:
     assert compared.locator(".column h2").first.inner_text() == ""
     compared.keyboard.press("c")
     expect(column(compared, 1)).to_be_visible()
-    assert panel(compared, "tokens", 1).locator(".token").count() == 3
+    assert panel(compared, "tokens", 1).locator(".token").count() == 2
     expect(button).to_have_attribute("aria-pressed", "true")
 
 

@@ -19,6 +19,7 @@ class Ablations {
     parent.append(element("div", { class: "row" }, this.chips, clear), this.numbers);
     column.addEventListener("state", () => this.#draw());
     column.addEventListener("view", () => this.#draw());
+    column.addEventListener("view", () => this.#measure());
     column.addEventListener("view", () => this.#announce());
     column.addEventListener("select", () => this.#measure());
   }
@@ -32,7 +33,7 @@ class Ablations {
     const { ablated } = this.column;
     this.section.hidden = !ablated.length;
     this.chips.replaceChildren(...ablated.map((one) => element("li", {}, this.#chip(one))));
-    this.#measure();
+    this.#expire();
   }
 
   #chip({ layer, head }) {
@@ -41,14 +42,21 @@ class Ablations {
     return element("button", { type: "button", "aria-label": `Restore ${name}`, onclick: restore }, `${name} ✕`);
   }
 
+  #expire() {
+    this.numbers.setAttribute("aria-busy", String(this.column.ablated.length > 0));
+  }
+
   /** Show the differences; those of the next token need its logits. */
   async #measure() {
     const turn = ++this.#turn;
     const { view, position } = this.column;
+    this.#expire();
     if (!view?.base_surprisal || !this.column.ablated.length) return;
     try {
       const answer = await this.column.ask("next", { position });
-      if (turn === this.#turn) this.numbers.replaceChildren(...differences(view, answer));
+      if (turn !== this.#turn) return;
+      this.numbers.replaceChildren(...differences(view, answer));
+      this.numbers.setAttribute("aria-busy", "false");
     } catch (error) {
       this.column.fail(error);
     }

@@ -1,6 +1,10 @@
 import { format, tokenLabel } from "xray/arrays";
 import { addLegend, coloring, MODES } from "xray/coloring";
+import { exportButtons } from "xray/export";
 import { element } from "xray/format";
+import { stateOf } from "xray/panel";
+import { pngOf, svgOfTokens } from "xray/picture";
+import { DataTable } from "xray/table";
 
 /**
  * Show the tokens of a column, colored by surprisal, rank or change; one can be selected.
@@ -24,7 +28,11 @@ class Tokens {
     this.list = element("div", { class: "tokens", role: "listbox", "aria-label": "Tokens" });
     this.tip = element("div", { class: "tip", role: "tooltip", hidden: true });
     this.tip.id = `tip-${Math.random().toString(36).slice(2)}`;
-    parent.append(element("div", { class: "row" }, this.modes, this.legend), this.list, this.tip);
+    const buttons = element("div", { class: "figure-buttons" });
+    parent.append(element("div", { class: "row" }, this.modes, this.legend, buttons), this.list, this.tip);
+    const svg = async () => svgOfTokens(this.list);
+    exportButtons(buttons, "tokens", { svg, png: async () => pngOf(await svg()), data: () => this.#data() });
+    this.table = new DataTable(parent);
     this.#listen();
   }
 
@@ -60,6 +68,7 @@ class Tokens {
     this.#describe(-1);
     this.#color();
     this.#mark();
+    this.table.set(() => table(this.column.view));
     if (focused) this.#option(this.column.position).focus();
   }
 
@@ -84,6 +93,12 @@ class Tokens {
       one.setAttribute("aria-label", `${tokenLabel(column.view.tokens[one.dataset.index].text)}, ${label}`);
     }
     addLegend(this.legend, colors);
+  }
+
+  #data() {
+    const { view } = this.column;
+    const arrays = Object.entries(view).filter(([, value]) => value.shape);
+    return { ...stateOf(this.column), ...Object.fromEntries(arrays), texts: view.texts };
   }
 
   /** Mark the selected token, the only one in the order of the Tab key. */
@@ -169,6 +184,20 @@ function option(text, index) {
   one.tabIndex = -1;
   one.textContent = text.replace(/\t/g, "⇥").replace(/\n/g, "⏎\n") || "∅";
   return one;
+}
+
+/** Return the measures of all tokens, with those without ablations if there are some. */
+function table(view) {
+  const names = ["surprisal", "rank"].flatMap((name) => (view[`base_${name}`] ? [name, `base_${name}`] : [name]));
+  const title = (name) => (name.startsWith("base_") ? `${name.slice(5)} without ablations` : name);
+  return {
+    columns: ["position", "token", "id", ...names.map(title), "entropy of the next", "most likely next"],
+    rows: view.tokens.map(({ id, text }, index) => [
+      ...[index, tokenLabel(text), id],
+      ...names.map((name) => (index ? view[name].data[index] : "–")),
+      ...[view.entropy.data[index], tokenLabel(view.texts[view.top_ids.at(index, 0)])],
+    ]),
+  };
 }
 
 /** Return the nodes that describe a token and what the model expected in its place. */

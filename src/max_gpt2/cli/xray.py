@@ -41,26 +41,31 @@ def xray(
     try:
         from max_gpt2.inspect.xray.app import Start
         from max_gpt2.inspect.xray.export import export
-        from max_gpt2.inspect.xray.server import open_analysis, serve_page
+        from max_gpt2.inspect.xray.page import static_files
+        from max_gpt2.inspect.xray.server import load_analysis, serve_page
+
+        static_files()  # imports Plotly, before anything is loaded
     except ModuleNotFoundError as error:
         raise MissingExtraError(_EXTRA.format(missing=error.name, install="pip install 'max-gpt2[xray]'")) from error
     from max_gpt2._files import write_text
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import run_with_timer
     from max_gpt2.cli.process import is_interactive, read_piped_text
+    from max_gpt2.generation import open_model
     from max_gpt2.system.listen import listen
 
     load = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, adapters=parse_adapters(adapter))
     text = text if text is not None else read_piped_text()
     if html is not None:
         _check_file(html, text, compare)
-        found = open_analysis(model, load, run_with_timer)
+        found = load_analysis(model, open_model(model, load), run_with_timer)
         write_text(html, run_with_timer("Computing", lambda: export(found, text or "", bos)))
         return
     with listen("127.0.0.1", port) as listening:
         others = replace(load, tokenizer=None, adapters=())
-        models = [open_analysis(model, load, run_with_timer)]
-        models += [open_analysis(other, others, run_with_timer) for other in compare or []]
+        opened = {model: open_model(model, load)}
+        opened |= {other: open_model(other, others) for other in compare or []}
+        models = [load_analysis(name, one, run_with_timer) for name, one in opened.items()]
         if text is not None:
             models[0].encode(text, bos)  # raises for a text that the page could not show
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"

@@ -7,7 +7,6 @@ from importlib.resources import files
 from typing import Any
 
 from max_gpt2._files import json_text
-from max_gpt2.errors import MissingExtraError
 
 #: The names of the static files, by suffix; the scripts are modules that import each other as "xray/NAME".
 _STATIC = files(__package__) / "static"
@@ -22,17 +21,9 @@ _POLICY = (
 
 @cache
 def static_files() -> dict[str, str]:
-    """Return the texts of the scripts and styles of the page by their names, and Plotly's.
+    """Return the texts of the scripts and styles of the page by their names, and Plotly's."""
+    from plotly.offline import get_plotlyjs
 
-    Raises MissingExtraError if Plotly is not installed.
-    """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"The dependencies of the x-ray page are not installed (no module {error.name}). "
-            "Install them: pip install 'max-gpt2[xray]'."
-        ) from error
     own = [one for one in _STATIC.iterdir() if one.name.endswith(tuple(CONTENT_TYPES))]
     return {one.name: one.read_text(encoding="utf-8") for one in sorted(own, key=str)} | {PLOTLY: get_plotlyjs()}
 

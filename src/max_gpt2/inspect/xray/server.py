@@ -1,4 +1,4 @@
-"""Open models for the page, and serve it on this machine."""
+"""Load models for the page, and serve it on this machine."""
 
 import contextlib
 import os
@@ -9,25 +9,27 @@ from collections.abc import Callable, Sequence
 import uvicorn
 
 from max_gpt2._progress import COMPILING, Runner, silently
-from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions
-from max_gpt2.generation import open_model
+from max_gpt2.generation import ModelSource
+from max_gpt2.generation.fingerprint import fingerprint
 from max_gpt2.inspect.trace import Tracer
 from max_gpt2.inspect.xray.analysis import Analysis
 from max_gpt2.inspect.xray.app import Start, make_app
 from max_gpt2.model.compile_cache import load_or_compile_stages
 from max_gpt2.model.stages import Stages
+from max_gpt2.verify.verdicts import describe, read_verdict
 
 #: Seconds that answers may take to finish after Ctrl-C.
 _LAST_ANSWERS_S = 1
 
 
-def open_analysis(model: str, options: LoadOptions = DEFAULT_OPTIONS, run: Runner = silently) -> Analysis:
-    """Load "demo", a hub id, a folder or a file of weights; raises MaxGPT2Error when that fails."""
-    opened = open_model(model, options)
+def load_analysis(name: str, opened: ModelSource, run: Runner = silently) -> Analysis:
+    """Load the weights of an opened model, by the name that the page shows; raises CheckpointError if damaged."""
     weights = opened.load_weights(run)
     graphs = run(COMPILING, lambda: load_or_compile_stages(opened.config))
     tracer = Tracer(Stages(opened.config, graphs, weights), opened.tokenizer)
-    return Analysis(model, tracer, {"passed": None, "text": f"Not verified yet. Run: max-gpt2 verify --model {model}"})
+    verdict = read_verdict(fingerprint(opened))
+    passed = verdict.passed if verdict is not None and verdict.is_current else None
+    return Analysis(name, tracer, {"passed": passed, "text": describe(verdict, name)})
 
 
 def serve_page(models: Sequence[Analysis], start: Start, listening: socket.socket, ready: Callable[[], object]) -> None:

@@ -34,6 +34,7 @@ class AttributionPanel {
     };
     this.token = new TokenChooser(bar, column, { label: "Logit of", optional: false, ...shared });
     this.minus = new TokenChooser(bar, column, { label: "minus that of", optional: true, ...shared });
+    this.minus.field.hidden = page.file;
     const shown = [
       ["parts", "parts"],
       ["change", "change by the ablations"],

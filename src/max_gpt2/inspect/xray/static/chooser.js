@@ -47,6 +47,8 @@ export class TokenChooser {
       ? [[NONE, "nothing"]]
       : [[NEXT, `${tokenLabel(textOf(this.column, next))} (follows)`]];
     const ids = [...view.top_ids.row(position)];
+    // A file has the attribution of the token that follows only.
+    if (this.options.file) ids.length = 0;
     ids.forEach((id, index) => {
       const chance = percent(view.top_probabilities.at(position, index));
       options.push([String(id), `${tokenLabel(textOf(this.column, id))} (${chance})`]);

@@ -31,28 +31,26 @@ const COLORS = [
 export function mountLens(element, column, page) {
   const panel = new LensPanel(element, column);
   panel.loader = new Loader(element, column, panel);
-  column.addEventListener("select", () => panel.loader.redraw());
+  column.addEventListener("select", () => panel.update());
   return panel;
 }
 
 class LensPanel {
   constructor(element, column) {
-    Object.assign(this, { column, shown: "best", first: 0, followed: null, chosen: null });
+    Object.assign(this, { column, shown: "best", first: 0, width: 0, chosen: null, followed: null, asked: null });
     const bar = controlBar(element);
-    const redraw = () => this.loader.redraw();
     this.colors = selectField("Color", COLORS, (value) => {
       this.shown = value;
-      redraw();
+      this.loader.redraw();
     });
     const widths = [["fit", "that fit"], ...WIDTHS.map((width) => [String(width), String(width)])];
     this.widths = selectField("Positions", widths, (value) => {
       this.chosen = value === "fit" ? null : Number(value);
-      this.followed = null;
-      redraw();
+      this.update();
     });
     const move = (direction) => {
       this.first += direction * Math.max(1, Math.floor(this.width / 2));
-      redraw();
+      this.update();
     };
     this.earlier = actionButton("← Earlier", () => move(-1));
     this.later = actionButton("Later →", () => move(1));
@@ -61,11 +59,23 @@ class LensPanel {
     this.range.setAttribute("role", "status");
     bar.append(this.colors, this.widths, this.earlier, this.range, this.later);
     this.figure = new Figure(element, { name: "logit-lens", title: "Logit lens" });
-    this.figure.resized = redraw;
+    this.figure.resized = () => this.update();
   }
 
-  load() {
-    return this.column.ask("lens");
+  /** Show the positions that fit now, or the selected one: draw, and ask if they are not there yet. */
+  update() {
+    if (!this.column.view || !this.asked) return;
+    const [start, stop] = this.#window();
+    if (start >= this.asked[0] && stop <= this.asked[1]) this.loader.redraw();
+    else this.loader.reload();
+  }
+
+  async load() {
+    const [first, stop] = this.#window();
+    this.asked = [first, stop];
+    const answer = await this.column.ask("lens", { first, count: stop - first });
+    // A file has all positions.
+    return { answer, first: answer.ids.shape[1] === stop - first ? first : 0 };
   }
 
   busy() {
@@ -76,18 +86,11 @@ class LensPanel {
     this.figure.message(sentence);
   }
 
-  draw(answer) {
+  draw({ answer, first }) {
     const { position, view } = this.column;
-    const length = view.tokens.length;
-    const pixels = cellPixels(this.figure.element.clientWidth);
-    this.width = this.chosen ?? fitting(pixels);
-    const start = this.#start(position, length);
-    const stop = Math.min(length, start + this.width);
-    this.range.textContent = `${start} to ${stop - 1} of ${length}`;
-    this.earlier.disabled = start === 0;
-    this.later.disabled = stop === length;
-    const lens = new LensView(answer, view, start, stop);
-    const room = pixels / (stop - start);
+    const [start, stop] = this.#window();
+    const lens = new LensView(answer, view, first, [start, stop]);
+    const room = cellPixels(this.figure.element.clientWidth) / (stop - start);
     this.figure.marks = start <= position && position < stop ? [{ x: [position - start, position - start] }] : [];
     this.figure.draw({
       traces: (theme) => [lens.trace(this.shown, theme, room)],
@@ -99,18 +102,25 @@ class LensPanel {
       tooltip: ({ index: [row, column] }) => lens.text(row, start + column),
       click: ({ index: [, column] }) => this.column.select(start + column),
       table: () => lens.table(position),
-      data: () => ({ ...stateOf(this.column), layers: lens.names, ...answer }),
+      data: () => ({ ...stateOf(this.column), layers: lens.names, first, ...answer }),
     });
   }
 
-  /** Return the first position shown: the window moves by its buttons, and follows the selected token. */
-  #start(position, length) {
-    const last = Math.max(0, length - this.width);
-    const outside = position < this.first || position >= this.first + this.width;
-    if (this.followed !== position && outside) this.first = position - Math.floor(this.width / 2);
-    this.followed = position;
-    this.first = Math.min(Math.max(this.first, 0), last);
-    return this.first;
+  /** Return the range of positions to show: it moves by the buttons, and follows the selected token. */
+  #window() {
+    const { position, view } = this.column;
+    const length = view.tokens.length;
+    const width = this.chosen ?? fitting(cellPixels(this.figure.element.clientWidth));
+    const outside = position < this.first || position >= this.first + width;
+    const follows = this.followed !== position || this.width !== width;
+    if (follows && outside) this.first = position - Math.floor(width / 2);
+    [this.followed, this.width] = [position, width];
+    this.first = Math.min(Math.max(this.first, 0), Math.max(0, length - width));
+    const stop = Math.min(length, this.first + width);
+    this.range.textContent = `${this.first} to ${stop - 1} of ${length}`;
+    this.earlier.disabled = this.first === 0;
+    this.later.disabled = stop === length;
+    return [this.first, stop];
   }
 }
 
@@ -123,10 +133,10 @@ function fitting(pixels) {
   return Math.max(WIDTHS[0], Math.floor(pixels / CELL_WIDTH));
 }
 
-/** A part of an answer, from position `start` to before `stop`. */
+/** The positions of an answer, the first of which is `first`, from `start` to before `stop`. */
 class LensView {
-  constructor(answer, view, start, stop) {
-    Object.assign(this, { answer, view, start, stop });
+  constructor(answer, view, first, [start, stop]) {
+    Object.assign(this, { answer, view, first, start, stop });
     this.names = layerNames(answer.ids.shape[0]);
     this.tokens = view.tokens.slice(start, stop).map(({ text }) => tokenLabel(text));
   }
@@ -135,9 +145,11 @@ class LensView {
     return tokenLabel(this.answer.texts[id] ?? `id ${id}`);
   }
 
+  /** Return a value for each row and position; it is a function of the row and the column of the answer's arrays. */
   #rows(value) {
-    const { start, stop } = this;
-    return this.names.map((_, row) => Array.from({ length: stop - start }, (_, index) => value(row, start + index)));
+    const { first, start, stop } = this;
+    const columns = Array.from({ length: stop - start }, (_, index) => start - first + index);
+    return this.names.map((_, row) => columns.map((column) => value(row, column)));
   }
 
   /** Return the trace of Plotly; `room` is the width of a cell in pixels. */
@@ -147,43 +159,50 @@ class LensView {
     if (room >= CELL_WIDTH) {
       const letters = Math.floor((room - 4) / 7);
       const label = (text) => (text.length > letters ? `${text.slice(0, letters - 1)}…` : text);
-      const text = this.#rows((row, position) => escapeText(label(this.token(ids.at(row, position)))));
+      const text = this.#rows((row, column) => escapeText(label(this.token(ids.at(row, column)))));
       Object.assign(trace, { text, texttemplate: "%{text}", textfont: { size: 11 }, xgap: 1, ygap: 1 });
     }
     if (shown === "rank") {
-      const z = this.#rows((row, position) => Math.log10(ranks.at(row, position)));
+      const z = this.#rows((row, column) => Math.log10(ranks.at(row, column)));
       const colorbar = { thickness: 12, tickvals: [0, 1, 2, 3, 4, 5], ticktext: ["1", "10", "100", "1,000", "10,000", "100,000"] };
       return { ...trace, z, zmin: 0, zmax: 4, colorscale: colorScale([...theme.sequential].reverse()), colorbar };
     }
     const values = shown === "best" ? probabilities : targets;
-    const z = this.#rows((row, position) => values.at(row, position));
+    const z = this.#rows((row, column) => values.at(row, column));
     return { ...trace, z, zmin: 0, zmax: 1, colorscale: colorScale(theme.sequential), colorbar: { thickness: 12, tickformat: ".0%" } };
   }
 
-  text(row, position) {
+  /** Return the values at a layer and a position. */
+  #at(row, position) {
     const { ids, probabilities, targets, target_probabilities: own, ranks } = this.answer;
-    const target = this.token(targets.data[position]);
-    const last = position === this.view.tokens.length - 1;
+    const column = position - this.first;
+    return {
+      best: this.token(ids.at(row, column)),
+      probability: probabilities.at(row, column),
+      target: this.token(targets.data[column]),
+      own: own.at(row, column),
+      rank: ranks.at(row, column),
+    };
+  }
+
+  text(row, position) {
+    const { best, probability, target, own, rank } = this.#at(row, position);
+    const follows = position === this.view.tokens.length - 1 ? "the model's choice" : "follows";
     return [
       `After ${this.names[row]}, position ${position}: ${tokenLabel(this.view.tokens[position].text)}`,
-      `most likely: ${this.token(ids.at(row, position))}, ${format(probabilities.at(row, position))}`,
-      `${last ? "the model's choice" : "follows"}: ${target}, ${format(own.at(row, position))}, rank ${ranks.at(row, position)}`,
+      `most likely: ${best}, ${format(probability)}`,
+      `${follows}: ${target}, ${format(own)}, rank ${rank}`,
     ].join("\n");
   }
 
-  /** Return the table of one position. */
+  /** Return the table of one position; of the first one shown if that one is not. */
   table(position) {
-    const { ids, probabilities, targets, target_probabilities: own, ranks } = this.answer;
-    const target = this.token(targets.data[position]);
-    const rows = this.names.map((name, row) => [
-      name,
-      this.token(ids.at(row, position)),
-      probabilities.at(row, position),
-      target,
-      own.at(row, position),
-      ranks.at(row, position),
-    ]);
-    const columns = [`after (position ${position})`, "most likely", "probability", "follows", "probability", "rank"];
+    const shown = position >= this.start && position < this.stop ? position : this.start;
+    const rows = this.names.map((name, row) => {
+      const { best, probability, target, own, rank } = this.#at(row, shown);
+      return [name, best, probability, target, own, rank];
+    });
+    const columns = [`after (position ${shown})`, "most likely", "probability", "follows", "probability", "rank"];
     return { columns, rows };
   }
 }

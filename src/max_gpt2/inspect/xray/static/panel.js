@@ -45,14 +45,15 @@ export class Loader {
     this.#load();
   }
 
-  /** Draw the last answer anew, if there is one that is not out of date. */
+  /** Draw the answer anew, if it is there. */
   redraw() {
-    if (this.answer && !this.stale) this.panel.draw(this.answer);
+    if (this.answer) this.panel.draw(this.answer);
   }
 
   #expire() {
     this.turn += 1;
     this.stale = true;
+    this.answer = null;
     this.panel.busy();
   }
 

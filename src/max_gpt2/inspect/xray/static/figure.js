@@ -121,7 +121,6 @@ export class Figure {
     const theme = themeOf(this.element);
     const coarse = matchMedia("(pointer: coarse)").matches;
     const own = valueOf(layout, theme) ?? {};
-    this.plot.style.height = `${own.height ?? 320}px`; // autosize takes it from there
     const full = {
       autosize: true,
       margin: { l: 56, r: 16, t: 12, b: 48 },
@@ -144,7 +143,8 @@ export class Figure {
     Plotly.setPlotConfig({ logging: 0 }); // Plotly warns of the colors of pixels, which it takes for names of colors.
     const drawn = valueOf(traces, theme);
     const narrow = this.plot.clientWidth < NARROW;
-    if (narrow) drawn.forEach(layColorbarOnTop);
+    const bars = narrow ? drawn.filter(layColorbarOnTop).length : 0;
+    this.plot.style.height = `${(own.height ?? 320) + (bars ? BAR_HEIGHT : 0)}px`; // autosize takes it from there
     // Plotly cannot turn a bar of colors that it has drawn.
     if (this.narrow !== narrow) Plotly.purge(this.plot);
     Plotly.react(this.plot, drawn, full, { ...options, modeBarButtons: BUTTONS });
@@ -226,10 +226,13 @@ const LABEL_SIZE = 13;
 
 /** Pixels below which a bar of colors is above the plot, not beside it. */
 const NARROW = 480;
+const BAR_HEIGHT = 56;
 
 function layColorbarOnTop(trace) {
   const bar = trace.colorbar ?? trace.marker?.colorbar;
-  if (bar) Object.assign(bar, { orientation: "h", thickness: 8, y: 1.01, yanchor: "bottom", ticklabelposition: "outside top" });
+  const side = { orientation: "h", thickness: 8, y: 1.01, yanchor: "bottom", ticklabelposition: "outside top" };
+  if (bar) Object.assign(bar, side);
+  return Boolean(bar);
 }
 
 function ticks(labels, range, pixels) {

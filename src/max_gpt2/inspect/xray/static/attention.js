@@ -36,9 +36,9 @@ class AttentionPanel {
     const hint = document.createElement("p");
     hint.className = "attention-hint";
     hint.textContent = page.file
-      ? "Point at a head, or move to it with the arrow keys, to see it in detail. Rows are queries."
+      ? "Point at a head, or move to it with the arrow keys, to see it in detail."
       : "Point at a head, or move to it with the arrow keys, to see it in detail; click, or press Enter, to ablate " +
-        "or restore it. Rows are queries.";
+        "or restore it.";
     const parts = document.createElement("div");
     parts.className = "attention-parts";
     element.append(hint, parts);

@@ -123,7 +123,7 @@ export class Figure {
     const own = valueOf(layout, theme) ?? {};
     const full = {
       autosize: true,
-      margin: { l: 56, r: 16, t: 12, b: 48 },
+      margin: { l: 56, r: 16, t: 12, b: 36 },
       // A drag on a touch screen scrolls the page.
       dragmode: coarse ? false : "zoom",
       hovermode: "closest",

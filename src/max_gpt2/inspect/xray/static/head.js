@@ -135,10 +135,11 @@ export class HeadDetail {
     this.#mark();
   }
 
-  /** Return the height of the picture: beside the grid it is a square, above it less than half the screen. */
+  /** Return the height of the picture: above the grid it is less than half of the screen. */
   #height() {
     const above = getComputedStyle(this.element.parentElement).flexDirection === "column";
-    return above ? Math.min(460, Math.max(240, 0.4 * innerHeight)) : this.element.clientWidth;
+    const most = above ? 0.4 * innerHeight : 0.65 * innerHeight;
+    return Math.max(240, Math.min(above ? 460 : this.element.clientWidth, most));
   }
 
   #marks() {

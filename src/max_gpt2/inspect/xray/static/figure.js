@@ -17,6 +17,7 @@ const BUTTONS = [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
  * @property {object|(() => object)} [data] the data to export; a function is called when it is needed
  * @property {(point: {trace: number, x: *, y: *, index: *}) => string} [tooltip] lines of text
  * @property {(point: object) => void} [click]
+ * @property {[number, number]} [grid] rows and columns of a picture whose pixels are the points, at 0, 1, ...
  * @property {{x?: string[], y?: string[]}} [tokens] labels of the positions 0, 1, ... of an axis; as many as fit are shown
  */
 
@@ -140,7 +141,6 @@ export class Figure {
     for (const side of Object.keys(tokens)) full[`${side}axis`] = { ...full[`${side}axis`], ...TOKEN_AXIS[side] };
     const options = { responsive: true, displaylogo: false, doubleClick: "reset", plotlyServerURL: "" };
     if (coarse) options.displayModeBar = false;
-    Plotly.setPlotConfig({ logging: 0 }); // Plotly warns of the colors of pixels, which it takes for names of colors.
     const drawn = valueOf(traces, theme);
     const narrow = this.plot.clientWidth < NARROW;
     const bars = narrow ? drawn.filter(layColorbarOnTop).length : 0;
@@ -173,17 +173,48 @@ export class Figure {
     });
     this.plot.on("plotly_hover", ({ points: [point] }) => this.#tooltip(point));
     this.plot.on("plotly_unhover", () => (this.tip.hidden = true));
-    let last = null;
-    this.plot.on("plotly_click", ({ points: [point] }) => {
-      if (!this.drawing.click) return;
-      const found = pointOf(point);
-      const place = JSON.stringify([found.trace, found.index]);
-      // A touch screen has no hover: the first tap shows the numbers, the second one on the same place acts.
-      const acts = this.touched ? place === last : true;
-      last = acts ? null : place;
-      if (acts) this.drawing.click(found);
-      else this.#tooltip(point);
+    this.plot.on("plotly_click", ({ points: [point] }) => this.#click(point));
+  }
+
+  #click(point) {
+    if (!this.drawing.click) return;
+    const found = pointOf(point);
+    const place = JSON.stringify([found.trace, found.index]);
+    // A touch screen has no hover: the first tap shows the numbers, the second one on the same place acts.
+    const acts = this.touched ? place === this.tapped : true;
+    this.tapped = acts ? null : place;
+    if (acts) this.drawing.click(found);
+    else this.#tooltip(point);
+  }
+
+  /** Handle the pointer on a grid of pixels: Plotly knows no points there. */
+  #listenToGrid() {
+    let down = null;
+    this.plot.addEventListener("pointermove", (event) => {
+      const point = this.#gridPoint(event);
+      if (point) this.#tooltip(point);
+      else if (this.drawing?.grid) this.tip.hidden = true;
     });
+    this.plot.addEventListener("pointerleave", () => (this.tip.hidden = true));
+    this.plot.addEventListener("pointerdown", (event) => (down = event), true);
+    window.addEventListener("pointerup", (event) => {
+      const moved = down && Math.hypot(event.clientX - down.clientX, event.clientY - down.clientY);
+      const point = down && moved < 4 ? this.#gridPoint(down) : null;
+      down = null;
+      if (point) this.#click(point);
+    });
+  }
+
+  #gridPoint(event) {
+    const { xaxis, yaxis } = this.plot._fullLayout ?? {};
+    if (!this.drawing?.grid || !xaxis || this.body.hidden) return null;
+    const box = this.plot.getBoundingClientRect();
+    const [left, top] = [event.clientX - box.left - xaxis._offset, event.clientY - box.top - yaxis._offset];
+    if (left < 0 || top < 0 || left > xaxis._length || top > yaxis._length) return null;
+    const [x, y] = [Math.round(xaxis.p2d(left)), Math.round(yaxis.p2d(top))];
+    const [rows, columns] = this.drawing.grid;
+    if (x < 0 || y < 0 || x >= columns || y >= rows) return null;
+    return { curveNumber: 0, x, y, pointNumber: [y, x], xaxis, yaxis };
   }
 
   #tooltip(point) {
@@ -202,6 +233,8 @@ export class Figure {
 
   #watch() {
     this.touched = false;
+    this.tapped = null;
+    this.#listenToGrid();
     this.plot.addEventListener("pointerdown", (event) => (this.touched = event.pointerType === "touch"), true);
     watchTheme();
     document.addEventListener(THEME_EVENT, () => {

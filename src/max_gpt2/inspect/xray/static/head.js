@@ -124,6 +124,7 @@ export class HeadDetail {
         yaxis: { title: { text: "query" }, constrain: "domain", showgrid: false, zeroline: false, autorange: "reversed" },
       },
       tokens: { x: tokens, y: tokens },
+      grid: pattern.shape,
       tooltip: ({ index: [query, key] }) =>
         key > query
           ? `A query attends to itself and to the keys before it.`
@@ -189,7 +190,7 @@ function pictureOf(pattern, theme) {
   canvas.width = canvas.height = side;
   const picture = new ImageData(new Uint8ClampedArray(pixels.buffer), side, side);
   canvas.getContext("2d").putImageData(picture, 0, 0);
-  return { type: "image", source: canvas.toDataURL(), zsmooth: side > 256 ? "fast" : false, hoverinfo: "none" };
+  return { type: "image", source: canvas.toDataURL(), zsmooth: side > 256 ? "fast" : false, hoverinfo: "skip" };
 }
 
 /** Return an invisible trace that brings the bar of colors, which a picture lacks. */

@@ -102,7 +102,7 @@ class LensPanel {
       tooltip: ({ index: [row, column] }) => lens.text(row, start + column),
       click: ({ index: [, column] }) => this.column.select(start + column),
       table: () => lens.table(position),
-      data: () => ({ ...stateOf(this.column), layers: lens.names, first, ...answer }),
+      data: () => ({ ...stateOf(this.column), layers: lens.names, first, lens: answer }),
     });
   }
 

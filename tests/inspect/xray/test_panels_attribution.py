@@ -11,7 +11,7 @@ from max_gpt2.inspect import Attribution, Tracer, ablate_head
 from tests.support.figures import click, data, digits, figure, settled, table, tooltip
 from tests.support.xray import panel, ready, select_token
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
 def heads(tab: Page) -> Locator:

@@ -11,7 +11,7 @@ from max_gpt2.inspect import Tracer
 from tests.support.figures import click, data, digits, figure, number, settled, table, tooltip
 from tests.support.xray import ablate, panel, ready, select_token, show_text
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 #: 60 tokens: more than fit beside each other.
 LONG = "The quick brown fox jumps over the lazy dog. " * 3

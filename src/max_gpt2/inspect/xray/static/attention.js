@@ -78,11 +78,15 @@ class AttentionPanel {
     grid.addEventListener("keydown", (event) => this.#key(event));
     grid.addEventListener("click", (event) => this.#click(event));
     grid.addEventListener("focusin", ({ target }) => this.#rove(target.closest("button")));
-    for (const name of ["pointerover", "focusin"]) {
-      grid.addEventListener(name, (event) => {
-        if (event.pointerType !== "touch") this.#point(headOf(event.target));
-      });
-    }
+    grid.addEventListener("focusin", ({ target }) => this.#point(headOf(target)));
+    let seen = "";
+    grid.addEventListener("pointerover", (event) => {
+      // The page can also move below the pointer: then nobody has pointed at another head.
+      const place = `${event.screenX},${event.screenY}`;
+      if (event.pointerType !== "touch" && place !== seen) this.#point(headOf(event.target));
+      seen = place;
+    });
+    grid.addEventListener("pointermove", (event) => (seen = `${event.screenX},${event.screenY}`));
     grid.addEventListener("pointerleave", () => clearTimeout(this.timer));
     watchTheme();
     document.addEventListener(THEME_EVENT, () => this.#colors());
@@ -110,11 +114,7 @@ class AttentionPanel {
       return;
     }
     if (this.page.file) return;
-    const layer = Number(button.dataset.layer);
-    const head = place ? place.head : null;
-    this.column.toggle(layer, head);
-    const what = head === null ? `MLP of layer ${layer}` : `Head ${head} of layer ${layer}`;
-    this.page.announce(`${what} ${this.column.isAblated(layer, head) ? "ablated" : "restored"}`);
+    this.column.toggle(Number(button.dataset.layer), place ? place.head : null);
   }
 
   /** Make one button the one that Tab reaches. */

@@ -28,7 +28,7 @@ export class HeadDetail {
     this.figure.message("Choose a head to see its attention.");
     this.button = document.createElement("button");
     Object.assign(this.button, { type: "button", className: "attention-ablate", hidden: true });
-    this.button.addEventListener("click", () => this.#toggle());
+    this.button.addEventListener("click", () => this.column.toggle(this.place.layer, this.place.head));
     this.top = document.createElement("p");
     this.top.className = "attention-top";
     this.figure.body.before(this.button);
@@ -91,12 +91,6 @@ export class HeadDetail {
     const most = Math.max(1, Math.floor(CACHE_BYTES / pattern.data.byteLength));
     for (const old of [...cache.keys()].slice(0, -most)) cache.delete(old);
     return pattern;
-  }
-
-  #toggle() {
-    const { layer, head } = this.place;
-    this.column.toggle(layer, head);
-    this.page.announce(`Head ${head} of layer ${layer} ${this.column.isAblated(layer, head) ? "ablated" : "restored"}`);
   }
 
   #label() {

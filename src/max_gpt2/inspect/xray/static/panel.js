@@ -89,6 +89,7 @@ export function selectField(label, options, change) {
   const field = document.createElement("label");
   field.className = "panel-field";
   const select = document.createElement("select");
+  select.setAttribute("aria-label", label); // the text of a label around it would include all options
   for (const [value, text] of options) select.add(new Option(text, value));
   select.addEventListener("change", () => change(select.value));
   field.append(`${label} `, select);

@@ -207,6 +207,8 @@ class GPT2:
 
         Raises RequestError for an invalid edit.
         """
+        if isinstance(edits, Edit):
+            raise RequestError("The edits are not a list. Give edits=[...].")
         if not edits:
             return self
         tracer = replace(self._tracer, edits=(*self._tracer.edits, *edits))

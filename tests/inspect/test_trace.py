@@ -80,7 +80,7 @@ def test_bad_texts_and_missing_activations_are_refused(tracer: Tracer, monkeypat
     with pytest.raises(RequestError, match=r'no activation "h\.x"'):
         trace["h.x"]
     monkeypatch.setattr("max_gpt2.inspect.probes.memory", lambda: (10**9, 10_000))
-    with pytest.raises(RequestError, match="fewer: logits is the largest"):
+    with pytest.raises(RequestError, match=r"fewer activations \(logits is the largest\)\."):
         tracer.trace([[1] * 40], ["h.0", "logits"])
 
 

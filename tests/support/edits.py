@@ -45,7 +45,7 @@ def changed(value: torch.Tensor, index: Any, change: Callable[[torch.Tensor], An
 def every_edit(config: GPT2Config, source: Mapping[str, np.ndarray]) -> Iterator[tuple[Edit, str, Change]]:
     """Yield an edit of each kind, each with the activation that it changes and the same change in PyTorch.
 
-    `source` is the trace of another text, with at least nine tokens and the output and z of the middle layer.
+    `source` is the trace of another text of the same length, at the output and z of the middle layer.
     """
     layer = config.n_layer // 2
     block, z, head = name_in(layer, ""), name_in(layer, "attn.z"), config.n_head - 1
@@ -65,8 +65,7 @@ def every_edit(config: GPT2Config, source: Mapping[str, np.ndarray]) -> Iterator
     yield steer(block, vector, 2.5), block, lambda x: x + 2.5 * added
     yield replace(block, vector, positions=[4]), block, lambda x: changed(x, 4, lambda _: added)
     yield patch(block, source, positions=[3, 8]), block, lambda x: changed(x, [3, 8], lambda _: stream[[3, 8]])
-    # A patch without positions covers the tokens of the source.
-    yield patch(z, source, heads=[0]), z, lambda x: changed(x, (0, slice(heads.shape[1])), lambda _: heads[0])
+    yield patch(z, source, heads=[0]), z, lambda x: changed(x, 0, lambda _: heads[0])
 
 
 def at(name: str, change: Change) -> Replace:
@@ -85,7 +84,7 @@ def check_edits(tracer: Tracer, torch_model: Any, edits: list[Edit], change: Rep
 
 def check_model(tracer: Tracer, torch_model: Any, length: int = 13) -> None:
     """Compare every activation, under every edit and under two edits of one activation, with PyTorch."""
-    ids, other = texts(tracer.config, length, 9)
+    ids, other = texts(tracer.config, length, length)
     (trace,) = tracer.trace([ids], ["**"])
     expected = torch_activations(torch_model, ids)
     assert list(trace) == probe_names(tracer.config)

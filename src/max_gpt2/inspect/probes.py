@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
+from max_gpt2.model import cache_bytes
 from max_gpt2.system.machine import memory
 
 #: The parts of a layer: [seq, n_embd] unless `shape` says otherwise. "" is the output of the block.
@@ -74,7 +75,9 @@ def resolve(patterns: Iterable[str], config: GPT2Config) -> list[str]:
     RequestError for a pattern without a match.
     """
     names, chosen = probe_names(config), set[str]()
-    for pattern in patterns:
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if not isinstance(pattern, str):
+            raise RequestError(f'{pattern!r} is not the name of an activation, such as "h.0.attn.pattern".')
         found = _match(canonical(pattern), names)
         if not found:
             raise RequestError(_unknown(pattern, config))
@@ -98,8 +101,8 @@ def _match(pattern: str, names: Sequence[str]) -> list[str]:
 
 
 def _unknown(pattern: str, config: GPT2Config) -> str:
-    layer, _ = split_name(canonical(pattern))
-    if layer is not None and layer >= config.n_layer:
+    found = re.match(r"h\.(-?\d+)(\.|$)", canonical(pattern))
+    if found and not 0 <= int(found[1]) < config.n_layer:
         return f'There is no activation "{pattern}": the model has the layers 0 to {config.n_layer - 1}.'
     close = difflib.get_close_matches(canonical(pattern), probe_names(config), n=3, cutoff=0.3)
     return f'There is no activation "{pattern}". The nearest names are {", ".join(close) or "embeddings, h.0, logits"}.'
@@ -119,14 +122,18 @@ def shape(name: str, config: GPT2Config, seq: int) -> tuple[int, ...]:
 
 
 def check_memory(names: Sequence[str], config: GPT2Config, lengths: Sequence[int]) -> None:
-    """Raise RequestError if the activations would not fit into the available memory."""
+    """Raise RequestError if the activations of texts, and what computes them, would not fit into the memory."""
     needed = sum(_bytes(shape(name, config, seq)) for name in names for seq in lengths)
+    needed += cache_bytes(config, len(lengths), max(lengths))
+    # In a block, all texts at once: the residual stream, normed, queries, keys, values, z, attn, and the MLP.
+    needed += _bytes((sum(lengths), 8 * config.n_embd + config.intermediate_size))
     _, available = memory()
     if needed > available:
-        largest = max(names, key=lambda name: _bytes(shape(name, config, max(lengths))))
+        largest = max(names, key=lambda name: _bytes(shape(name, config, max(lengths))), default="")
+        fewer = [f"activations ({largest} is the largest)"] * bool(names) + ["texts at once"] * (len(lengths) > 1)
         raise RequestError(
-            f"The activations need {needed / 1e9:.1f} GB of memory, but {available / 1e9:.1f} GB are available. "
-            f"Ask for fewer: {largest} is the largest."
+            f"The trace needs {needed / 1e9:.1f} GB of memory, but {available / 1e9:.1f} GB are available. "
+            f"Ask for fewer {' or fewer '.join(fewer) or 'tokens'}."
         )
 
 

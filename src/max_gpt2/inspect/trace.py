@@ -37,9 +37,13 @@ class Tracer:
         Raises RequestError for unknown names, invalid edits, ids out of range, a text that is empty or too long, and if
         the activations do not fit into the memory.
         """
-        names, edited = resolve(at, self.config), edits_by_name(self.edits, self.config)
-        for ids in texts:
-            self.check(ids)
+        names, edited = resolve(at, self.config), self._edits_by_name()
+        if not texts:
+            return []
+        for number, ids in enumerate(texts, 1):
+            self.check(ids, f"Text {number} of {len(texts)}" if len(texts) > 1 else "The text")
+        for edit in self.edits:
+            edit.check_texts(len(ids) for ids in texts)
         check_memory(names, self.config, [len(ids) for ids in texts])
         num_logits = None if "logits" in {*names, *edited} else 1
         batch = RaggedBatch.of(dict(enumerate(texts)), np.zeros(len(texts), np.int64), num_logits)
@@ -70,16 +74,27 @@ class Tracer:
 
         Raises RequestError for invalid edits.
         """
-        edited = edits_by_name(self.edits, self.config)
+        edited = self._edits_by_name()
         run = StagedRun(self.stages, lambda batch: _Tap(self.stages, batch, (), edited))
         return CompiledModel(self.config, "mojo", run, self.stages.weights)
 
-    def check(self, ids: Sequence[int]) -> None:
-        """Raise RequestError for a text that is empty or too long, and for ids out of range."""
+    def _edits_by_name(self) -> dict[str, list[Edit]]:
+        """Return the edits of each activation; raises RequestError for an invalid one, or one of another model."""
+        found = edits_by_name(self.edits, self.config)
+        for edit in self.edits:
+            if isinstance(edit.source, Trace) and not _same_model(edit.source.tracer.stages, self.stages):
+                raise RequestError(
+                    f"The source of the patch of {edit.at} is a trace of another model. Give dict(trace) as the source "
+                    "to patch from one model to another."
+                )
+        return found
+
+    def check(self, ids: Sequence[int], text: str = "The text") -> None:
+        """Raise RequestError, about `text`, if it is empty or too long, and for ids out of range."""
         config = self.config
         if not 0 < len(ids) <= config.n_positions:
             raise RequestError(
-                f"The text has {len(ids)} tokens. A trace needs 1 to {config.n_positions}, the context of the model."
+                f"{text} has {len(ids)} tokens. A trace needs 1 to {config.n_positions}, the context of the model."
             )
         if wrong := [one for one in ids if not 0 <= one < config.vocab_size]:
             raise RequestError(f"The id {wrong[0]} is not in 0 .. {config.vocab_size - 1}.")
@@ -151,9 +166,21 @@ def edits_by_name(edits: Sequence[Edit], config: GPT2Config) -> dict[str, list[E
     """Return the edits of each activation, in order; raises RequestError for an invalid one."""
     found: dict[str, list[Edit]] = {}
     for edit in edits:
+        if not isinstance(edit, Edit):
+            raise RequestError(f"{edit!r} is not an edit. Use the functions of max_gpt2.inspect, such as ablate_head.")
         for name in edit.check(config):
             found.setdefault(name, []).append(edit)
     return found
+
+
+def _same_model(one: Stages, other: Stages) -> bool:
+    """Return True for two models with the same config and weights, which may have been loaded twice."""
+    if one.weights is other.weights:
+        return True
+    pairs = ((value, other.weights.get(name)) for name, value in one.weights.items())
+    return one.config == other.config and all(
+        match is not None and (value is match or np.array_equal(value, match)) for value, match in pairs
+    )
 
 
 def _input(layer: int) -> str:

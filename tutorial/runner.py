@@ -17,9 +17,9 @@ from max.experimental.tensor import Tensor, default_device, default_dtype
 from max.graph import StaticDim, TensorType
 from max.tree import map as map_tree
 
+from max_gpt2.model.interpreter_ops import compile_operations
 from tutorial.exercise import GraphExercise, WrongAnswerError, require_value
 from tutorial.inputs import LENGTHS, Arrays, Dims, format_shape
-from tutorial.interpreter_ops import compile_operations
 
 logging.getLogger("max").setLevel(logging.ERROR)
 SYMBOLIC = ("batch", "seq")

@@ -12,6 +12,7 @@ import pytest
 from max._interpreter_ops import gc_compile
 from max.experimental.nn import Module
 
+from max_gpt2.model.interpreter_ops import compile_operations
 from solutions.pretrained import PretrainedModel, accepts_tensors
 from tests.tutorial.planted import PLANTED, Planted
 from tutorial import step_files
@@ -22,7 +23,6 @@ from tutorial.exercises import exercise
 from tutorial.exercises.exercise_13 import check_given_code, check_other_inputs
 from tutorial.exercises.exercise_14 import peaked_model
 from tutorial.inputs import token_ids
-from tutorial.interpreter_ops import compile_operations
 from tutorial.progress import Progress, read_progress
 from tutorial.step_files import import_from_steps, skeleton
 from tutorial.step_loader import StepFinder, read_step

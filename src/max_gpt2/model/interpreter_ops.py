@@ -1,7 +1,7 @@
-"""Compile the operations that the tutorial's steps use in a single call.
+"""Compile the operations of a GPT-2 for MAX's interpreter in a single call.
 
-MAX's interpreter compiles each operation when it first runs it, and each such compilation takes about ten seconds:
-three minutes for a block of GPT-2. Compiled together, the operations of all steps take less than one minute.
+The interpreter compiles each operation when it first runs it, and each such compilation takes about ten seconds:
+three minutes for a block of GPT-2. Compiled together, all operations take less than one minute.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ Build = Callable[[Module], None]
 _CPU, _F32 = CPU(), DType.float32
 _BITS = gc_compile.uint_view_dtype(_F32)  # operations that only move data treat floats as unsigned integers
 
-#: Requests for every operation that the solutions run, and for likely alternatives to them.
+#: Requests for every operation that the tutorial's model runs, and for likely alternatives to them.
 _REQUESTS: tuple[Callable[[], object], ...] = (
     partial(band_part_gc.band_part_model, _CPU, _BITS),
     partial(layer_norm_gc.layer_norm_model, _CPU, _F32),

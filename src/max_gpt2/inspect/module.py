@@ -101,6 +101,11 @@ class ModuleTracer(Tracer):
         check_memory(names, self.config, [len(ids) for ids in texts])
         return [Trace(self, tuple(ids), self._activations(ids, names)) for ids in texts]
 
+    def rerun(self, ids: Sequence[int], names: Sequence[str], known: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return activations by name of a text that was traced before; the whole model runs again."""
+        del known
+        return dict(self.trace([ids], names)[0].activations)
+
     def _activations(self, ids: Sequence[int], names: Sequence[str]) -> dict[str, np.ndarray]:
         needed = {name.removesuffix("heads") + "z" if name.endswith(".attn.heads") else name for name in names}
         outputs = list[str]()
@@ -131,7 +136,7 @@ class ModuleTracer(Tracer):
             weight, _ = self.stages.layer(f"h.{layer}.attn.c_proj")
             return z @ np.stack(np.split(weight, len(z)))
         if name not in values:
-            raise RequestError(f"The model does not compute {name}. {_HOW_READ.get(part, 'It lacks a submodule.')}")
+            raise RequestError(f"The model does not compute {name}. {_how_read(layer, part)}")
         value, needed = values[name], shape(name, self.config, seq)
         if part in ("attn.q", "attn.k", "attn.v", "attn.z") and value.shape == (1, seq, self.config.n_embd):
             value = value.reshape(1, seq, self.config.n_head, -1).transpose(0, 2, 1, 3)

@@ -29,15 +29,18 @@ export const BY_TOKENIZER = 4;
  * @returns {Filtered}
  */
 export function filter(logits, { temperature, topK, topP }, size = logits.length) {
-  const scores = scaled(logits, temperature || 1, size);
+  const ascending = sorted(logits, size);
+  const [highest, divisor] = [ascending.at(-1), temperature || 1];
+  const scores = scaled(logits, highest, divisor).fill(-Infinity, size);
   const probabilities = softmax(scores);
   const cut = new Uint8Array(scores.length).fill(BY_TOKENIZER, size);
   if (temperature === 0) {
     cut.fill(BY_GREEDY, 0, size);
     cut[argmax(scores)] = KEPT;
   } else {
-    if (topK > 0) cutTopK(scores, cut, topK);
-    if (topP < 1) cutTopP(scores, cut, topP);
+    const order = scaled(ascending, highest, divisor);
+    if (topK > 0) cutTopK(scores, cut, topK, order);
+    if (topP < 1) cutTopP(scores, cut, topP, order);
   }
   return { probabilities, cut, ...summary(probabilities, cut), renormalized: renormalize(scores, cut) };
 }
@@ -52,9 +55,12 @@ export function argmax(values) {
 /** Return probabilities [vocab] of scores [vocab]. */
 export function softmax(scores) {
   const highest = scores[argmax(scores)];
-  const found = Float64Array.from(scores, (score) => Math.exp(score - highest));
+  const found = new Float64Array(scores.length);
   let sum = 0;
-  for (const value of found) sum += value;
+  for (let index = 0; index < found.length; index++) {
+    found[index] = Math.exp(scores[index] - highest);
+    sum += found[index];
+  }
   for (let index = 0; index < found.length; index++) found[index] /= sum;
   return found;
 }
@@ -72,29 +78,38 @@ function logSoftmax(logits) {
   let sum = 0;
   for (const logit of logits) sum += Math.exp(logit - highest);
   const shift = highest + Math.log(sum);
-  return Float64Array.from(logits, (logit) => logit - shift);
+  return new Float64Array(logits).map((logit) => logit - shift);
 }
 
-function scaled(logits, temperature, size) {
-  const scores = Float64Array.from(logits).fill(-Infinity, size);
-  const highest = scores[argmax(scores)];
-  return scores.map((score) => (score - highest) / temperature);
+/** Divide scores by the temperature; subtracting the maximum first does not change the softmax. */
+function scaled(values, highest, temperature) {
+  const scores = new Float64Array(values.length);
+  for (let index = 0; index < scores.length; index++) scores[index] = (values[index] - highest) / temperature;
+  return scores;
 }
 
-/** Cut what is below the k-th most likely token; what ties with it is kept. */
-function cutTopK(scores, cut, k) {
+/** Logits in ascending order, by the array that they come from: the filters run at each move of a slider. */
+const sortedLogits = new WeakMap();
+
+function sorted(logits, size) {
+  if (!sortedLogits.has(logits)) sortedLogits.set(logits, new Float64Array(logits).fill(-Infinity, size).sort());
+  return sortedLogits.get(logits);
+}
+
+/** Cut what is below the k-th most likely token; what ties with it is kept. `ascending` are the scores in order. */
+function cutTopK(scores, cut, k, ascending) {
   if (k >= scores.length) return;
-  const threshold = Float64Array.from(scores).sort()[scores.length - k];
+  const threshold = ascending[scores.length - k];
   for (let index = 0; index < scores.length; index++) {
     if (scores[index] >= threshold) continue;
     scores[index] = -Infinity;
     cut[index] ||= BY_TOP_K;
   }
+  for (let index = 0; ascending[index] < threshold; index++) ascending[index] = -Infinity;
 }
 
 /** Cut the least likely tokens while their cumulative probability is at most 1 - p; of ties, the lowest ids first. */
-function cutTopP(scores, cut, p) {
-  const ascending = Float64Array.from(scores).sort();
+function cutTopP(scores, cut, p, ascending) {
   const probabilities = softmax(ascending);
   let dropped = 0;
   let cumulative = 0;
@@ -104,8 +119,7 @@ function cutTopP(scores, cut, p) {
     dropped += 1;
   }
   const threshold = ascending[dropped];
-  const below = scores.reduce((number, score) => number + (score < threshold ? 1 : 0), 0);
-  let ties = dropped - below;
+  let ties = dropped - ascending.indexOf(threshold);
   for (let index = 0; index < scores.length; index++) {
     const drops = scores[index] < threshold || (scores[index] === threshold && ties-- > 0);
     if (!drops) continue;
@@ -125,5 +139,7 @@ function summary(probabilities, cut) {
 }
 
 function renormalize(scores, cut) {
-  return softmax(Float64Array.from(scores, (score, index) => (cut[index] === KEPT ? score : -Infinity)));
+  const kept = new Float64Array(scores);
+  for (let index = 0; index < kept.length; index++) if (cut[index] !== KEPT) kept[index] = -Infinity;
+  return softmax(kept);
 }

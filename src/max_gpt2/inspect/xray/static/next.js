@@ -191,7 +191,7 @@ function traces(ids, { filtered, plain, base }, colors, theme) {
     ...{ type: "scatter", mode: "text", textposition: "middle right", hoverinfo: "none", showlegend: false },
     x: ids.map((id, row) => Math.max(lengths[row], plain[id], base?.[id] ?? 0)),
     y: [...ids.keys()],
-    text: ids.map((id, row) => ` ${percent(lengths[row])}${filtered.cut[id] === KEPT ? "" : " cut"}`),
+    text: ids.map((id, row) => `${base ? "\u2003" : "\u2002"}${percent(lengths[row])}${filtered.cut[id] === KEPT ? "" : " cut"}`),
   };
   return [...bars.filter(({ y }) => y.length), ...marks, labels];
 }

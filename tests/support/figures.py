@@ -16,7 +16,11 @@ _PLACE = """(plot, [x, y]) => {
 def figure(panel: Locator, index: int = 0) -> Locator:
     """Return a figure of a panel, once it is drawn and up to date."""
     found = panel.locator("figure.figure").nth(index)
-    found.scroll_into_view_if_needed()
+    for _ in range(50):  # panels above it grow when they are drawn, and push it off the screen
+        found.scroll_into_view_if_needed()
+        if found.locator(".figure-plot .main-svg").first.is_visible():
+            break
+        found.page.wait_for_timeout(200)
     settled(found)
     return found
 

@@ -38,7 +38,7 @@ def mlp(tab: Page, layer: int) -> Locator:
 def drawn(tab: Page) -> None:
     """Wait until all rows of thumbnails are up to date."""
     panel(tab, "attention").scroll_into_view_if_needed()
-    tab.wait_for_function("[...document.querySelectorAll('.attention-head canvas')].every((one) => one.width > 1)")
+    expect(panel(tab, "attention").locator(".attention-row[data-drawn=false]")).to_have_count(0)
     expect(panel(tab, "attention").locator("[aria-busy=true]")).to_have_count(0)
 
 

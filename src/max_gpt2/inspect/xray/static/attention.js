@@ -170,11 +170,14 @@ class LayerRow {
     this.buttons = Array.from({ length: heads }, (_, head) => {
       const button = this.#button("", "attention-head", "gridcell", this.cells);
       button.dataset.head = head;
-      button.append(document.createElement("canvas"), String(head));
+      const canvas = document.createElement("canvas");
+      canvas.width = canvas.height = 0;
+      button.append(canvas, String(head));
       return button;
     });
     this.all = this.mlp.disabled ? this.buttons : [this.mlp, ...this.buttons];
     this.element.append(this.cells, this.note);
+    this.element.dataset.drawn = "false";
     this.#state();
     watchNear(this.element, (near) => this.#approach(near), "150px 0px");
     // Thumbnails further away than several screens are dropped.
@@ -248,6 +251,7 @@ class LayerRow {
   /** Draw the thumbnails in the colors of the page. */
   paint() {
     if (!this.thumbnails) return;
+    this.element.dataset.drawn = "true";
     const [, side] = this.thumbnails.shape;
     const colors = new Uint32Array(this.panel.table.buffer);
     const pixels = new Uint32Array(side * side);
@@ -265,6 +269,7 @@ class LayerRow {
     if (!this.thumbnails) return;
     this.thumbnails = null;
     this.stale = true;
+    this.element.dataset.drawn = "false";
     for (const button of this.buttons) button.firstChild.width = button.firstChild.height = 0;
   }
 }

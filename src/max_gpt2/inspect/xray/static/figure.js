@@ -138,7 +138,12 @@ export class Figure {
       xaxis: { ...axis(theme), ...own.xaxis },
       yaxis: { ...axis(theme), ...own.yaxis },
     };
-    for (const side of Object.keys(tokens)) full[`${side}axis`] = { ...full[`${side}axis`], ...TOKEN_AXIS[side] };
+    for (const [side, labels] of Object.entries(tokens)) {
+      const before = this.plot._fullLayout?.[`${side}axis`]?._length;
+      const pixels = before ?? (side === "x" ? this.plot.clientWidth - 160 : (own.height ?? 320) - 110);
+      const shown = ticks(labels, tickStep(labels.length, pixels));
+      full[`${side}axis`] = { ...full[`${side}axis`], ...TOKEN_AXIS[side], ...shown };
+    }
     const options = { responsive: true, displaylogo: false, doubleClick: "reset", plotlyServerURL: "" };
     if (coarse) options.displayModeBar = false;
     const drawn = valueOf(traces, theme);
@@ -157,10 +162,15 @@ export class Figure {
   #tick() {
     const update = {};
     for (const [side, labels] of Object.entries(this.drawing?.tokens ?? {})) {
-      const shown = this.plot._fullLayout?.[`${side}axis`];
-      if (!shown) continue;
-      const { tickvals, ticktext } = ticks(labels, shown.range, shown._length);
-      if (String(tickvals) === String(shown.tickvals) && String(ticktext) === String(shown.ticktext)) continue;
+      const axis = this.plot._fullLayout?.[`${side}axis`];
+      if (!axis) continue;
+      const [low, high] = [Math.min(...axis.range), Math.max(...axis.range)].map(Number);
+      const step = tickStep(high - low, axis._length);
+      const drawn = axis.tickvals.length > 1 ? axis.tickvals[1] - axis.tickvals[0] : 1;
+      const outside = low < axis.tickvals[0] - drawn || high > axis.tickvals.at(-1) + drawn;
+      // To draw anew takes time: labels that are somewhat too far apart can stay.
+      if (!outside && drawn >= step && drawn < 2 * step) continue;
+      const { tickvals, ticktext } = ticks(labels, step);
       Object.assign(update, { [`${side}axis.tickvals`]: tickvals, [`${side}axis.ticktext`]: ticktext });
     }
     if (Object.keys(update).length) Plotly.relayout(this.plot, update);
@@ -268,12 +278,13 @@ function layColorbarOnTop(trace) {
   return Boolean(bar);
 }
 
-function ticks(labels, range, pixels) {
-  const [low, high] = [Math.min(...range), Math.max(...range)].map(Number);
-  const step = Math.max(1, Math.ceil(((high - low) * LABEL_SIZE) / Math.max(pixels, 1)));
-  const first = Math.max(0, Math.ceil(low / step) * step);
-  const tickvals = [];
-  for (let value = first; value <= Math.min(high, labels.length - 1); value += step) tickvals.push(value);
+/** Return how many positions there are from one label to the next, for a number of positions in some pixels. */
+function tickStep(positions, pixels) {
+  return Math.max(1, Math.ceil((positions * LABEL_SIZE) / Math.max(pixels, 1)));
+}
+
+function ticks(labels, step) {
+  const tickvals = labels.map((_, index) => index).filter((index) => index % step === 0);
   return { tickvals, ticktext: tickvals.map((value) => escapeText(shorten(labels[value]))) };
 }
 

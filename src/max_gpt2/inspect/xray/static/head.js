@@ -127,7 +127,7 @@ export class HeadDetail {
       table: () => this.#table(tokens),
       data: () => ({ ...stateOf(column), layer, head, pattern }),
     });
-    this.#mark();
+    this.#name();
   }
 
   /** Return the height of the picture: above the grid it is less than half of the screen. */
@@ -142,13 +142,17 @@ export class HeadDetail {
     return [{ x: [0, position], y: [position, position] }];
   }
 
-  /** Outline the attention of the selected token, and name the keys with most of it. */
+  /** Outline the attention of the selected token. */
   #mark() {
     if (!this.pattern || this.stale) return;
-    const { position, view } = this.column;
-    if (position >= this.pattern.shape[0]) return;
     this.figure.mark(this.#marks());
     this.figure.table.set(this.figure.drawing.table);
+    this.#name();
+  }
+
+  /** Name the keys with most of the attention of the selected token. */
+  #name() {
+    const { position, view } = this.column;
     const most = this.#keys().slice(0, 3);
     const named = most.map(([key, value]) => `${tokenLabel(view.tokens[key].text)} (${key}) ${format(value)}`);
     this.top.textContent = `${tokenLabel(view.tokens[position].text)} (${position}) attends to ${named.join(", ")}.`;

@@ -89,9 +89,17 @@ class LensPanel {
   draw({ answer, first }) {
     const { position, view } = this.column;
     const [start, stop] = this.#window();
+    const marks = start <= position && position < stop ? [{ x: [position - start, position - start] }] : [];
+    const drawn = JSON.stringify([start, stop, this.shown, this.figure.element.clientWidth]);
+    if (this.drawn === drawn && this.drawnAnswer === answer) {
+      this.figure.mark(marks);
+      this.figure.table.set(this.figure.drawing.table);
+      return;
+    }
+    [this.drawn, this.drawnAnswer] = [drawn, answer];
     const lens = new LensView(answer, view, first, [start, stop]);
     const room = cellPixels(this.figure.element.clientWidth) / (stop - start);
-    this.figure.marks = start <= position && position < stop ? [{ x: [position - start, position - start] }] : [];
+    this.figure.marks = marks;
     this.figure.draw({
       traces: (theme) => [lens.trace(this.shown, theme, room)],
       layout: {
@@ -101,7 +109,7 @@ class LensPanel {
       tokens: { x: lens.tokens },
       tooltip: ({ index: [row, column] }) => lens.text(row, start + column),
       click: ({ index: [, column] }) => this.column.select(start + column),
-      table: () => lens.table(position),
+      table: () => lens.table(this.column.position),
       data: () => ({ ...stateOf(this.column), layers: lens.names, first, lens: answer }),
     });
   }

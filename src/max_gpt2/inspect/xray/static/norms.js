@@ -61,9 +61,15 @@ class NormsPanel {
     this.field.hidden = !answer.base_norms;
     this.#drawLine(answer);
     const shown = answer.base_norms ? this.shown : "norms";
-    if (this.drawn?.answer !== answer || this.drawn.shown !== shown) this.#drawMap(answer, shown);
+    const marks = [{ x: [this.column.position, this.column.position] }];
+    const same = this.drawn?.answer === answer && this.drawn.shown === shown;
     this.drawn = { answer, shown };
-    this.map.mark([{ x: [this.column.position, this.column.position] }]);
+    if (same) {
+      this.map.mark(marks);
+    } else {
+      this.map.marks = marks;
+      this.#drawMap(answer, shown);
+    }
   }
 
   #drawLine({ norms, base_norms: base }) {

@@ -88,10 +88,17 @@ export function percent(value) {
   return `${scaled >= 10 ? scaled.toFixed(0) : scaled.toPrecision(2)}%`;
 }
 
-/** Return the text of a token with its white space made visible: ␣ for a space at either end, ⏎ for a newline. */
+/** Characters that have no picture, or change the order of others; some of them are not allowed in an SVG file. */
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cn}\p{Cs}\p{Zl}\p{Zp}]/gu;
+
+/**
+ * Return the text of a token with its white space made visible: ␣ for a space at either end, ⏎ for a newline, ⇥ for a
+ * tab, and the number of any other character that cannot be seen.
+ */
 export function tokenLabel(text) {
   return text
     .replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length))
     .replace(/\n/g, "⏎")
-    .replace(/\t/g, "⇥");
+    .replace(/\t/g, "⇥")
+    .replace(INVISIBLE, (one) => `⟨U+${one.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 }

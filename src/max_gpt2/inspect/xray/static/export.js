@@ -21,20 +21,21 @@ export function saveJson(name, value) {
  * Add the buttons PNG, SVG and Data to an element.
  *
  * @param {Element} container
- * @param {string} name the name of the files without their suffix
+ * @param {string|(() => string)} name the name of the files without their suffix
  * @param {{png?: () => Promise<string>, svg?: () => Promise<string>, data?: () => object}} sources
  *   pictures are data URLs; a button without a source is left out
  */
 export function exportButtons(container, name, { png, svg, data }) {
+  const file = (suffix) => `${typeof name === "function" ? name() : name}.${suffix}`;
   const add = (text, title, action) => {
     const button = document.createElement("button");
     Object.assign(button, { type: "button", className: "figure-button", textContent: text, title });
     button.addEventListener("click", action);
     container.append(button);
   };
-  if (png) add("PNG", `Save ${name}.png`, async () => save(`${name}.png`, await png()));
-  if (svg) add("SVG", `Save ${name}.svg`, async () => save(`${name}.svg`, await svg()));
-  if (data) add("Data", `Save the data as ${name}.json`, async () => saveJson(`${name}.json`, await data()));
+  if (png) add("PNG", "Save the picture as PNG", async () => save(file("png"), await png()));
+  if (svg) add("SVG", "Save the picture as SVG", async () => save(file("svg"), await svg()));
+  if (data) add("Data", "Save the data as JSON", async () => saveJson(file("json"), await data()));
 }
 
 /**

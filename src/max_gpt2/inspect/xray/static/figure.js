@@ -42,7 +42,7 @@ export class Figure {
     [this.caption, this.note, this.body] = [find("figcaption"), find(".figure-message"), find(".figure-body")];
     [this.plot, this.tip] = [find(".figure-plot"), find(".figure-tooltip")];
     this.buttons = find(".figure-buttons");
-    exportButtons(this.buttons, name, {
+    exportButtons(this.buttons, () => this.name, {
       png: () => this.image("png"),
       svg: () => this.image("svg"),
       data: () => valueOf(this.drawing?.data),

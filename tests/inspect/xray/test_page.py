@@ -105,6 +105,7 @@ def test_step_beyond_the_context_changes_nothing(shown: Page, problems: list[str
     expect(shown.locator(".token")).to_have_count(67)
     ready(shown)
     expect(panel(shown, "next").locator("figcaption")).to_contain_text("position 66")
+    expect(panel(shown, "next").locator(".summary")).to_contain_text("can be sampled")
     problems.clear()
     panel(shown, "controls").get_by_role("button", name="Back").click()
     expect(shown.get_by_role("alert")).to_be_hidden()

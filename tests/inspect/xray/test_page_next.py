@@ -223,3 +223,19 @@ def test_data_of_the_distribution_is_exported(shown: Page, torch_logits: np.ndar
         panel(shown, "next").get_by_role("button", name="SVG").click()
     download.value.save_as(tmp_path / "next.svg")
     assert "cut by top_k" in (tmp_path / "next.svg").read_text()
+
+
+def test_settings_out_of_range_have_no_effect(shown: Page, problems: list[str]) -> None:
+    next_ = panel(shown, "next")
+    for name, before, wrong in (("topP", "1", "0"), ("topK", "0", "-3"), ("temperature", "1", "-1")):
+        field = next_.locator(f"[data-exact={name}]")
+        field.fill(wrong)
+        expect(next_.locator(".summary")).to_contain_text("300 of 311 tokens")
+        field.blur()
+        expect(field).to_have_value(before)
+    next_.locator("[name=seed]").fill("-1")
+    next_.get_by_role("button", name="Sample").click()
+    expect(shown.get_by_role("alert")).to_contain_text("seed -1 is not a non-negative integer")
+    expect(next_.locator("[name=seed]")).to_have_value("-1")
+    expect(shown.locator(".token")).to_have_count(17)
+    problems.clear()

@@ -30,7 +30,7 @@ class Next {
     this.column = column;
     this.rows = 10;
     this.sliders = new Sliders(parent, () => column.info.vocab_size, () => this.#filter());
-    this.summary = element("p", { class: "summary", "data-name": "kept" });
+    this.summary = element("p", { class: "summary", role: "status" });
     parent.append(this.summary);
     this.steps = new Steps(parent, column, page, this.sliders);
     parent.append(this.#rowField());

@@ -35,7 +35,7 @@ export class Sliders {
   #topP() {
     return this.#row("topP", "top_p", {
       range: { min: 0.01, max: 1, step: 0.01 },
-      number: { min: 0, max: 1, step: "any" },
+      number: { min: 1e-9, max: 1, step: "any" },
       describe: (value) => (value === 1 ? "1, off" : String(value)),
     });
   }

@@ -71,8 +71,8 @@ export class Steps {
   async sample() {
     const seed = Number(this.seed.value);
     const { temperature, topK, topP } = this.sliders.settings;
-    await this.#draw({ temperature, top_k: topK, top_p: topP, seed }, "Sampled");
-    this.seed.value = seed + 1;
+    const drawn = await this.#draw({ temperature, top_k: topK, top_p: topP, seed }, "Sampled");
+    if (drawn) this.seed.value = seed + 1;
   }
 
   /** Append the most likely token. */
@@ -81,13 +81,13 @@ export class Steps {
   }
 
   async #draw(settings, verb) {
-    await this.#work(async () => {
+    return this.#work(async () => {
       const { column } = this;
       const ids = column.ids.slice(0, column.position + 1);
       const { id, probability } = await column.ask("sample", { ids, ...settings });
-      if (await column.append([id])) {
-        this.page.announce(`${verb} ${this.#lastToken()}, probability ${format(probability)}.`);
-      }
+      const done = await column.append([id]);
+      if (done) this.page.announce(`${verb} ${this.#lastToken()}, probability ${format(probability)}.`);
+      return done;
     });
   }
 
@@ -110,16 +110,18 @@ export class Steps {
     });
   }
 
-  /** Do one thing at a time; a second one is ignored. */
+  /** Do one thing at a time, and return what it returns; false if it fails, or if another one is not done. */
   async #work(action) {
-    if (this.#working || !this.column.view) return;
+    if (this.#working || !this.column.view) return false;
     this.#working = true;
     try {
-      await action();
+      return await action();
     } catch (error) {
       this.column.fail(error);
+      return false;
+    } finally {
+      this.#working = false;
     }
-    this.#working = false;
   }
 
   #lastToken() {

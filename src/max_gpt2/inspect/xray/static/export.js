@@ -37,15 +37,3 @@ export function exportButtons(container, name, { png, svg, data }) {
   if (svg) add("SVG", "Save the picture as SVG", async () => save(file("svg"), await svg()));
   if (data) add("Data", "Save the data as JSON", async () => saveJson(file("json"), await data()));
 }
-
-/**
- * Return an SVG picture with a canvas in it, as a data URL.
- *
- * @param {HTMLCanvasElement} canvas
- */
-export function svgOfCanvas(canvas) {
-  const { width, height } = canvas;
-  const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">
-<image width="${width}" height="${height}" href="${canvas.toDataURL()}"/></svg>`;
-  return `data:image/svg+xml,${encodeURIComponent(svg)}`;
-}

@@ -35,10 +35,7 @@ class AttentionPanel {
     element.classList.add("attention");
     const hint = document.createElement("p");
     hint.className = "attention-hint";
-    hint.textContent = page.file
-      ? "Point at a head, or move to it with the arrow keys, to see it in detail."
-      : "Point at a head, or move to it with the arrow keys, to see it in detail; click, or press Enter, to ablate " +
-        "or restore it.";
+    hint.textContent = hintText(page.file);
     const parts = document.createElement("div");
     parts.className = "attention-parts";
     element.append(hint, parts);
@@ -145,6 +142,12 @@ class AttentionPanel {
     event.preventDefault();
     this.rows[target[0]]?.all[target[1]]?.focus();
   }
+}
+
+function hintText(file) {
+  if (matchMedia("(hover: none)").matches) return "Tap a head to see it in detail.";
+  const look = "Point at a head, or move to it with the arrow keys, to see it in detail";
+  return file ? `${look}.` : `${look}; click, or press Enter, to ablate or restore it.`;
 }
 
 function headOf(target) {

@@ -124,7 +124,8 @@ export class Figure {
     const own = valueOf(layout, theme) ?? {};
     const full = {
       autosize: true,
-      margin: { l: 56, r: 16, t: 12, b: 36 },
+      // The buttons of Plotly are above the plot, where there is a mouse.
+      margin: { l: 56, r: 16, t: coarse ? 12 : 30, b: 36 },
       // A drag on a touch screen scrolls the page.
       dragmode: coarse ? false : "zoom",
       hovermode: "closest",

@@ -27,11 +27,11 @@ export class HeadDetail {
     this.figure.resized = () => this.pattern && this.#draw();
     this.figure.message("Choose a head to see its attention.");
     this.button = document.createElement("button");
-    Object.assign(this.button, { type: "button", className: "attention-ablate", hidden: true });
+    Object.assign(this.button, { type: "button", className: "figure-button attention-ablate", hidden: true });
     this.button.addEventListener("click", () => this.column.toggle(this.place.layer, this.place.head));
     this.top = document.createElement("p");
     this.top.className = "attention-top";
-    this.figure.body.before(this.button);
+    this.figure.buttons.prepend(this.button);
     this.figure.body.after(this.top);
     column.addEventListener("select", () => this.#mark());
   }
@@ -113,7 +113,6 @@ export class HeadDetail {
       traces: (theme) => [pictureOf(pattern, theme), colorbarOf(theme)],
       layout: {
         height: this.#height(),
-        margin: { l: 60, r: 10, t: 10, b: 60 },
         xaxis: { title: { text: "key" }, constrain: "domain", showgrid: false, zeroline: false },
         yaxis: { title: { text: "query" }, constrain: "domain", showgrid: false, zeroline: false, autorange: "reversed" },
       },
@@ -130,10 +129,10 @@ export class HeadDetail {
     this.#name();
   }
 
-  /** Return the height of the picture: above the grid it is less than half of the screen. */
+  /** Return the height of the picture: above the grid it leaves most of the screen to it. */
   #height() {
     const above = getComputedStyle(this.element.parentElement).flexDirection === "column";
-    const most = above ? 0.4 * innerHeight : 0.65 * innerHeight;
+    const most = above ? 0.34 * innerHeight : 0.65 * innerHeight;
     return Math.max(240, Math.min(above ? 460 : this.element.clientWidth, most));
   }
 

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from book.excerpts import BookError, between, excerpt, text_block
 from book.page_changes import CHANGES, DEMO_CHANGES, table
 from tutorial.exercises import exercise
-from tutorial.step_files import STEPS
+from tutorial.step_files import NUMBERS
 
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "book"
 #: The first words of each transcript in README.md.
@@ -87,7 +87,7 @@ def indented(page: str) -> str:
 
 
 def _exercise(number: int) -> Any:
-    if not 1 <= number <= STEPS:
+    if number not in NUMBERS:
         raise BookError(f"There is no step {number}.")
     return exercise(number)
 

@@ -10,7 +10,7 @@ import typer
 from max_gpt2.cli.options import AllowNonfinite, AllowPickle, AsJson, Model, Tokenizer, print_json
 from max_gpt2.cli.process import run_guarded
 from max_gpt2.errors import RequestError
-from tutorial.step_files import ROOT, STEPS, check_number, solution_path, step_name
+from tutorial.step_files import ROOT, STEPS, label, parse_number, solution_path, step_name
 
 app = typer.Typer(
     help="Build GPT-2 yourself in fourteen steps.",
@@ -18,7 +18,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-Step = Annotated[int | None, typer.Argument(metavar="[STEP]", help="1 to 14; default: the next step to do.")]
+Step = Annotated[
+    str | None, typer.Argument(metavar="[STEP]", help="1 to 14, or inside-1 to inside-3; default: the next step to do.")
+]
 
 
 @app.callback()
@@ -78,18 +80,19 @@ def solution(
     if not yes:
         if not sys.stdin.isatty():
             raise RequestError("Cannot ask for confirmation: standard input is not a terminal. Add --yes.")
-        if not typer.confirm(f"Show the solution of step {number}?"):
+        if not typer.confirm(f"Show the solution of step {label(number)}?"):
             return
     print(solution_path(number).read_text(encoding="utf-8"), end="")
 
 
 @app.command()
-def reset(step: Annotated[int, typer.Argument(metavar="STEP", help="1 to 14.")]) -> None:
+def reset(step: Annotated[str, typer.Argument(metavar="STEP", help="1 to 14, or inside-1 to inside-3.")]) -> None:
     """Restore the skeleton of a step; a copy of your file is kept."""
     from tutorial.step_files import reset_step
 
-    backup = reset_step(step)
-    print(f"{step_name(step)} is a skeleton again.")
+    number = parse_number(step)
+    backup = reset_step(number)
+    print(f"{step_name(number)} is a skeleton again.")
     if backup:
         print(f"Your file was copied to {backup.relative_to(ROOT)}.")
 
@@ -111,7 +114,7 @@ def steps() -> None:
     written, edited = make_steps()
     print(f"Wrote {len(written)} skeletons to steps/.")
     if edited:
-        listed = ", ".join(map(str, edited))
+        listed = ", ".join(map(label, edited))
         print(f"Left alone because they contain your work: {listed}. `make reset STEP=...` restores a skeleton.")
 
 
@@ -145,13 +148,11 @@ def verify(
     raise typer.Exit(0 if result.passed else 1)
 
 
-def _step_or_next(step: int | None) -> int:
+def _step_or_next(step: str | None) -> int:
     """Return the given step, or else the next one to do, or the last one when all are done."""
     from tutorial.progress import read_progress
 
-    number = step if step is not None else read_progress().next() or STEPS
-    check_number(number)
-    return number
+    return parse_number(step) if step is not None else read_progress().next() or STEPS
 
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ def judge(exercise: Exercise, observed: Arrays) -> Verdict:
     expected = exercise.expected()
     wrong = [name for name in exercise.outputs if not exercise.equal(observed[name], expected[name])]
     if not wrong:
-        return Verdict(True, _agreement(observed, expected))
+        return Verdict(True, exercise.summary(observed) or _agreement(observed, expected))
     mistake = known_mistake(exercise, observed)
     if mistake:
         return Verdict(False, exercise.mistakes[mistake])
     correct = [name for name in exercise.outputs if name not in wrong]
-    lines = [_difference(name, observed[name], expected[name]) for name in wrong]
+    lines = [_difference(name, observed[name], expected[name], exercise.reference) for name in wrong]
     if correct:
         lines.append(f"Already correct: {', '.join(correct)}.")
     return Verdict(False, "\n".join(lines))
@@ -53,7 +53,7 @@ def _agreement(observed: Arrays, expected: Arrays) -> str:
     return f"All outputs match PyTorch (largest difference {max(differences):.0e})."
 
 
-def _difference(name: str, ours: np.ndarray, expected: np.ndarray) -> str:
+def _difference(name: str, ours: np.ndarray, expected: np.ndarray, reference: str) -> str:
     if ours.shape != expected.shape:
         return f"{name} has shape {format_shape(ours.shape)}; it should be {format_shape(expected.shape)}."
     if not ours.shape:
@@ -68,7 +68,8 @@ def _difference(name: str, ours: np.ndarray, expected: np.ndarray) -> str:
     index = tuple(int(axis) for axis in np.argwhere(differs)[0]) if differs.any() else (0,) * ours.ndim
     return (
         f"{name} has the right shape, {format_shape(ours.shape)}, but {int(differs.sum())} of its {ours.size} elements "
-        f"differ from PyTorch's: at index {list(index)}, got {_value(ours[index])}, expected {_value(expected[index])}."
+        f"differ from {reference}'s: at index {list(index)}, got {_value(ours[index])}, expected "
+        f"{_value(expected[index])}."
     )
 
 
@@ -84,7 +85,7 @@ def explain_error(error: BaseException, number: int) -> str:
         where = step_number(frame.f_code.co_filename) or number
         source = _source_line(frame, line)
         own = frame.f_code.co_filename == str(step_path(where))
-        file = f"your {step_name(where)}" if own else f"solutions/solution_{where:02}.py, which your step calls"
+        file = f"your {step_name(where)}" if own else f"solutions/{solution_path(where).name}, which your step calls"
         parts.insert(0, f"Error in line {line} of {file}:\n  {source}")
         parts += _shapes(frame, source)
     return "\n".join(parts)

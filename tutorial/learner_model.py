@@ -45,7 +45,7 @@ def check_supported(model: str, config: GPT2Config) -> None:
 
 def learner_parts() -> ModelParts:
     """Import steps 1, 13 and 14; these and the steps they import are the learner's if they passed their checks."""
-    done = read_progress().done()
+    done = [number for number in read_progress().done() if number <= STEPS]
     use_steps(done)
     first, thirteenth, last = (importlib.import_module(f"steps.step_{number:02}") for number in (1, 13, 14))
     return ModelParts(first.GPT2Config, thirteenth.MaxGPT2LMHeadModel, last.generate_tokens, describe_origin(done))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from max_gpt2._files import write_text
-from tutorial.step_files import STEPS, progress_path, step_path
+from tutorial.step_files import NUMBERS, STEPS, progress_path, step_path
 
 POLL_INTERVAL = 0.3  # seconds
 
@@ -20,8 +20,8 @@ class Progress:
     hints: dict[int, int] = field(default_factory=dict)
 
     def done(self) -> list[int]:
-        """Return the steps that passed and have not changed since."""
-        return [number for number in range(1, STEPS + 1) if self.passed.get(number, "") == file_hash(number)]
+        """Return the steps, and the exercises of "Look inside", that passed and have not changed since."""
+        return [number for number in NUMBERS if self.passed.get(number, "") == file_hash(number)]
 
     def changed(self) -> list[int]:
         """Return the steps that passed and have changed since."""
@@ -70,4 +70,4 @@ def _changes_since(seen: dict[int, str | None], wait: Callable[[], None]) -> Ite
 
 
 def _hashes() -> dict[int, str | None]:
-    return {number: file_hash(number) for number in range(1, STEPS + 1)}
+    return {number: file_hash(number) for number in NUMBERS}

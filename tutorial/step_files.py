@@ -9,28 +9,55 @@ from max_gpt2.errors import RequestError
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 14
+#: The exercises of the chapter "Look inside"; they are numbered after the steps and named inside-1, ...
+INSIDE = 3
+#: The numbers of all files that a learner fills in.
+NUMBERS = range(1, STEPS + INSIDE + 1)
 TODO = "# TODO: replace the line below."
 
 
 def check_number(number: int) -> None:
-    """Raise RequestError unless `number` is the number of a step."""
-    if not 1 <= number <= STEPS:
-        raise RequestError(f"There is no step {number}. The steps are 1 to {STEPS}.")
+    """Raise RequestError unless `number` is the number of a step or of an exercise of "Look inside"."""
+    if number not in NUMBERS:
+        raise RequestError(f"There is no step {number}. The steps are 1 to {STEPS}, and inside-1 to inside-{INSIDE}.")
+
+
+def parse_number(name: str) -> int:
+    """Return the number of a step, such as "4" or "inside-1"; raise RequestError if there is none."""
+    found = re.fullmatch(r"(inside-)?(\d{1,3})", name)
+    number = int(found[2]) if found else 0
+    if not 1 <= number <= (INSIDE if found and found[1] else STEPS):
+        raise RequestError(f"There is no step {name}. The steps are 1 to {STEPS}, and inside-1 to inside-{INSIDE}.")
+    return number + STEPS if found and found[1] else number
+
+
+def label(number: int) -> str:
+    """Return the name of a step on the command line: "4" or "inside-1"."""
+    return f"inside-{number - STEPS}" if number > STEPS else str(number)
 
 
 def solution_path(number: int) -> Path:
     """Return the path of a step's solution."""
-    return ROOT / "solutions" / f"solution_{number:02}.py"
+    return ROOT / "solutions" / f"{_stem(number, 'solution')}.py"
 
 
 def step_path(number: int) -> Path:
     """Return the path of the learner's file for a step."""
-    return ROOT / "steps" / f"step_{number:02}.py"
+    return ROOT / "steps" / f"{_stem(number, 'step')}.py"
 
 
 def step_name(number: int) -> str:
     """Return the name of the learner's file for messages: `steps/step_04.py`."""
-    return f"steps/step_{number:02}.py"
+    return f"steps/{_stem(number, 'step')}.py"
+
+
+def step_module(number: int) -> str:
+    """Return the name of the learner's module: `steps.step_04`."""
+    return f"steps.{_stem(number, 'step')}"
+
+
+def _stem(number: int, kind: str) -> str:
+    return f"inside_{number - STEPS}" if number > STEPS else f"{kind}_{number:02}"
 
 
 def progress_path() -> Path:
@@ -45,14 +72,17 @@ def backup_folder() -> Path:
 
 def step_number(path: str | Path) -> int | None:
     """Return the number of the step if a path is a learner's file or a solution, else None."""
-    found = re.fullmatch(r"(?:step|solution)_(\d\d)\.py", Path(path).name)
-    return int(found[1]) if found else None
+    name = Path(path).name
+    if found := re.fullmatch(r"(?:step|solution)_(\d\d)\.py", name):
+        return int(found[1])
+    inside = re.fullmatch(r"inside_(\d)\.py", name)
+    return STEPS + int(inside[1]) if inside and Path(path).parent.name in ("steps", "solutions") else None
 
 
 def make_steps() -> tuple[list[int], list[int]]:
     """Write each skeleton that is missing or unedited; return the steps written and the steps left alone."""
     written, edited = [], []
-    for number in range(1, STEPS + 1):
+    for number in NUMBERS:
         path = step_path(number)
         if path.exists() and not is_untouched(path.read_text()):
             edited.append(number)

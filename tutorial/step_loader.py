@@ -11,9 +11,19 @@ from pathlib import Path
 from types import ModuleType
 
 from tutorial.exercise import Exercise, WrongAnswerError
-from tutorial.step_files import STEPS, import_from_steps, solution_path, step_name, step_path, unfinished
+from tutorial.step_files import (
+    NUMBERS,
+    STEPS,
+    import_from_steps,
+    label,
+    solution_path,
+    step_module,
+    step_name,
+    step_path,
+    unfinished,
+)
 
-MODULES = {f"steps.step_{number:02}": number for number in range(1, STEPS + 1)}
+MODULES = {step_module(number): number for number in NUMBERS}
 
 
 class StepLoader(SourceLoader):
@@ -62,7 +72,7 @@ def read_step(exercise: Exercise) -> str:
     """Return the source of the learner's file; raise WrongAnswerError if it is missing, invalid or unfinished."""
     number, path = exercise.number, step_path(exercise.number)
     if not path.exists():
-        raise WrongAnswerError(f"{step_name(number)} is missing. Run `make reset STEP={number}` to create it.")
+        raise WrongAnswerError(f"{step_name(number)} is missing. Run `make reset STEP={label(number)}` to create it.")
     try:
         source = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -81,7 +91,8 @@ def read_step(exercise: Exercise) -> str:
     if missing:
         raise WrongAnswerError(
             f"{step_name(number)} does not define {' and '.join(missing)}. Later steps import it by this name, so keep "
-            f"the line that defines it. `make reset STEP={number}` restores the skeleton and keeps a copy of your file."
+            f"the line that defines it. `make reset STEP={label(number)}` restores the skeleton and keeps a copy of "
+            "your file."
         )
     return source
 
@@ -102,7 +113,12 @@ def parse_step(source: str, number: int) -> ast.Module:
 
 
 def used_steps(number: int) -> list[int]:
-    """Return the earlier steps that a step's solution imports, directly or indirectly."""
+    """Return the earlier steps that a step's solution imports, directly or indirectly.
+
+    An exercise of "Look inside" uses all steps: it runs the finished model.
+    """
+    if number > STEPS:
+        return list(range(1, STEPS + 1))
     source = import_from_steps(solution_path(number).read_text(encoding="utf-8"))
     found: set[int] = set()
     for imported in {int(digits) for digits in re.findall(r"^from steps\.step_(\d\d) ", source, re.MULTILINE)}:

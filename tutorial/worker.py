@@ -13,7 +13,7 @@ from types import TracebackType
 
 from tutorial.exercise import Verdict, WrongAnswerError
 from tutorial.exercises import exercise
-from tutorial.step_files import step_name
+from tutorial.step_files import step_module, step_name
 from tutorial.step_loader import use_steps
 
 #: The time limit of each phase of a check in seconds. Only "import" and "forward" run the learner's own code.
@@ -146,7 +146,7 @@ def check_task(task: Task, on_phase: OnPhase) -> Verdict:
     try:
         on_phase("import")
         use_steps(task.own | {task.number})
-        step = importlib.import_module(f"steps.step_{task.number:02}")
+        step = importlib.import_module(step_module(task.number))
         return judge(checked, checked.observe(step, MaxRunner(on_phase)))
     except WrongAnswerError as error:
         return Verdict(False, str(error))

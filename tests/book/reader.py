@@ -17,7 +17,7 @@ from max_gpt2.cli.app import app
 from max_gpt2.cli.process import run_guarded
 from tests.book.pages import ROOT
 from tests.support.until import run_until
-from tutorial.step_files import STEPS, import_from_steps
+from tutorial.step_files import NUMBERS, import_from_steps, parse_number, solution_path, step_path
 
 #: Commands that run until they are stopped, with the output that shows that they are ready.
 ENDLESS = {
@@ -56,7 +56,7 @@ class Reader:
         """Copy the project; its `.venv` links to the environment that runs the tests."""
         shutil.copytree(ROOT, self.folder, ignore=_LEFT_OUT, dirs_exist_ok=True)
         (self.folder / ".venv").symlink_to(ROOT / ".venv")
-        for number in range(1, STEPS + 1):
+        for number in NUMBERS:
             self.fill_in(number)
         self.variables = os.environ | {
             "HF_HOME": str(self.hub),
@@ -66,8 +66,8 @@ class Reader:
 
     def fill_in(self, number: int) -> None:
         """Write the solution into a step."""
-        source = import_from_steps((self.folder / "solutions" / f"solution_{number:02}.py").read_text())
-        (self.folder / "steps" / f"step_{number:02}.py").write_text(source)
+        source = import_from_steps((self.folder / "solutions" / solution_path(number).name).read_text())
+        (self.folder / "steps" / step_path(number).name).write_text(source)
 
     def type(self, command: str) -> str:
         """Run a command, or only start or `--help` it if it takes long; raise AssertionError if it fails.
@@ -77,8 +77,8 @@ class Reader:
         words = command.split()
         if words[0] not in PROGRAMS:
             raise UnknownCommandError(f"A page contains {command!r}, which tests/book/reader.py cannot run.")
-        if step := re.search(r"\bSTEP=(\d+)", command):
-            self.fill_in(int(step[1]))
+        if step := re.search(r"\bSTEP=(\S+)", command):
+            self.fill_in(parse_number(step[1]))
         ready = next((line for start, line in ENDLESS.items() if f"{command} ".startswith(f"{start} ")), None)
         if ready:
             out = run_until(command, self.folder, self.variables, ready)

@@ -194,3 +194,84 @@ PLANTED = [
     Planted(14, "greedy rejected", "if do_sample and temperature <= 0:", "if temperature <= 0:"),
     Planted(14, "late", "# [batch, seq]\n    length,", "# [batch, seq]\n    model(rows)\n    length,"),
 ]
+
+PREVIOUS = "np.arange(1, seq), np.arange(seq - 1)].mean(axis=-1)"
+STRONGEST = "return layer, head"
+TWICE = "return np.concatenate([once, once])"
+DRAWN = "np.random.default_rng(seed).permutation(vocab_size)[:length]"
+COPIED = "queries, queries - length + 1].mean(axis=-1)"
+ZEROED = "changed[:, head * head_dim : (head + 1) * head_dim] = 0"
+CHOSEN = "logits[length:-1].astype(np.float64), ids[length + 1 :]"
+SHIFTED = "shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))"
+LOSS = "return float(-logprobs[np.arange(length - 1), targets].mean())"
+
+#: Mistakes in the exercises of the chapter "Look inside".
+INSIDE = [
+    Planted(15, "same token", "np.arange(1, seq), np.arange(seq - 1)", "np.arange(seq), np.arange(seq)"),
+    Planted(15, "next token", "np.arange(1, seq), np.arange(seq - 1)", "np.arange(seq - 1), np.arange(1, seq)"),
+    Planted(15, "two before", "np.arange(1, seq), np.arange(seq - 1)", "np.arange(2, seq), np.arange(seq - 2)"),
+    Planted(15, "divided by seq", PREVIOUS, PREVIOUS.replace("mean(axis=-1)", "sum(axis=-1) / seq")),
+    Planted(15, "sum", PREVIOUS, PREVIOUS.replace("mean", "sum")),
+    Planted(15, "over heads", PREVIOUS, PREVIOUS.replace("axis=-1", "axis=1")),
+    Planted(15, "per position", PREVIOUS, PREVIOUS.removesuffix(".mean(axis=-1)")),
+    Planted(15, "maximum", PREVIOUS, PREVIOUS.replace("mean", "max")),
+    Planted(15, "head first", STRONGEST, "return head, layer"),
+    Planted(15, "flat", STRONGEST, "return int(scores.argmax())"),
+    Planted(15, "from 1", STRONGEST, "return layer + 1, head + 1"),
+    Planted(15, "weakest", "argmax", "argmin"),
+    Planted(16, "once", TWICE, "return once"),
+    Planted(16, "interleaved", TWICE, "return once.repeat(2)"),
+    Planted(16, "duplicates", DRAWN, "np.random.default_rng(seed).integers(0, vocab_size, length)"),
+    Planted(16, "no seed", "default_rng(seed)", "default_rng()"),
+    Planted(16, "fixed seed", "default_rng(seed)", "default_rng(0)"),
+    Planted(16, "same token", COPIED, COPIED.replace(" + 1", "")),
+    Planted(16, "one further", COPIED, COPIED.replace("+ 1", "+ 2")),
+    Planted(16, "one before", COPIED, COPIED.replace("+ 1", "- 1")),
+    Planted(16, "transposed", COPIED, "queries - length + 1, queries].mean(axis=-1)"),
+    Planted(16, "whole stripe", "np.arange(length, 2 * length)", "np.arange(length - 1, 2 * length)"),
+    Planted(16, "divided by seq", COPIED, COPIED.replace("mean(axis=-1)", "sum(axis=-1) / (2 * length)")),
+    Planted(
+        16,
+        "previous token",
+        "np.arange(length, 2 * length)\n    return patterns[..., queries, queries - length + 1]",
+        "np.arange(1, 2 * length)\n    return patterns[..., queries, queries - 1]",
+    ),
+    Planted(16, "sum", COPIED, COPIED.replace("mean", "sum")),
+    Planted(16, "over heads", COPIED, COPIED.replace("axis=-1", "axis=1")),
+    Planted(
+        17,
+        "rows",
+        ZEROED,
+        ZEROED.replace("[:, head * head_dim : (head + 1) * head_dim]", "[head * head_dim : (head + 1) * head_dim]"),
+    ),
+    Planted(17, "one column", ZEROED, "changed[:, head] = 0"),
+    Planted(17, "every head_dim-th", ZEROED, "changed[:, head :: len(weight) // head_dim] = 0"),
+    Planted(17, "head before", ZEROED, "changed[:, (head - 1) * head_dim : head * head_dim] = 0"),
+    Planted(
+        17,
+        "all others",
+        "changed = weight.copy()\n    " + ZEROED,
+        "changed = weight.copy()\n    changed[:, : head * head_dim] = changed[:, (head + 1) * head_dim :] = 0",
+    ),
+    Planted(17, "in place", "weight.copy()", "weight"),
+    Planted(17, "shift", "logits[length:-1]", "logits[length + 1 :]"),
+    Planted(17, "first copy", CHOSEN, "logits[: length - 1].astype(np.float64), ids[1:length]"),
+    Planted(
+        17,
+        "whole",
+        CHOSEN + "  # [length - 1, vocab] and [length - 1]\n",
+        "logits[:-1].astype(np.float64), ids[1:]\n    length *= 2\n",
+    ),
+    Planted(
+        17,
+        "with its first",
+        CHOSEN + "  # [length - 1, vocab] and [length - 1]\n",
+        "logits[length - 1 : -1].astype(np.float64), ids[length:]\n    length += 1\n",
+    ),
+    Planted(17, "logits", "logprobs = " + SHIFTED, "logprobs = shifted + rows.max(axis=-1, keepdims=True)"),
+    Planted(17, "probability", LOSS, "return float(np.exp(logprobs[np.arange(length - 1), targets]).mean())"),
+    Planted(17, "log of mean", LOSS, "return float(-np.log(np.exp(logprobs[np.arange(length - 1), targets]).mean()))"),
+    Planted(17, "sign", LOSS, LOSS.replace("-logprobs", "logprobs")),
+    Planted(17, "bits", LOSS, LOSS.replace(".mean()", ".mean() / np.log(2)")),
+    Planted(17, "sum", LOSS, LOSS.replace("mean", "sum")),
+]

@@ -120,7 +120,7 @@ def test_formulas_are_converted_to_mathml() -> None:
         (lambda: code(MLP, "GPT2MLP.backward"), f"There is no GPT2MLP.backward in {MLP}."),
         (lambda: code(KERNEL, "apend"), f"There is no apend in {KERNEL}."),
         (lambda: code("README.md", "x"), "Cannot look up x in README.md: it is neither Python nor Mojo"),
-        (lambda: hints(15), "There is no step 15."),
+        (lambda: hints(18), "There is no step 18."),
         (lambda: mistake(4, "no such"), "Step 4 has no mistake 'no such'. It has 'erf'"),
         (lambda: measured("cli"), "docs/cli.md contains <!-- measured --> 0 times"),
         (lambda: between("docs/sizes.md", "| size", "no such"), "docs/sizes.md contains no such 0 times"),

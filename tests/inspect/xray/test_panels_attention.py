@@ -7,7 +7,7 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.support.figures import data, number, settled, table, tooltip
+from tests.support.figures import click, data, number, settled, table, tooltip
 from tests.support.xray import call, panel, ready, select_token
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -103,6 +103,9 @@ def test_detail_marks_the_attention_of_the_selected_token(shown: Page, torch_mod
     marks = found.locator(".figure-plot").evaluate("(plot) => plot.layout.shapes.map(({x1, y0, y1}) => [x1, y0, y1])")
     assert marks == [[6.5, 5.5, 6.5]]
     assert len(table(found)) == 7
+    click(shown, found, 2, 9)
+    expect(shown.locator(".token[aria-selected=true]")).to_have_attribute("data-index", "9")
+    assert len(table(found)) == 10
 
 
 def test_click_ablates_and_restores_a_head(shown: Page) -> None:

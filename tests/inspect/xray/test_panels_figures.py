@@ -14,7 +14,7 @@ from max_gpt2.inspect.xray.analysis import Analysis
 from max_gpt2.inspect.xray.export import export
 from tests.inspect.xray.conftest import PASSED, TEXT
 from tests.support.figures import data, figure, saved, settled, table
-from tests.support.xray import call, panel, ready
+from tests.support.xray import call, panel, ready, show_text
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -163,6 +163,18 @@ def test_arrays_are_decoded_and_numbers_written(shown: Page) -> None:
         ["0.333333", "12345678", "0.0000123457", "\N{EN DASH}", "-0.5"],
         "␣␣a b⏎⇥⟨U+0001⟩␣",
     ]
+
+
+def test_panels_wait_for_a_text(tab: Page, xray: str) -> None:
+    page = {**tab.request.get(f"{xray}/api/page").json(), "text": None}
+    tab.route("**/api/page", lambda route: route.fulfill(json=page))
+    tab.goto(xray)
+    for name in ("attribution", "lens", "norms"):
+        expect(panel(tab, name).locator(".figure-message").first).to_have_text("There is no text yet.")
+    show_text(tab, "The quick brown fox")
+    for name, index, _ in FIGURES:
+        assert table(figure(panel(tab, name), index))
+    show_head(tab)
 
 
 def test_exported_page_shows_the_panels_without_a_server(

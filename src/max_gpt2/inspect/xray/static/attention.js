@@ -86,7 +86,11 @@ class AttentionPanel {
     grid.addEventListener("pointermove", (event) => (seen = `${event.screenX},${event.screenY}`));
     grid.addEventListener("pointerleave", () => clearTimeout(this.timer));
     watchTheme();
-    document.addEventListener(THEME_EVENT, () => this.#colors());
+    const follow = () => {
+      if (!grid.isConnected) document.removeEventListener(THEME_EVENT, follow);
+      else this.#colors();
+    };
+    document.addEventListener(THEME_EVENT, follow);
   }
 
   #colors() {

@@ -200,20 +200,25 @@ export class Figure {
 
   /** Handle the pointer on a grid of pixels: Plotly knows no points there. */
   #listenToGrid() {
-    let down = null;
     this.plot.addEventListener("pointermove", (event) => {
       const point = this.#gridPoint(event);
       if (point) this.#tooltip(point);
       else if (this.drawing?.grid) this.tip.hidden = true;
     });
     this.plot.addEventListener("pointerleave", () => (this.tip.hidden = true));
-    this.plot.addEventListener("pointerdown", (event) => (down = event), true);
-    window.addEventListener("pointerup", (event) => {
-      const moved = down && Math.hypot(event.clientX - down.clientX, event.clientY - down.clientY);
-      const point = down && moved < 4 ? this.#gridPoint(down) : null;
-      down = null;
-      if (point) this.#click(point);
-    });
+    this.plot.addEventListener(
+      "pointerdown",
+      (down) => {
+        const release = (up) => {
+          const moved = Math.hypot(up.clientX - down.clientX, up.clientY - down.clientY);
+          const point = moved < 4 ? this.#gridPoint(down) : null;
+          if (point) this.#click(point);
+        };
+        // Plotly covers the page with an element of its own while a button is down.
+        window.addEventListener("pointerup", release, { once: true });
+      },
+      true,
+    );
   }
 
   #gridPoint(event) {
@@ -248,9 +253,12 @@ export class Figure {
     this.#listenToGrid();
     this.plot.addEventListener("pointerdown", (event) => (this.touched = event.pointerType === "touch"), true);
     watchTheme();
-    document.addEventListener(THEME_EVENT, () => {
-      if (this.drawing && !this.body.hidden) this.#render();
-    });
+    const follow = () => {
+      // A column that is closed takes its figures away.
+      if (!this.element.isConnected) document.removeEventListener(THEME_EVENT, follow);
+      else if (this.drawing && !this.body.hidden) this.#render();
+    };
+    document.addEventListener(THEME_EVENT, follow);
     new ResizeObserver(() => {
       const width = this.plot.clientWidth;
       if (!this.drawing || !width || width === this.width) return;

@@ -13,7 +13,7 @@ MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 MOJO_FORMAT = $(BIN)/mblack --quiet --line-length 120 src/max_gpt2/model/kernels bench/kernels
 
 .PHONY: help demo huggingface serve serve-hostile serve-soak test test-all fuzz lint format verify-sizes zoo bench \
-  bench-peers bench-score bench-corpus bench-load bench-serve train-demo steps check hint solution reset progress watch \
+  bench-peers bench-score bench-corpus bench-trace bench-load bench-serve train-demo steps check hint solution reset progress watch \
   docs docs-build book book-build figures notebook lock clean
 
 demo: $(READY)  ## compare MAX with PyTorch on the demo checkpoint and generate with both
@@ -71,6 +71,9 @@ bench-score: $(READY)  ## benchmark scoring, also with minicons and llama.cpp, i
 
 bench-corpus: $(READY)  ## benchmark corpus mode; write docs/log/corpus.md (hours; DOCUMENTS=100 for half an hour)
 	$(BIN)/python -m bench.corpus --documents $(DOCUMENTS)
+
+bench-trace: $(READY)  ## benchmark activations, also with TransformerLens, installed into .peers; write docs/log/trace.md (ten minutes, 3 GB)
+	$(BIN)/python -m bench.trace --peers .peers
 
 bench-load: $(READY)  ## benchmark loading; write docs/log/loading.md (ten minutes, 10 GB of disk)
 	$(BIN)/python -m bench.load

@@ -18,7 +18,8 @@ WORKER = Path(__file__).parent / "worker.py"
 class Implementation:
     """Describe an implementation: its name in tables, its module in `bench.implementations`, checkpoint and Python.
 
-    `loader` is the function of the module that loads the model: `load` to generate, `load_scorer` to score.
+    `loader` is the function of the module that loads the model: `load` to generate, `load_scorer` to score,
+    `load_tracer` to trace.
     """
 
     name: str
@@ -63,6 +64,14 @@ class Process:
         Raises RuntimeError if the process has exited.
         """
         return self._ask({"texts": texts})
+
+    def trace(self, ids: list[int], what: str, save: Path | None = None) -> dict[str, Any]:
+        """Compute activations of a text: "blocks", "logits" (those too) or "everything"; return `seconds`.
+
+        With `save`, write the arrays `logits` [seq, vocab] and `blocks` [n_layer, seq, n_embd] to this file; what is
+        not computed is of any shape. Raises RuntimeError if the process has exited.
+        """
+        return self._ask({"ids": ids, "what": what, "save": save and str(save)})
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin

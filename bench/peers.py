@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.implementation import Implementation
+from bench.implementation import Implementation, Process
 
 ROOT = Path(__file__).parent.parent
 _LLAMA_CPP = {
@@ -51,6 +51,8 @@ PEERS = [
 ]
 #: Peers that score given texts.
 SCORING_PEERS = [Peer("minicons", "minicons_", ("minicons", "torch==2.13.0"), converts=False), _LLAMA]
+#: Peers that return activations. TransformerLens 4 runs transformers' model with hooks.
+TRACING_PEERS = [Peer("TransformerLens", "transformer_lens_", ("transformer-lens", "torch==2.13.0"), converts=False)]
 
 
 def peers(
@@ -66,10 +68,7 @@ def peers(
             if peer.converts:
                 _convert(peer, home, implementation)
             with implementation.start() as process:
-                if loader == "load":
-                    process.generate([[1, 2, 3], [4, 5, 6]], 2)
-                else:
-                    process.score([[1, 2, 3], [4, 5, 6]])
+                _try(process, loader)
         except (subprocess.CalledProcessError, RuntimeError) as error:
             failed = (
                 "it could not be installed or converted" if isinstance(error, subprocess.CalledProcessError) else error
@@ -79,6 +78,15 @@ def peers(
         else:
             found.append(implementation)
     return found, skipped
+
+
+def _try(process: Process, loader: str) -> None:
+    if loader == "load":
+        process.generate([[1, 2, 3], [4, 5, 6]], 2)
+    elif loader == "load_scorer":
+        process.score([[1, 2, 3], [4, 5, 6]])
+    else:
+        process.trace([1, 2, 3], "blocks")
 
 
 def _convert(peer: Peer, home: Path, implementation: Implementation) -> None:

@@ -1,9 +1,10 @@
 """Run one implementation in an environment with its packages only.
 
-`python bench/worker.py IMPLEMENTATION LOADER FOLDER` calls the function LOADER of the module, `load` or `load_scorer`.
+`python bench/worker.py IMPLEMENTATION LOADER FOLDER` calls the function LOADER of the module, such as `load`.
 Each line on standard input is a request. For `load` it is {"prompts": [[id, ...], ...], "new": N}: generate N tokens
 greedily for every prompt, ignoring end-of-text. For `load_scorer` it is {"texts": [[id, ...], ...]}: return the
-logprobs of all ids of every text but the first. All prompts or texts have the same length. Each line on standard output
+logprobs of all ids of every text but the first. For `load_tracer` it is {"ids": [id, ...], "what": W, "save": FILE}:
+see `Process.trace`. All prompts or texts have the same length. Each line on standard output
 is an answer.
 """
 

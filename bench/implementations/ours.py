@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from max_gpt2 import GPT2
 from max_gpt2.generation import Engine, open_model
+from max_gpt2.inspect import probe_names
 from max_gpt2.model.scoring import Window
 from max_gpt2.scoring import load_scorer as load_our_scorer
 
@@ -30,3 +33,18 @@ def load_scorer(folder: str) -> Callable[[list[list[int]]], list[list[float]]]:
         return [one.logprobs.tolist() for one in scorer.score(Window(ids[:-1], ids[1:]) for ids in texts)]
 
     return score
+
+
+def load_tracer(folder: str) -> Callable[..., None]:
+    """Load a folder; everything is everything but the output of each head after `c_proj`, as in TransformerLens."""
+    gpt2 = GPT2.from_pretrained(folder)
+    names = [name for name in probe_names(gpt2.config) if not name.endswith(".attn.heads")]
+    at = {"blocks": ["h.*"], "logits": ["h.*", "logits"], "everything": names}
+
+    def trace(ids: list[int], what: str, save: str | None = None) -> None:
+        found = gpt2.trace(ids, at=at[what])
+        if save:
+            blocks = np.stack([found[f"h.{layer}"] for layer in range(gpt2.config.n_layer)])
+            np.savez(save, logits=found["logits"], blocks=blocks)
+
+    return trace

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 
@@ -31,6 +32,30 @@ def load_scorer(folder: str) -> Callable[[list[list[int]]], list[list[float]]]:
         return logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0].tolist()
 
     return score
+
+
+def load_tracer(folder: str) -> Callable[..., None]:
+    """Load a folder; a trace is a forward pass with `output_hidden_states`."""
+    return _tracer(_load(folder), "sdpa")
+
+
+def load_eager_tracer(folder: str) -> Callable[..., None]:
+    """Load a folder; everything is `output_hidden_states` and `output_attentions`, which is less than the others do."""
+    return _tracer(_load(folder), "eager")
+
+
+def _tracer(model: Any, attention: str) -> Callable[..., None]:
+    model.set_attn_implementation(attention)
+
+    @torch.no_grad()
+    def trace(ids: list[int], what: str, save: str | None = None) -> None:
+        options = {"output_hidden_states": True, "use_cache": False, "logits_to_keep": int(what == "blocks")}
+        found = model(torch.tensor([ids]), output_attentions=what == "everything", **options)
+        if save:
+            *states, _ = found.hidden_states[1:]  # the last one is after ln_f
+            np.savez(save, logits=found.logits[0].numpy(), blocks=torch.cat(states).numpy())
+
+    return trace
 
 
 def _load(folder: str) -> Any:

@@ -95,6 +95,8 @@ def canonical(name: str) -> str:
 
 
 def _match(pattern: str, names: Sequence[str]) -> list[str]:
+    if pattern in names:  # without a regular expression for each of many names
+        return [pattern]
     parts = [re.escape(part).replace(r"\*", "[^.]*").replace(r"\?", "[^.]") for part in pattern.split(".")]
     compiled = re.compile(r"\.".join(parts).replace("[^.]*[^.]*", ".*"))
     return [name for name in names if compiled.fullmatch(name)]

@@ -162,7 +162,7 @@ function headOf(target) {
 /** A row of the grid: a button for the MLP, and a thumbnail for each head. */
 class LayerRow {
   constructor(panel, layer, heads) {
-    Object.assign(this, { panel, layer, near: false, stale: true, thumbnails: null });
+    Object.assign(this, { panel, layer, near: false, far: false, stale: true, thumbnails: null });
     this.element = document.createElement("div");
     Object.assign(this.element, { className: "attention-row", role: "row" });
     this.name = document.createElement("span");
@@ -188,7 +188,14 @@ class LayerRow {
     this.#state();
     watchNear(this.element, (near) => this.#approach(near), "150px 0px");
     // Thumbnails further away than several screens are dropped.
-    watchNear(this.element, (near) => near || this.unload(), "3000px 0px");
+    watchNear(
+      this.element,
+      (near) => {
+        this.far = !near;
+        if (this.far) this.unload();
+      },
+      "3000px 0px",
+    );
   }
 
   #button(text, className, role, container = this.element) {
@@ -242,6 +249,7 @@ class LayerRow {
     try {
       const { thumbnails } = await this.panel.column.ask("attention", { layer: this.layer, size: SIZE });
       this.thumbnails = thumbnails;
+      if (this.far) this.unload();
       this.note.textContent = "";
       if (!this.stale) this.cells.removeAttribute("aria-busy");
       this.paint();

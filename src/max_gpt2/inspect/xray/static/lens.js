@@ -12,6 +12,8 @@ import { Loader, actionButton, controlBar, selectField, stateOf } from "xray/pan
 const WIDTHS = [4, 8, 16, 32, 64, 128];
 /** Pixels of a cell that has room for a token. */
 const [CELL_WIDTH, CELL_HEIGHT] = [44, 18];
+/** Cells shown at most unless more positions are chosen: each text takes Plotly about a millisecond. */
+const MOST_CELLS = 800;
 /** Pixels left and right of the cells. */
 const [MARGINS, NARROW_MARGINS] = [170, 110];
 
@@ -118,7 +120,7 @@ class LensPanel {
   #window() {
     const { position, view } = this.column;
     const length = view.tokens.length;
-    const width = this.chosen ?? fitting(cellPixels(this.figure.element.clientWidth));
+    const width = this.chosen ?? fitting(cellPixels(this.figure.element.clientWidth), this.column.info.n_layer + 1);
     const outside = position < this.first || position >= this.first + width;
     const follows = this.followed !== position || this.width !== width;
     if (follows && outside) this.first = position - Math.floor(width / 2);
@@ -137,8 +139,8 @@ function cellPixels(width) {
 }
 
 /** Return the largest number of positions whose tokens have room in a width in pixels. */
-function fitting(pixels) {
-  return Math.max(WIDTHS[0], Math.floor(pixels / CELL_WIDTH));
+function fitting(pixels, rows) {
+  return Math.max(WIDTHS[0], Math.min(Math.floor(pixels / CELL_WIDTH), Math.floor(MOST_CELLS / rows)));
 }
 
 /** The positions of an answer, the first of which is `first`, from `start` to before `stop`. */

@@ -13,8 +13,8 @@ MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 MOJO_FORMAT = $(BIN)/mblack --quiet --line-length 120 src/max_gpt2/model/kernels bench/kernels
 
 .PHONY: help demo huggingface serve serve-hostile serve-soak test test-all fuzz lint format verify-sizes zoo bench \
-  bench-peers bench-score bench-corpus bench-trace bench-load bench-serve train-demo steps check hint solution reset progress watch \
-  docs docs-build book book-build figures notebook lock clean
+  bench-peers bench-score bench-corpus bench-trace bench-load bench-serve train-demo steps check hint solution reset \
+  progress watch docs docs-build book book-build figures screenshots notebook lock clean
 
 demo: $(READY)  ## compare MAX with PyTorch on the demo checkpoint and generate with both
 	$(BIN)/python main.py
@@ -118,6 +118,9 @@ book-build: docs-build  ## alias of docs-build
 
 figures: $(READY)  ## redraw the figures of the book from the demo checkpoint
 	$(BIN)/python -m tools.draw_figures
+
+screenshots: $(READY)  ## take the pictures of the x-ray page in the docs (needs Chromium)
+	$(BIN)/python -m tools.draw_screenshots
 
 notebook: $(READY)  ## regenerate notebooks/tutorial.ipynb from solutions/ and the book
 	$(BIN)/python -m tools.make_notebook

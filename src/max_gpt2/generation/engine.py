@@ -23,6 +23,7 @@ from max_gpt2.generation.logits import make_processors, make_sampler
 from max_gpt2.generation.outputs import Generation, OutputBuilder, TokenOutput
 from max_gpt2.generation.params import Request, check_cache_memory, check_ids, check_prompt, fresh_seed
 from max_gpt2.generation.scheduler import SequenceState, generate_batched
+from max_gpt2.generation.speculation import Speculation
 from max_gpt2.model import CompiledModel
 from max_gpt2.model.compile_cache import load_or_compile
 from max_gpt2.tokenizer import GPT2Tokenizer
@@ -34,10 +35,11 @@ BATCH_SIZE = 8
 
 @dataclass(frozen=True)
 class Engine:
-    """A compiled model with its tokenizer."""
+    """A compiled model with its tokenizer. With `speculation`, it generates the same tokens, perhaps faster."""
 
     model: CompiledModel
     tokenizer: GPT2Tokenizer
+    speculation: Speculation | None = None
 
     def stream(self, request: Request) -> Iterator[TokenOutput]:
         """Yield the tokens as they are generated: at least one output, the last with a `finish_reason`.
@@ -91,6 +93,8 @@ class Engine:
         slots = min(batch_size, len(requests))
         capacity = max((request.capacity(self.model.config) for request in requests), default=0)
         check_cache_memory(self.model.config, slots, capacity)
+        if self.speculation is not None:
+            self.speculation.check(self.model.kernels, slots)
         return slots, capacity
 
     def _in_order(self, requests: Iterable[Request], slots: int, capacity: int) -> Iterator[Generation]:
@@ -105,11 +109,12 @@ class Engine:
         for sequence, output in generate_batched(self.model, start_all(), slots, capacity):
             builders[sequence].add(output)
             while builders and builders[first := next(iter(builders))].finished:
-                yield builders.pop(first).build()
+                yield builders.pop(first).build(first.drafts)
 
     def _start(self, request: Request) -> SequenceState:
-        seed = request.sampling.seed
-        return SequenceState(self.model.config, self.tokenizer, request, fresh_seed() if seed is None else seed)
+        seed = fresh_seed() if request.sampling.seed is None else request.sampling.seed
+        drafter = self.speculation.start() if self.speculation is not None else None
+        return SequenceState(self.model.config, self.tokenizer, request, seed, drafter)
 
 
 def check_request(config: GPT2Config, tokenizer: GPT2Tokenizer, request: Request, *, can_shift: bool = True) -> None:

@@ -1,5 +1,6 @@
 """Logits processors, samplers and logprobs."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -177,35 +178,51 @@ def _most_likely(logprobs: np.ndarray, count: int) -> np.ndarray:
     return found[np.argsort(-logprobs[found], kind="stable")][:count]
 
 
-#: A function from logits [vocab] and the tokens so far to the next id.
-Sampler = Callable[[np.ndarray, History], int]
+class Sampler:
+    """Chooses the next id from logits [vocab] and the tokens so far; use `make_sampler` to create one.
+
+    Raises RequestError if every token is banned.
+    """
+
+    def __init__(self, params: SamplingParams, seed: int, size: int, processors: Sequence[Processor]) -> None:
+        """Start with the first random number of the seed."""
+        self._params, self._size, self._processors = params, size, processors
+        self._rng = np.random.default_rng(seed)
+        self._numbers = deque[float]()  # random numbers that are drawn but not used
+
+    def __call__(self, logits: np.ndarray, history: History) -> int:
+        """Choose the next id."""
+        token = self.ahead(logits, history, 0)
+        if self._numbers:
+            self._numbers.popleft()
+        return token
+
+    def ahead(self, logits: np.ndarray, history: History, calls: int) -> int:
+        """Return the id that a call will choose after `calls` others; changes nothing."""
+        argmax = int(logits[: self._size].argmax())
+        if self._params.temperature == 0 and not self._processors and logits[argmax] > -np.inf:
+            return argmax
+        scores = logits.astype(np.float64)
+        scores[self._size :] = -np.inf
+        for apply in self._processors:
+            scores = apply(scores, history)
+        if not (scores > -np.inf).any():
+            raise RequestError("Every token is banned. Relax bad_words or no_repeat_ngram_size.")
+        if self._params.temperature == 0:
+            return int(scores.argmax())
+        cdf = np.exp(warp(scores, self._params)).cumsum()
+        while len(self._numbers) <= calls:
+            self._numbers.append(self._rng.random())
+        return int((cdf > self._numbers[calls] * cdf[-1]).argmax())
 
 
 def make_sampler(params: SamplingParams, seed: int, size: int, stop_token_ids: Sequence[int] = ()) -> Sampler:
     """Return a sampler for `params`, which never chooses an id of `size`, the size of the tokenizer, or above.
 
     `min_new_tokens` bans `stop_token_ids`. Raises RequestError if `logit_bias` or `bad_words` contain an id out of
-    range. The sampler raises RequestError if every token is banned.
+    range.
     """
-    processors = make_processors(params, size, stop_token_ids)
-    rng = np.random.default_rng(seed)
-
-    def sample(logits: np.ndarray, history: History) -> int:
-        argmax = int(logits[:size].argmax())
-        if params.temperature == 0 and not processors and logits[argmax] > -np.inf:
-            return argmax
-        scores = logits.astype(np.float64)
-        scores[size:] = -np.inf
-        for apply in processors:
-            scores = apply(scores, history)
-        if not (scores > -np.inf).any():
-            raise RequestError("Every token is banned. Relax bad_words or no_repeat_ngram_size.")
-        if params.temperature == 0:
-            return int(scores.argmax())
-        cdf = np.exp(warp(scores, params)).cumsum()
-        return int((cdf > rng.random() * cdf[-1]).argmax())
-
-    return sample
+    return Sampler(params, seed, size, make_processors(params, size, stop_token_ids))
 
 
 def warp(scores: np.ndarray, params: SamplingParams) -> np.ndarray:

@@ -24,6 +24,14 @@ class TokenOutput:
 
 
 @dataclass(frozen=True)
+class Drafts:
+    """The number of tokens that speculation has drafted, and how many of them were right."""
+
+    drafted: int = 0
+    accepted: int = 0
+
+
+@dataclass(frozen=True)
 class Timing:
     """Seconds from the start to the first token, and from the first to the last; both include waiting for the batch."""
 
@@ -37,7 +45,7 @@ class Generation:
     """The continuation of a prompt: its `text` and its token ids `tokens`.
 
     `text` ends before a stop string; `tokens` has all generated ids. `logprobs` is empty unless the request has
-    `logprobs`.
+    `logprobs`, and `drafts` counts nothing without speculation.
     """
 
     prompt_tokens: list[int]
@@ -47,6 +55,7 @@ class Generation:
     seed: int
     logprobs: list[TokenLogprob]
     timing: Timing
+    drafts: Drafts = Drafts()
 
 
 class OutputBuilder:
@@ -68,7 +77,7 @@ class OutputBuilder:
         """Return True if the last output has a finish reason."""
         return bool(self._outputs) and self._outputs[-1].finish_reason is not None
 
-    def build(self) -> Generation:
+    def build(self, drafts: Drafts) -> Generation:
         """Return the Generation of a finished sequence."""
         outputs, (started, first, *_, last) = self._outputs, (*self._timestamps, self._timestamps[-1])
         decoded = len(outputs) - 1
@@ -80,4 +89,5 @@ class OutputBuilder:
             seed=self._seed,
             logprobs=[output.logprob for output in outputs if output.logprob],
             timing=Timing(first - started, last - first, decoded / (last - first) if decoded else None),
+            drafts=drafts,
         )

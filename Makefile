@@ -13,8 +13,8 @@ MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 MOJO_FORMAT = $(BIN)/mblack --quiet --line-length 120 src/max_gpt2/model/kernels bench/kernels
 
 .PHONY: help demo huggingface serve serve-hostile serve-soak test test-all fuzz lint format verify-sizes zoo bench \
-  bench-peers bench-score bench-corpus bench-trace bench-load bench-serve train-demo steps check hint solution reset \
-  progress watch docs docs-build book book-build figures screenshots notebook lock clean
+  bench-peers bench-score bench-corpus bench-trace bench-speculation bench-load bench-serve train-demo steps check hint \
+  solution reset progress watch docs docs-build book book-build figures screenshots notebook lock clean
 
 demo: $(READY)  ## compare MAX with PyTorch on the demo checkpoint and generate with both
 	$(BIN)/python main.py
@@ -74,6 +74,9 @@ bench-corpus: $(READY)  ## benchmark corpus mode; write docs/log/corpus.md (hour
 
 bench-trace: $(READY)  ## benchmark activations, also with TransformerLens, installed into .peers; write docs/log/trace.md (ten minutes, 3 GB)
 	$(BIN)/python -m bench.trace --peers .peers
+
+bench-speculation: $(READY)  ## benchmark --speculate ngram; write docs/log/speculation.md (five minutes)
+	$(BIN)/python -m bench.speculation
 
 bench-load: $(READY)  ## benchmark loading; write docs/log/loading.md (ten minutes, 10 GB of disk)
 	$(BIN)/python -m bench.load

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Unpack, cast, overload
+from typing import Any, Literal, Unpack, cast, overload
 
 from max_gpt2._progress import Runner, silently
 from max_gpt2.checkpoint import LoadOptions
@@ -25,6 +25,13 @@ from max_gpt2.generation import (
 )
 from max_gpt2.generation.beam_search import EarlyStopping
 from max_gpt2.generation.params import BeamSearchOptions, GenerationOptions
+from max_gpt2.generation.speculation import (
+    ModelSpeculation,
+    NgramSpeculation,
+    Speculation,
+    check_draft,
+    check_kernels,
+)
 from max_gpt2.inspect import Edit, Trace, Tracer
 from max_gpt2.model.compile_cache import load_or_compile_scoring, load_or_compile_stages
 from max_gpt2.model.scoring import LogitsScoringModel
@@ -213,6 +220,23 @@ class GPT2:
             return self
         tracer = replace(self._tracer, edits=(*self._tracer.edits, *edits))
         return GPT2(Engine(tracer.model(), self.tokenizer), tracer)
+
+    def with_speculation(self, draft: "Literal['ngram'] | GPT2") -> "GPT2":
+        """Return this model with a way to draft tokens for `generate` and `stream`, whose results do not change.
+
+        "ngram" drafts what followed the last tokens when they occurred before; a smaller model with the same tokenizer
+        drafts what it would write. Raises RequestError for a model with another tokenizer, and for kernels that cannot
+        check drafts.
+        """
+        check_kernels(self.engine.model.kernels)
+        if isinstance(draft, GPT2):
+            check_draft(self.tokenizer, draft.config, draft.tokenizer)
+            speculation: Speculation = ModelSpeculation(draft.engine.model)
+        elif draft == "ngram":
+            speculation = NgramSpeculation()
+        else:
+            raise RequestError(f'draft {draft!r} is neither "ngram" nor a GPT2. Load a model: GPT2.from_pretrained.')
+        return GPT2(replace(self.engine, speculation=speculation), self._edited)
 
     @cached_property
     def _tracer(self) -> Tracer:

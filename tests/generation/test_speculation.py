@@ -200,7 +200,7 @@ def test_draft_model_computes_each_token_once(other_model: CompiledModel) -> Non
         computed.append(len(new[0]))
         return extend(new)
 
-    drafter._session.extend = counted  # type: ignore[method-assign]
+    drafter._session.extend = counted  # type: ignore[method-assign, assignment]
     tokens = list(range(20))
     first = drafter.draft(tokens, 3, lambda logits, _: int(logits.argmax()))
     assert computed == [20, 1, 1]

@@ -115,6 +115,10 @@ def generate(
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
+    speculate: Annotated[
+        str | None,
+        typer.Option("--speculate", metavar="ngram|MODEL", help="Draft tokens and check them: the same text, faster."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, each line of a file, or prompts you type.
@@ -126,7 +130,7 @@ def generate(
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import run_with_timer, stream_to_stdout
     from max_gpt2.cli.process import is_interactive, read_piped_text
-    from max_gpt2.generation import Request, SamplingParams, check_request, open_model
+    from max_gpt2.generation import Request, SamplingParams, check_request, open_model, open_speculation
 
     check_files(prompt, prompt_ids, input_file, output_file, force)
     if logprobs is not None and not as_json and not input_file:
@@ -152,11 +156,14 @@ def generate(
     interactive = prompt is None and prompt_ids is None and not input_file and not as_json and is_interactive()
     if n != 1 and (input_file or interactive):
         raise RequestError("--n needs a single prompt. Give a text or --prompt-ids, or remove --n.")
-    load = partial(opened.load, run_with_timer)
+    drafting = None if speculate is None else open_speculation(speculate, opened)
+    load = partial(opened.load, run_with_timer, drafting)
     own = CorpusOptions(keep_column, format_, part_rows, shard, workers, threads_per_worker, engine, address)
     if input_file is not None and output_file is not None and is_folder(output_file):
         from max_gpt2.batch.corpus.tasks import GenerateTask
 
+        if drafting is not None:
+            raise RequestError("--speculate cannot be used with a folder as --output. Remove it.")
         paths, columns = (input_file, output_file, force), (text_column, id_column)
         run_task(GenerateTask(options, batch_size), paths, columns, (model, load_options), own, as_json)
     own.check_absent(output_file)
@@ -250,13 +257,14 @@ def beams(
 def _generations_to_dict(model: str, loaded: "Loaded", generations: Sequence["Generation"]) -> dict[str, Any]:
     """Return the output of `max-gpt2 generate` as JSON values: one sequence, or a list of several."""
     load_timing = {"load_s": loaded.load_s, "compile_s": loaded.compile_s}
-    sequences = [_generation_to_dict(one) for one in generations]
+    speculating = loaded.engine.speculation is not None
+    sequences = [_generation_to_dict(one, speculating) for one in generations]
     if len(sequences) > 1:
         return {"model": model, "sequences": sequences, "timing": load_timing}
     return {"model": model, **sequences[0], "timing": load_timing | sequences[0]["timing"]}
 
 
-def _generation_to_dict(generation: "Generation") -> dict[str, Any]:
+def _generation_to_dict(generation: "Generation", speculating: bool) -> dict[str, Any]:
     return {
         "prompt_tokens": generation.prompt_tokens,
         "tokens": generation.tokens,
@@ -265,6 +273,7 @@ def _generation_to_dict(generation: "Generation") -> dict[str, Any]:
         "seed": generation.seed,
         "logprobs": [asdict(one) for one in generation.logprobs],
         "timing": asdict(generation.timing),
+        **({"drafts": asdict(generation.drafts)} if speculating else {}),
     }
 
 

@@ -8,6 +8,7 @@ from max_gpt2.generation.engine import (
     ModelSource,
     check_request,
     open_model,
+    open_speculation,
 )
 from max_gpt2.generation.logits import TokenLogprob, make_sampler
 from max_gpt2.generation.outputs import Generation, Timing, TokenOutput
@@ -43,5 +44,6 @@ __all__ = [
     "fresh_seed",
     "make_sampler",
     "open_model",
+    "open_speculation",
     "read_bad_words",
 ]

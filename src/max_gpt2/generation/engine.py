@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,13 @@ from max_gpt2.generation.logits import make_processors, make_sampler
 from max_gpt2.generation.outputs import Generation, OutputBuilder, TokenOutput
 from max_gpt2.generation.params import Request, check_cache_memory, check_ids, check_prompt, fresh_seed
 from max_gpt2.generation.scheduler import SequenceState, generate_batched
-from max_gpt2.generation.speculation import Speculation
+from max_gpt2.generation.speculation import (
+    ModelSpeculation,
+    NgramSpeculation,
+    Speculation,
+    check_draft,
+    check_kernels,
+)
 from max_gpt2.model import CompiledModel
 from max_gpt2.model.compile_cache import load_or_compile
 from max_gpt2.tokenizer import GPT2Tokenizer
@@ -158,13 +164,40 @@ class ModelSource:
         allow_nonfinite = self.options.allow_nonfinite
         return run("Loading the weights", lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
 
-    def load(self, run: Runner = silently) -> Loaded:
+    def load(self, run: Runner = silently, drafting: "SpeculationSource | None" = None) -> Loaded:
         """Load the weights and compile the model; raises CheckpointError if the weights are damaged."""
         started = time.perf_counter()
         weights = self.load_weights(run)
         loaded = time.perf_counter()
         compiled = run(COMPILING, lambda: load_or_compile(self.config, weights, self.options.kernels))
-        return Loaded(Engine(compiled, self.tokenizer), loaded - started, time.perf_counter() - loaded)
+        compile_s = time.perf_counter() - loaded
+        speculation = None if drafting is None else drafting.load(run)
+        return Loaded(Engine(compiled, self.tokenizer, speculation), loaded - started, compile_s)
+
+
+@dataclass(frozen=True)
+class SpeculationSource:
+    """A way to draft whose model, if it has one, is inspected but not loaded."""
+
+    draft: ModelSource | None
+
+    def load(self, run: Runner = silently) -> Speculation:
+        """Load the draft model; raises CheckpointError if its weights are damaged."""
+        return NgramSpeculation() if self.draft is None else ModelSpeculation(self.draft.load(run).engine.model)
+
+
+def open_speculation(draft: str, opened: ModelSource) -> SpeculationSource:
+    """Inspect "ngram" or the draft model of an opened model: "demo", a hub id, a folder or a file of weights.
+
+    Raises the errors of `load_checkpoint`, and RequestError if the draft model has another tokenizer or the kernels
+    cannot check drafts.
+    """
+    check_kernels(opened.options.kernels)
+    if draft == "ngram":
+        return SpeculationSource(None)
+    found = open_model(draft, replace(opened.options, tokenizer=None, adapters=()))
+    check_draft(opened.tokenizer, found.config, found.tokenizer)
+    return SpeculationSource(found)
 
 
 def open_model(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> ModelSource:

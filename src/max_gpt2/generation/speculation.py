@@ -51,7 +51,7 @@ class NgramSpeculation:
     def check(self, kernels: Kernels, sequences: int) -> None:
         """See `Speculation`."""
         del sequences
-        _check_kernels(kernels)
+        check_kernels(kernels)
 
     def start(self) -> "NgramDrafter":
         """Return a drafter for a new sequence."""
@@ -92,7 +92,7 @@ class ModelSpeculation:
 
     def check(self, kernels: Kernels, sequences: int) -> None:
         """See `Speculation`."""
-        _check_kernels(kernels)
+        check_kernels(kernels)
         check_cache_memory(self.model.config, sequences, self.model.config.n_positions)
 
     def start(self) -> "ModelDrafter":
@@ -160,7 +160,8 @@ class DraftLength:
             self._left, self._pause = self._pause, min(2 * self._pause, self.LONGEST_PAUSE)
 
 
-def _check_kernels(kernels: Kernels) -> None:
+def check_kernels(kernels: Kernels) -> None:
+    """Raise RequestError for kernels that cannot check drafts."""
     if kernels != "mojo":
         raise RequestError(
             f"The {kernels} kernels compute other bits for several tokens than for one, so a draft cannot be checked "

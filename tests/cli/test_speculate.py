@@ -13,7 +13,7 @@ from max_gpt2.model import CompiledModel
 from max_gpt2.tokenizer import GPT2Tokenizer
 from tests.support.cli import Cli, refused
 
-OPTIONS = ("--prompt-ids", "5,9,30,5,9,30,5,9", "--max-new-tokens", 40, "--temperature", 0.3, "--seed", 3)
+OPTIONS = ("--prompt-ids", "5,9,30,5,9,30,5,9", "--max-new-tokens", 40, "--temperature", 0, "--seed", 3)
 
 
 @pytest.mark.parametrize("drafting", ["ngram", "itself"])
@@ -59,12 +59,12 @@ def test_python_takes_ngrams_or_a_model(tiny_model: CompiledModel, tmp_path: Pat
     folder = write_checkpoint(tmp_path / "tiny")
     tokenizer = GPT2Tokenizer.from_folder(folder, 311)
     gpt2 = GPT2(Engine(tiny_model, tokenizer))
-    expected = gpt2.generate([5, 9, 30] * 3, seed=4, max_new_tokens=20)
+    expected = gpt2.generate([5, 9, 30] * 3, temperature=0, max_new_tokens=20)
     for draft in ("ngram", gpt2):
-        fast = gpt2.with_speculation(draft)  # type: ignore[arg-type]
-        found = fast.generate([5, 9, 30] * 3, seed=4, max_new_tokens=20)
+        fast = gpt2.with_speculation(draft)
+        found = fast.generate([5, 9, 30] * 3, temperature=0, max_new_tokens=20)
         assert found.tokens == expected.tokens
         assert found.drafts.drafted > 0 == expected.drafts.drafted
-        assert "".join(fast.stream([5, 9, 30] * 3, seed=4, max_new_tokens=20)) == expected.text
-    with pytest.raises(RequestError, match='draft "?\'?model\'?"? is neither "ngram" nor a GPT2'):
+        assert "".join(fast.stream([5, 9, 30] * 3, temperature=0, max_new_tokens=20)) == expected.text
+    with pytest.raises(RequestError, match=r"draft 'model' is neither"):
         gpt2.with_speculation("model")  # type: ignore[arg-type]

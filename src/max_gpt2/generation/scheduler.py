@@ -140,21 +140,21 @@ def generate_batched(
             session.copy(slot, slot, sequence.cached)  # without the rest of the draft
 
 
-def _advance(sequence: SequenceState, rows: np.ndarray, draft: list[int]) -> Iterator[TokenOutput]:
-    """Yield the outputs of a sequence from the logits [rows, vocab] after its new tokens and each drafted one.
+def _advance(sequence: SequenceState, rows: np.ndarray, draft: list[int]) -> list[TokenOutput]:
+    """Return the outputs of a sequence from the logits [rows, vocab] after its new tokens and each drafted one.
 
     The logits after a drafted token count if it is the token that was chosen.
     """
-    accepted = 0
+    outputs, accepted = list[TokenOutput](), 0
     for logits, drafted in zip_longest(rows, draft):
-        output = sequence.advance(logits)
+        outputs.append(output := sequence.advance(logits))
         same = output.token is not None and output.token == drafted
         accepted += same
-        yield output
         if not same or output.finish_reason:
             break
     if draft:
         sequence.learn(len(draft), accepted)
+    return outputs
 
 
 class _SharedPrompts:

@@ -98,7 +98,7 @@ def test_draft_model_changes_no_result(
     found = list(replace(engine, speculation=ModelSpeculation(other_model)).generate_all(REQUESTS, batch_size))
     assert [result(one) for one in found] == expected
     drafts = [one.drafts for one in found]
-    assert sum(one.accepted for one in drafts) > 0.5 * sum(one.drafted for one in drafts) > 50
+    assert sum(one.accepted for one in drafts) > 0.2 * sum(one.drafted for one in drafts) > 20
 
 
 def test_model_that_drafts_for_itself_is_always_right(engine: Engine, expected: list[dict[str, Any]]) -> None:
@@ -106,7 +106,7 @@ def test_model_that_drafts_for_itself_is_always_right(engine: Engine, expected: 
     for request, one in zip(REQUESTS, expected, strict=True):
         found = speculating.generate(request)
         assert result(found) == one
-        if request.context_overflow == "stop" and not request.stop and not request.stop_ids:
+        if request.context_overflow == "stop" and found.finish_reason == "length":
             assert found.drafts.accepted == found.drafts.drafted
 
 

@@ -103,11 +103,12 @@ def _match(pattern: str, names: Sequence[str]) -> list[str]:
 
 
 def _unknown(pattern: str, config: GPT2Config) -> str:
+    shown = pattern.replace("\n", "\\n")  # a message is one line
     found = re.match(r"h\.(-?\d+)(\.|$)", canonical(pattern))
     if found and not 0 <= int(found[1]) < config.n_layer:
-        return f'There is no activation "{pattern}": the model has the layers 0 to {config.n_layer - 1}.'
+        return f'There is no activation "{shown}": the model has the layers 0 to {config.n_layer - 1}.'
     close = difflib.get_close_matches(canonical(pattern), probe_names(config), n=3, cutoff=0.3)
-    return f'There is no activation "{pattern}". The nearest names are {", ".join(close) or "embeddings, h.0, logits"}.'
+    return f'There is no activation "{shown}". The nearest names are {", ".join(close) or "embeddings, h.0, logits"}.'
 
 
 def shape(name: str, config: GPT2Config, seq: int) -> tuple[int, ...]:

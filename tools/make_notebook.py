@@ -18,12 +18,17 @@ PATH = ROOT / "notebooks" / "tutorial.ipynb"
 GIVEN_CODE, USES_GIVEN_CODE = ROOT / "solutions" / "pretrained.py", 13
 #: The last section of the chapter on loading to include; the following ones need a terminal.
 LAST_SECTION = "## Generate"
+#: The page and the section with the example at the end, and what its code imports earlier on the page.
+EXAMPLE_PAGE, EXAMPLE = "activations.md", "## Worked example: the indirect object"
+EXAMPLE_IMPORTS = """from max_gpt2 import GPT2
+from max_gpt2.inspect import ablate_head"""
 INTRODUCTION = """# GPT-2 on MAX, in one notebook
 
 The fourteen steps of [the book](../docs/book/index.md), each with its solution, followed by the chapter on loading
 pretrained weights. The notebook does not import the project's own model: every cell defines what it needs, and where
-the chapter mentions the solutions, it refers to the cells above. Try to change a step, run its cell and the ones below
-it, and see how the generated text changes.
+the chapter mentions the solutions, it refers to the cells above. The example at the end uses the package `max_gpt2` to
+look into a checkpoint. Try to change a step, run its cell and the ones below it, and see how the generated text
+changes.
 
 Open it with VS Code or JupyterLab and select `.venv` as its kernel; `make demo` creates it. `make notebook` regenerates
 this file, without outputs."""
@@ -51,7 +56,7 @@ def cells() -> list[tuple[str, str]]:
         if number == USES_GIVEN_CODE:
             found += [("markdown", GIVEN), ("code", definitions(GIVEN_CODE))]
         found += [("markdown", prose(introduction(name), name)), ("code", definitions(solution_path(number)))]
-    return found + chapter("pretrained.md")
+    return found + chapter("pretrained.md") + example()
 
 
 def introduction(name: str) -> str:
@@ -72,9 +77,19 @@ def definitions(path: Path) -> str:
 
 
 def chapter(name: str) -> list[tuple[str, str]]:
-    """Return a chapter as cells: its prose, and its Python blocks without imports of the solutions."""
+    """Return a chapter as cells, up to `LAST_SECTION`."""
     before, _, rest = (PAGES / name).read_text(encoding="utf-8").partition(LAST_SECTION)
-    text = before + LAST_SECTION + rest.split("\n## ")[0]
+    return divided(before + LAST_SECTION + rest.split("\n## ")[0], name)
+
+
+def example() -> list[tuple[str, str]]:
+    """Return the worked example on looking inside as cells; unlike the other cells, it uses the package."""
+    _, _, rest = (PAGES.parent / EXAMPLE_PAGE).read_text(encoding="utf-8").partition(EXAMPLE)
+    return [("code", EXAMPLE_IMPORTS), *divided(EXAMPLE + rest.split("\n## ")[0], f"../{EXAMPLE_PAGE}")]
+
+
+def divided(text: str, name: str) -> list[tuple[str, str]]:
+    """Return the text of a page as cells: its prose, and its Python blocks without imports of the solutions."""
     found, end = list[tuple[str, str]](), 0
     for block in _BLOCK.finditer(text):
         if block[1] == "python":

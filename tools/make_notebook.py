@@ -106,7 +106,7 @@ def divided(text: str, name: str) -> list[tuple[str, str]]:
 def without_solutions(source: str) -> str:
     """Return code without its imports of the solutions."""
     kept = re.sub(r"^from solutions\.\S+ import .*\n", "", source, flags=re.MULTILINE)
-    return re.sub(r"\n{3,}", "\n\n", kept).strip("\n")
+    return kept.strip("\n") if kept == source else re.sub(r"\n{3,}", "\n\n", kept).strip("\n")
 
 
 def prose(text: str, page: str) -> str:

@@ -138,7 +138,7 @@ def page(results: Sequence[Result], costs: dict[int, float], runs: int) -> str:
     costs_ = ", ".join(f"{rows} tokens {cost:.2f}" for rows, cost in costs.items() if rows > 1)
     parts = [
         "\n".join(lines),
-        f"The time of a pass over several tokens, divided by that over one, size of gpt2: {costs_}.",
+        f"The time of a pass over several tokens, divided by that over one, size of gpt2:\n{costs_}.",
         f"Measured on {machine()}.",
         f"Medians of {runs} runs of {NEW} tokens after a prompt of {PROMPT}.",
     ]

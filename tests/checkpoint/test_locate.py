@@ -46,7 +46,10 @@ def test_error_without_network_lists_the_alternatives(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["./nothing", "/no/such/folder", "../x", "a/b/c", "", "-x", "gpt2?", "a b"])
-def test_neither_path_nor_hub_id_is_rejected(cache: Path, name: str) -> None:
+def test_neither_path_nor_hub_id_is_rejected(
+    cache: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelNotFoundError, match="does not exist"):
         locate(name)
 

@@ -44,9 +44,15 @@ def table(figure: Locator) -> list[list[str]]:
 
 def place(figure: Locator, x: float | str, y: float | str) -> tuple[float, float]:
     """Return where the pointer is at these values of the axes; scrolls there."""
-    plot = figure.locator(".figure-plot")
-    plot.scroll_into_view_if_needed()
-    left, top = plot.evaluate(_PLACE, [x, y])
+    plot, before = figure.locator(".figure-plot"), None
+    for _ in range(50):  # panels above it may still be drawn, and move it
+        plot.scroll_into_view_if_needed()
+        found = plot.evaluate(_PLACE, [x, y])
+        if found == before:
+            break
+        before = found
+        figure.page.wait_for_timeout(200)
+    left, top = found
     return left, top
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Observed(NamedTuple):
-    """What a model computes for one text: patterns [n_layer, n_head, seq, seq] and logits [seq, vocab]."""
+    """The outputs of a model for one text: patterns [n_layer, n_head, seq, seq] and logits [seq, vocab]."""
 
     patterns: np.ndarray
     logits: np.ndarray

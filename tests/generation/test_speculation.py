@@ -47,7 +47,7 @@ REQUESTS = [
 
 @dataclass(frozen=True)
 class Drawn:
-    """Drafts that a function makes; it counts what it is asked for."""
+    """A drafter that calls a function."""
 
     draft_tokens: Any
 

@@ -63,9 +63,8 @@ def xray(
         return
     with listen("127.0.0.1", port) as listening:
         others = replace(load, tokenizer=None, adapters=())
-        opened = {model: open_model(model, load)}
-        opened |= {other: open_model(other, others) for other in compare or []}
-        models = [load_analysis(name, one, run_with_timer) for name, one in opened.items()]
+        opened = [(model, open_model(model, load)), *((other, open_model(other, others)) for other in compare or [])]
+        models = [load_analysis(name, one, run_with_timer) for name, one in opened]
         if text is not None:
             models[0].encode(text, bos)  # raises for a text that the page could not show
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"

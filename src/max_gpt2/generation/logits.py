@@ -164,11 +164,11 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 def token_logprob(logits: np.ndarray, token: int, alternatives: int) -> TokenLogprob:
     """Return the logprob of a token under logits [vocab], with the `alternatives` most likely ids."""
     logprobs = log_softmax(logits)
-    top = _most_likely(logprobs, alternatives)
+    top = most_likely(logprobs, alternatives)
     return TokenLogprob(token, float(logprobs[token]), {int(id_): float(logprobs[id_]) for id_ in top})
 
 
-def _most_likely(logprobs: np.ndarray, count: int) -> np.ndarray:
+def most_likely(logprobs: np.ndarray, count: int) -> np.ndarray:
     """Return the `count` most likely ids in descending order, ties by id, without sorting the whole vocabulary."""
     if count < len(logprobs):
         threshold = np.partition(logprobs, -count)[-count] if count else np.inf

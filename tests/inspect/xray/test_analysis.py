@@ -205,6 +205,14 @@ def test_equal_states_are_equal() -> None:
     assert first == second == State((1,), ((0, None), (1, 0)))
 
 
+def test_old_traces_are_dropped(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("max_gpt2.inspect.xray.analysis._KEPT_BYTES", 0)
+    analysis, states = Analysis("tiny", tracer, VERDICT), [State((1, number)) for number in range(4)]
+    for state in states:
+        analysis.view(state)
+    assert list(analysis._traces) == states[2:]
+
+
 def test_trace_is_computed_once(analysis: Analysis, ids: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     analysis.view(State(tuple(ids)))
     monkeypatch.setattr(Tracer, "trace", None)

@@ -1,4 +1,4 @@
-"""What all figures of the x-ray page share: files to save, light and dark mode, narrow screens, and exported pages."""
+"""Features of every figure of the x-ray page: saving, light and dark mode, narrow screens, and exported pages."""
 
 import json
 from pathlib import Path

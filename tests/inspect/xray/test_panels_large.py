@@ -146,7 +146,7 @@ def server(tab: Page, xray: str) -> Iterator[FakeServer]:
     expect(tab.locator(".token")).to_have_count(SEQ)
     expect(tab.locator(".tokens[aria-busy]")).to_have_count(0)
     yield server
-    tab.goto("about:blank")  # nothing is asked for any more
+    tab.goto("about:blank")  # stops all requests
 
 
 def test_only_rows_near_the_screen_are_asked_for(tab: Page, server: FakeServer) -> None:

@@ -10,15 +10,15 @@ import numpy as np
 
 from max_gpt2.errors import RequestError, TokenizerError, UnknownTextWarning
 from max_gpt2.generation import SamplingParams, encode_text
-from max_gpt2.generation.logits import History, make_sampler, softmax, warp
+from max_gpt2.generation.logits import History, make_sampler, most_likely, softmax, warp
 from max_gpt2.inspect.lens import Attribution
 from max_gpt2.inspect.probes import name_in
 from max_gpt2.inspect.trace import Trace, Tracer
-from max_gpt2.inspect.xray.predictions import most_likely, predictions
+from max_gpt2.inspect.xray.predictions import predictions
 from max_gpt2.inspect.xray.state import State, encode_array, token_text, token_texts
 
-#: Traces that are kept, so that a step back and forth is not computed again.
-_KEPT_TRACES = 8
+#: Recent traces are kept up to this size, and two in any case, so that a step back is not computed again.
+_KEPT_BYTES = 1 << 30
 #: The number of tokens in the table of the next token.
 NEXT_TOKENS = 200
 
@@ -85,7 +85,7 @@ class Analysis:
         """Return the logits after a position, and the texts of the most likely tokens."""
         logits = {name: self._logits(one, position) for name, one in _variants(state).items()}
         count = min(NEXT_TOKENS, self.tracer.config.vocab_size)
-        top = [most_likely(one[None], count)[0] for one in logits.values()]
+        top = [most_likely(one, count) for one in logits.values()]
         ids = np.array(list(dict.fromkeys(np.concatenate(top).tolist())))
         return {
             **{f"{name}logits": encode_array(one) for name, one in logits.items()},
@@ -139,7 +139,7 @@ class Analysis:
         found: dict[str, Attribution] = {}
         for prefix, one in _variants(state).items():
             trace = self._trace(one).with_activations(["h.*.attn.z", "h.*.mlp"])
-            self._traces[one] = trace
+            self._keep(one, trace)
             found[prefix] = trace.attribution(token, minus, position)
         return {
             **{
@@ -154,11 +154,16 @@ class Analysis:
         """Return the trace of a state with the residual streams; a recent one is not computed again."""
         if state not in self._traces:
             tracer = replace(self.tracer, edits=state.edits(self.tracer.config))
-            (self._traces[state],) = tracer.trace([state.ids], ["embeddings", "h.*", "ln_f"])
-            if len(self._traces) > _KEPT_TRACES:
-                self._traces.popitem(last=False)
+            self._keep(state, *tracer.trace([state.ids], ["embeddings", "h.*", "ln_f"]))
         self._traces.move_to_end(state)
         return self._traces[state]
+
+    def _keep(self, state: State, trace: Trace) -> None:
+        self._traces[state] = trace
+        self._traces.move_to_end(state)
+        sizes = {one: sum(value.nbytes for value in kept.values()) for one, kept in self._traces.items()}
+        while len(self._traces) > 2 and sum(sizes[one] for one in self._traces) > _KEPT_BYTES:
+            self._traces.popitem(last=False)
 
     def _logits(self, state: State, position: int) -> np.ndarray:
         if not 0 <= position < len(state.ids):

@@ -79,7 +79,7 @@ class _Turn:
         self._thread = ThreadPoolExecutor(1, "xray")
 
     async def answer(self, compute: Answer, request: Request) -> Response:
-        """Answer a question in JSON with JSON; one that nobody waits for any more is not computed."""
+        """Answer a question in JSON with JSON; skip a question whose client has disconnected."""
         try:
             fields = await _fields(request)
             model = self._model(fields)

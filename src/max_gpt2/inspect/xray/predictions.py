@@ -1,10 +1,12 @@
-"""What a model predicted at each position of a text, in the measures of the page: surprisal, rank and entropy."""
+"""Surprisal, rank, entropy and the most likely tokens at each position of a text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from max_gpt2.errors import RequestError
+from max_gpt2.generation.logits import most_likely
 from max_gpt2.model.stages import Stages
 
 #: The number of most likely tokens that the page shows for each position.
@@ -34,12 +36,17 @@ class Predictions:
 
 
 def predictions(stages: Stages, ln_f: np.ndarray, ids: Sequence[int]) -> Predictions:
-    """Return the measures of a text from the output of the final layer norm: [seq, n_embd]."""
+    """Return the measures of a text from the output of the final layer norm, [seq, n_embd].
+
+    Raises RequestError if a logit is NaN.
+    """
     seq, following = len(ids), np.array([*ids[1:], 0])
     surprisal, rank = np.full(seq + 1, np.nan), np.zeros(seq + 1, dtype=np.int64)
     entropy, top_ids, top_probabilities = np.empty(seq), [], []
     for chunk in _chunks(seq):
         logits = stages.logits(ln_f[chunk])
+        if np.isnan(logits).any():
+            raise RequestError("The logits are NaN, so there is nothing to show. Check the weights: max-gpt2 info.")
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         total = exponentials.sum(axis=1, dtype=np.float64)
         rows, own = np.arange(len(logits)), following[chunk]
@@ -50,17 +57,10 @@ def predictions(stages: Stages, ln_f: np.ndarray, ids: Sequence[int]) -> Predict
         # H = log(sum) - sum(p * logit)
         mean = np.einsum("tv,tv->t", exponentials, logits, dtype=np.float64) / total
         entropy[chunk] = (log_total - mean) / np.log(2)
-        best = most_likely(logits, min(TOP, logits.shape[1]))
+        best = np.stack([most_likely(row, min(TOP, len(row))) for row in logits])
         top_ids.append(best)
         top_probabilities.append(exponentials[rows[:, None], best] / total[:, None])
     return Predictions(surprisal[:seq], rank[:seq], entropy, np.concatenate(top_ids), np.concatenate(top_probabilities))
-
-
-def most_likely(logits: np.ndarray, count: int) -> np.ndarray:
-    """Return the ids with the largest logits, in falling order: [rows, vocab] -> [rows, count]."""
-    found = np.argpartition(-logits, count - 1, axis=1)[:, :count]
-    order = np.argsort(-np.take_along_axis(logits, found, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(found, order, axis=1)
 
 
 def _chunks(seq: int) -> Iterator[slice]:

@@ -29,7 +29,8 @@ def load_analysis(name: str, opened: ModelSource, run: Runner = silently) -> Ana
     tracer = Tracer(Stages(opened.config, graphs, weights), opened.tokenizer)
     verdict = read_verdict(fingerprint(opened))
     passed = verdict.passed if verdict is not None and verdict.is_current else None
-    return Analysis(name, tracer, {"passed": passed, "text": describe(verdict, name)})
+    shown = " + ".join([name, *(str(adapter.path) for adapter in opened.plan.adapters)])
+    return Analysis(shown, tracer, {"passed": passed, "text": describe(verdict, name)})
 
 
 def serve_page(models: Sequence[Analysis], start: Start, listening: socket.socket, ready: Callable[[], object]) -> None:
@@ -46,7 +47,7 @@ def serve_page(models: Sequence[Analysis], start: Start, listening: socket.socke
         _Server(config, ready).run([listening])
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # a normal exit would wait for an answer that nobody reads
+    os._exit(0)  # a normal exit would wait for an answer in progress
 
 
 class _Server(uvicorn.Server):

@@ -1,4 +1,4 @@
-"""What the page asks about, and the forms in which answers travel: checked values in, JSON out."""
+"""Parse and check the requests of the page, and encode its answers as JSON."""
 
 import base64
 from collections.abc import Iterable, Mapping

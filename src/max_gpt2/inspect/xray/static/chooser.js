@@ -88,7 +88,7 @@ export class TokenChooser {
 }
 
 /** Return the id of the token that follows the selected one; at the end, the most likely one. */
-export function nextToken({ view, position }) {
+function nextToken({ view, position }) {
   return position + 1 < view.tokens.length ? view.tokens[position + 1].id : view.next_id;
 }
 

@@ -11,7 +11,7 @@ function save(name, url) {
 }
 
 /** Save a value as a JSON file; arrays become nested lists. */
-export function saveJson(name, value) {
+function saveJson(name, value) {
   const url = URL.createObjectURL(new Blob([JSON.stringify(value)], { type: "application/json" }));
   save(name, url);
   setTimeout(() => URL.revokeObjectURL(url), 10_000);

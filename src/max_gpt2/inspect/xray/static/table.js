@@ -5,7 +5,7 @@
 import { format } from "xray/arrays";
 
 /** Rows shown at most: more would make the page slow. */
-export const MOST_ROWS = 1000;
+const MOST_ROWS = 1000;
 
 /**
  * @typedef {object} Table

@@ -201,7 +201,7 @@ function table(view) {
 }
 
 /** Return the nodes that describe a token and what the model expected in its place. */
-export function description(column, index) {
+function description(column, index) {
   const { view } = column;
   const { id, text } = view.tokens[index];
   const head = element("p", { class: "tip-head" }, element("code", {}, tokenLabel(text)), ` id ${id}, position ${index}`);

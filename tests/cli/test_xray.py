@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from max_gpt2.checkpoint import load_checkpoint
+from max_gpt2.inspect.xray import Analysis, State
+from tests.support.adapters import save_adapter
 from tests.support.cli import Cli, refused
 
 
@@ -98,3 +100,16 @@ def test_server_answers_until_ctrl_c(tiny_original: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_model_can_be_compared_with_itself_and_an_adapter(
+    tiny_original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    adapter = save_adapter(tiny_original, tmp_path / "adapter")
+    served: list[Analysis] = []
+    monkeypatch.setattr("max_gpt2.inspect.xray.server.serve_page", lambda models, *_: served.extend(models))
+    options = ("--model", tiny_original, "--adapter", adapter, "--compare", tiny_original, "--port", 0)
+    assert cli("xray", "The fox", *options).code == 0
+    assert [one.name for one in served] == [f"{tiny_original} + {adapter}", str(tiny_original)]
+    first, second = (one.view(State((1, 2, 3)))["surprisal"]["data"] for one in served)
+    assert first != second

@@ -204,7 +204,9 @@ def test_draft_model_computes_each_token_once(other_model: CompiledModel) -> Non
     tokens = list(range(20))
     first = drafter.draft(tokens, 3, lambda logits, _: int(logits.argmax()))
     assert computed == [20, 1, 1]
-    assert drafter.draft([*tokens, *first[:2], 300], 1, lambda logits, _: int(logits.argmax())) != []
+    longer = [*tokens, *first[:2], 300]
+    fresh = ModelDrafter(other_model).draft(longer, 1, lambda logits, _: int(1000 * logits.sum()))
+    assert drafter.draft(longer, 1, lambda logits, _: int(1000 * logits.sum())) == fresh
     assert computed[3:] == [1]  # all but the last are known
     assert drafter.draft(list(range(67)), 3, lambda *_: 0) == []
 

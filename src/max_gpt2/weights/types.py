@@ -1,0 +1,35 @@
+"""The types of weights, under the names of GGUF."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+#: The types that the kernels compute with. The index of a type is its number in `kernels/weights.mojo`.
+TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
+
+#: Columns of a panel, the unit in which the kernels read a quantised weight: see `kernels/weights.mojo`.
+PANEL = 32
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A quantised matrix as the kernels read it.
+
+    Attributes:
+        type: One of `TYPES`, such as "Q8_0".
+        shape: The canonical shape of the matrix.
+        data: The blocks of each row as in GGUF, [rows, row_bytes] of uint8, if it is an embedding; the panels of
+            `kernels/weights.mojo`, [bytes] of uint8, if it is the weight of a linear layer.
+
+    """
+
+    type: str
+    shape: tuple[int, ...]
+    data: np.ndarray
+
+
+#: A matrix or vector: an array of float32, float16 or bfloat16 in its canonical shape, or a quantised matrix.
+Weight = np.ndarray | Quantised
+#: The weights of a model by canonical name.
+Weights = Mapping[str, Weight]

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 PACKAGE = SOURCE / "max_gpt2"
 #: The layers of the package, lowest first. A module imports its own layer and those below it.
 LAYERS = (
-    ("errors", "config", "system", "_files", "_progress"),
+    ("errors", "config", "system", "weights", "_files", "_progress"),
     ("checkpoint", "tokenizer", "model"),
     ("generation", "scoring", "verify", "inspect", "gpt2"),
     ("batch", "serve", "inspect.xray"),
@@ -26,6 +26,7 @@ SHORT = {
     "__main__": "Python runs it for `python -m max_gpt2`",
     "_progress": "the protocol by which every layer reports progress",
     "model/kernels/embedding.mojo": "one operation; every operation has its file",
+    "weights/types": "the types that files, kernels and the loader share",
     "system/listen": "both servers, of the API and of the x-ray page, listen with it",
     "system/locks": "the one lock that is not the claim of an output file",
 }

@@ -11,9 +11,9 @@ MAX_SEQUENCES = 64
 
 def convert(folder: str, target: Path) -> None:
     """Write a GGUF file; runs in the environment of max-gpt2."""
-    from bench.gguf_file import write_gguf
+    from max_gpt2.checkpoint.gguf_convert import convert_to_gguf
 
-    write_gguf(Path(folder), target / CONVERTED)
+    convert_to_gguf(folder, target / CONVERTED, "f32", force=True)
 
 
 def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:

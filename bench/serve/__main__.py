@@ -14,10 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.gguf_file import write_gguf
 from bench.serve.load import Load, Shape, closed, opened
 from bench.serve.plot import plot
-from bench.serve.server import NAME, serving, serving_llama_cpp
+from bench.serve.server import NAME, serving, serving_llama_cpp, write_gguf
 from max_gpt2.config import SIZES
 from tools.make_checkpoint import write_checkpoint
 

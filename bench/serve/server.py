@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +15,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from max_gpt2.checkpoint import LoadOptions
+from max_gpt2.checkpoint.gguf_convert import convert_to_gguf
 
 NAME = "measured"
 _READY_TIMEOUT_S = 900
@@ -50,6 +55,21 @@ def serving_llama_cpp(program: Path, file: Path, batch: int, context: int) -> It
     command += ["--parallel", str(batch), "--ctx-size", str(batch * context)]
     with _running(command, port, {}) as server:
         yield server
+
+
+def write_gguf(folder: Path, file: Path) -> None:
+    """Write a checkpoint for llama.cpp, in float32.
+
+    Each id of the model gets a text, since llama-server streams no token without one.
+    """
+    vocab_size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    vocab = json.loads((folder / "vocab.json").read_text())
+    vocab |= {f"t{id_}": id_ for id_ in set(range(vocab_size)) - set(vocab.values())}
+    with tempfile.TemporaryDirectory() as temporary:
+        tokenizer = Path(temporary)
+        (tokenizer / "vocab.json").write_text(json.dumps(vocab))
+        shutil.copyfile(folder / "merges.txt", tokenizer / "merges.txt")
+        convert_to_gguf(folder, file, "f32", LoadOptions(tokenizer=tokenizer))
 
 
 @contextmanager

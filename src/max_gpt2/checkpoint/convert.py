@@ -59,14 +59,15 @@ def config_files(plan: LoadPlan, eos_ids: list[int]) -> dict[str, bytes]:
         "model_type": "gpt2",
         "tie_word_embeddings": plan.tied,
     }
-    values = read_json(source) if source else {"bos_token_id": _first(plan.origin.config.bos_token_id, *eos_ids)}
+    values = read_json(source) if source else {"bos_token_id": first(plan.origin.config.bos_token_id, *eos_ids)}
     files = {}
     if source and (generation := source.with_name("generation_config.json")).is_file():
         files[generation.name] = json_file(_applicable(plan, read_json(generation)) | ends)
     return files | {"config.json": json_file(_applicable(plan, values) | known | ends)}
 
 
-def _first(*ids: int | None) -> int | None:
+def first(*ids: int | None) -> int | None:
+    """Return the first id that is not None."""
     return next((id_ for id_ in ids if id_ is not None), None)
 
 
@@ -114,7 +115,7 @@ def tokenizer_files(tokenizer: GPT2Tokenizer, config: GPT2Config, eos_ids: list[
         found = [tokenizer.folder / name for name in _COPIED]
         files |= {path.name: path.read_bytes() for path in found if path.is_file()}
     content = json.loads(tokenizer.json)
-    if _is_standard(content) and not {"vocab.json", "merges.txt"} <= files.keys():
+    if is_standard(content) and not {"vocab.json", "merges.txt"} <= files.keys():
         files |= _slow_files(content)
     tokens = {id_: token for token, id_ in tokenizer.vocab.items()}
     default = END_OF_TEXT if END_OF_TEXT in tokenizer.vocab else None
@@ -122,7 +123,7 @@ def tokenizer_files(tokenizer: GPT2Tokenizer, config: GPT2Config, eos_ids: list[
     return {"tokenizer_config.json": _tokenizer_config(content, eos_token, config.n_positions)} | files
 
 
-def _is_standard(content: dict[str, Any]) -> bool:
+def is_standard(content: dict[str, Any]) -> bool:
     """Return True if the vocabulary and the merges determine the tokenizer, as in GPT-2 but not in every fine-tune."""
     split = content.get("pre_tokenizer") or {}
     byte_level = split.get("type") == "ByteLevel" and split.get("use_regex", True)
@@ -147,7 +148,7 @@ def _slow_files(content: dict[str, Any]) -> dict[str, bytes]:
 
 def _tokenizer_config(content: dict[str, Any], eos_token: str | None, n_positions: int) -> bytes:
     """Return `tokenizer_config.json`, with the special tokens: transformers would otherwise add its own new ids."""
-    standard = _is_standard(content)
+    standard = is_standard(content)
     values: dict[str, Any] = dict.fromkeys(("bos_token", "eos_token", "unk_token"), eos_token)
     values |= {
         "add_prefix_space": standard and bool(content["pre_tokenizer"].get("add_prefix_space")),

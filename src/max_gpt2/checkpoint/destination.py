@@ -1,4 +1,4 @@
-"""Write a folder atomically: completely or not at all."""
+"""Write a folder or a file atomically: completely or not at all."""
 
 import os
 import secrets
@@ -34,6 +34,31 @@ def find_target(folder: str | Path, force: bool) -> Path:
                 f"{target} is neither empty nor a GPT-2 checkpoint (config.json, and no folders), so --force does not "
                 "replace it. Give another folder."
             )
+    return target
+
+
+def find_file(path: str | Path, force: bool, magic: bytes) -> Path:
+    """Return the resolved path of the file to write; raises DestinationError if it must not be written.
+
+    The file must not exist; with `force`, it may be one that starts with `magic`.
+    """
+    target = Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111  (as above)
+    with report_os_errors(target, "path"):
+        if not target.parent.is_dir():
+            raise DestinationError(
+                f"Cannot write {target}: the folder {target.parent} does not exist. Create it first."
+            )
+        if not os.path.lexists(target):
+            return target
+        if target.is_dir():
+            raise DestinationError(f"{target} is a folder. Give the path of a file, such as {target}/gpt2.gguf.")
+        if not force:
+            raise DestinationError(f"{target} already exists. Give a new path, or add --force to replace the file.")
+        with target.open("rb") as file:
+            if file.read(len(magic)) != magic:
+                raise DestinationError(
+                    f"{target} is not a {magic.decode()} file, so --force does not replace it. Give another path."
+                )
     return target
 
 
@@ -78,14 +103,33 @@ def atomic_folder(target: Path, force: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def report_os_errors(target: Path) -> Iterator[None]:
-    """Raise DestinationError instead of OSError."""
+def atomic_file(target: Path, force: bool, magic: bytes) -> Iterator[Path]:
+    """Yield the path of a hidden file beside `target`; rename it to `target` on success and delete it on failure.
+
+    Raises DestinationError when writing fails, or when `target` was created by another process meanwhile.
+    """
+    partial = _beside(target, "partial")
+    try:
+        with report_os_errors(target, "path"):
+            yield partial
+            _sync(partial)
+            partial.replace(find_file(target, force, magic))
+            _sync(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def report_os_errors(target: Path, kind: str = "folder") -> Iterator[None]:
+    """Raise DestinationError instead of OSError; `kind` says what to give instead, a "folder" or a "path"."""
     try:
         yield
     except OSError as error:
-        remedy = "Free some space, or give" if error.errno in (ENOSPC, EDQUOT) else "Check its permissions, or give"
+        # numpy reports a full disk without a code.
+        full = error.errno in (ENOSPC, EDQUOT, None)
+        remedy = "Free some space, or give" if full else "Check its permissions, or give"
         reason = error.strerror or str(error)
-        raise DestinationError(f"{target} was not written ({reason}). {remedy} a folder elsewhere.") from error
+        raise DestinationError(f"{target} was not written ({reason}). {remedy} a {kind} elsewhere.") from error
 
 
 def write_synced(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
@@ -131,9 +175,9 @@ def _replace(partial: Path, target: Path) -> None:
         ) from error
 
 
-def _sync(folder: Path) -> None:
-    """Flush the entries of a folder to the disk, if the file system supports that."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to the disk, if the file system supports that."""
+    descriptor = os.open(path, os.O_RDONLY)
     with suppress(OSError):
         os.fsync(descriptor)
     os.close(descriptor)

@@ -9,7 +9,8 @@ from typer.core import TyperGroup
 
 from max_gpt2 import __version__
 from max_gpt2.cli.activations import activations
-from max_gpt2.cli.checkpoint import convert, info
+from max_gpt2.cli.checkpoint import info
+from max_gpt2.cli.convert import convert
 from max_gpt2.cli.corpus import corpus
 from max_gpt2.cli.evaluate import eval  # noqa: A004  (the name of the command)
 from max_gpt2.cli.generate import beams, generate

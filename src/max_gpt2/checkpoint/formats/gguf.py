@@ -47,6 +47,14 @@ _BLOCK_NAMES = {
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 
 
+def gguf_name(canonical: str) -> str:
+    """Return the name in a GGUF file of the tensor with a canonical name."""
+    if block := re.fullmatch(r"transformer\.h\.(\d+)\.(.+)\.(weight|bias)", canonical):
+        layer, part, kind = block.groups()
+        return f"blk.{layer}.{next(theirs for theirs, ours in _BLOCK_NAMES.items() if ours == part)}.{kind}"
+    return next(theirs for theirs, ours in _NAMES.items() if ours == canonical)
+
+
 def read_gguf(path: Path, file: Path) -> Source:
     """Read the metadata of a file and list its tensors; raises ConfigError or CheckpointError."""
     header = read_header(file)

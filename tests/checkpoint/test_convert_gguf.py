@@ -155,7 +155,7 @@ def test_rows_that_no_block_divides_become_f16(tiny: Path) -> None:
 
 
 def test_metadata_has_the_keys_of_the_converter_of_llama_cpp(tiny: Path) -> None:
-    """The expected values were compared with those that convert_hf_to_gguf.py of llama.cpp 0.5.0 writes."""
+    """The expected values were compared with those that llama.cpp's convert_hf_to_gguf.py writes."""
     values = metadata(write(tiny, "q5_1").file)
     assert (len(values.pop("tokenizer.ggml.tokens")), len(values.pop("tokenizer.ggml.token_type"))) == (311, 311)
     merges = (tiny / "merges.txt").read_text().splitlines()[1:]

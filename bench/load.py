@@ -42,6 +42,7 @@ def measure(name: str, folder: str) -> dict[str, float]:
     """Load in this process; return times in seconds and peak memory in bytes."""
     if name == NAMES[0]:
         from max_gpt2.checkpoint import inspect_checkpoint, load_weights
+        from max_gpt2.weights.quantise import float32_weights
     else:
         import torch
         import transformers
@@ -51,7 +52,7 @@ def measure(name: str, folder: str) -> dict[str, float]:
     before = peak_memory()
     started = time.perf_counter()
     if name == NAMES[0]:
-        weights = load_weights(inspect_checkpoint(folder)[2])
+        weights = float32_weights(load_weights(inspect_checkpoint(folder)[2], "float32"))
         loaded = time.perf_counter()
         weights.pop("lm_head.weight")  # the same array as wte
         total = sum(float(values.sum()) for values in weights.values())

@@ -26,7 +26,6 @@ SHORT = {
     "__main__": "Python runs it for `python -m max_gpt2`",
     "_progress": "the protocol by which every layer reports progress",
     "model/kernels/embedding.mojo": "one operation; every operation has its file",
-    "weights/types": "the types that files, kernels and the loader share",
     "system/listen": "both servers, of the API and of the x-ray page, listen with it",
     "system/locks": "the one lock that is not the claim of an output file",
 }

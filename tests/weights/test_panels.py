@@ -20,7 +20,7 @@ def random_blocks(type_: str, inputs: int, outputs: int, seed: int = 0) -> np.nd
     length, size = gguf.GGML_QUANT_SIZES[GGMLQuantizationType[type_]]
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (outputs, inputs // length, size), np.uint8)
-    at = {"Q6_K": (208,), "Q8_0": (0,), "Q4_0": (0,), "Q5_0": (0,)}.get(type_, (0, 2))
+    at = {"Q3_K": (108,), "Q6_K": (208,), "Q8_0": (0,), "Q4_0": (0,), "Q5_0": (0,)}.get(type_, (0, 2))
     for offset in at:  # float16 scales
         scales = rng.standard_normal((outputs, inputs // length)).astype(np.float16)
         blocks[..., offset : offset + 2] = scales[..., None].view(np.uint8)

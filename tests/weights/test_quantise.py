@@ -8,7 +8,7 @@ from gguf import GGMLQuantizationType
 
 from max_gpt2.weights import Quantised
 from max_gpt2.weights.panels import pack_panels
-from max_gpt2.weights.quantise import MAKEABLE, fitting_type, float32, quantise, stored_bytes, type_of
+from max_gpt2.weights.quantise import MAKEABLE, fitting_type, float32, quantise, type_of, weight_bytes
 from tests.weights.test_panels import QUANTISED, random_blocks, reference
 
 VALUES = np.random.default_rng(0).standard_normal((45, 96), dtype=np.float32)
@@ -22,7 +22,7 @@ def test_float32_inverts_quantise_as_gguf_does(type_: str) -> None:
     weight = Quantised(type_, VALUES.shape, made) if made.dtype == np.uint8 else made
     np.testing.assert_array_equal(float32(weight), expected)
     assert type_of(weight) == type_
-    assert stored_bytes(weight) == gguf.quants.quantize(VALUES, kind).nbytes
+    assert weight_bytes(weight) == gguf.quants.quantize(VALUES, kind).nbytes
     if isinstance(weight, Quantised):
         np.testing.assert_array_equal(float32(pack_panels(type_, made)), expected.T)
 

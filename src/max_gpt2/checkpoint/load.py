@@ -1,18 +1,21 @@
-"""Load a checkpoint: read, upcast, transpose and check its tensors."""
+"""Load a checkpoint: read, convert, transpose and check its tensors."""
 
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from max_gpt2.checkpoint.adapter import merge_adapters
+from max_gpt2.checkpoint.convert_types import count_nonfinite, read_weight
 from max_gpt2.checkpoint.formats import read_source
 from max_gpt2.checkpoint.formats.source import EXACT
-from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes
+from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes, is_conv1d
 from max_gpt2.checkpoint.locate import locate
 from max_gpt2.checkpoint.options import DEFAULT_OPTIONS, LoadOptions
 from max_gpt2.checkpoint.original_tokenizer import named_tokenizer, tokenizer_for
@@ -20,39 +23,8 @@ from max_gpt2.checkpoint.plan import LoadPlan, make_plan
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, listed
 from max_gpt2.tokenizer import GPT2Tokenizer
-
-_ROWS = 64
-
-
-def _strips(values: np.ndarray) -> Iterator[slice]:
-    step = _ROWS if values.ndim > 1 else len(values)
-    return (slice(start, start + step) for start in range(0, len(values), step))
-
-
-def as_float32(values: np.ndarray, *, transpose: bool) -> tuple[np.ndarray, bool]:
-    """Return the values in float32, transposed if `transpose`, and whether all of them are finite.
-
-    [rows, columns] of any float -> [rows, columns] or [columns, rows], C-contiguous. An array that needs no change is
-    not copied. Strips of rows make the transposed copy of a large matrix nine times as fast as numpy's.
-    """
-    unchanged = values.dtype == np.float32 and values.flags.c_contiguous and not transpose
-    result = values if unchanged else np.empty(values.shape[::-1] if transpose else values.shape, np.float32)
-    finite = True
-    with np.errstate(all="ignore"):  # converting a signalling NaN and summing to infinity would warn
-        for part in _strips(values):
-            strip = values[part].copy().astype(np.float32, copy=False)  # mapped values may be unaligned, which is slow
-            finite = finite and bool(np.isfinite(strip.sum()) or np.isfinite(strip).all())
-            if transpose:
-                result[:, part] = strip.T
-            elif not unchanged:
-                result[part] = strip
-    return result, finite
-
-
-def count_nonfinite(values: np.ndarray) -> int:
-    """Return the number of values that are NaN or infinite."""
-    with np.errstate(invalid="ignore"):  # a signalling NaN in bfloat16
-        return sum(int(np.count_nonzero(~np.isfinite(values[part]))) for part in _strips(values))
+from max_gpt2.weights.quantise import float32_weights
+from max_gpt2.weights.types import Weight, Weights, WeightsOption
 
 
 def stored_values(
@@ -91,27 +63,34 @@ def check_finite(plan: LoadPlan, nonfinite: dict[str, int]) -> None:
 class Checkpoint:
     """A loaded checkpoint.
 
-    `state_dict` has the names and shapes of `max_gpt2.checkpoint.layout`, float32 and C-contiguous, and always contains
-    `lm_head.weight` (the same array as `wte` when the head is tied). Tensors stored in this form are memory-mapped: do
-    not modify the file while the arrays are in use.
+    `weights` has the names and shapes of `max_gpt2.checkpoint.layout`, and always contains `lm_head.weight` (the same
+    object as `wte` when the head is tied). Tensors stored in this form are memory-mapped: do not modify the file while
+    they are in use.
     """
 
     folder: Path
     config: GPT2Config
-    state_dict: dict[str, np.ndarray]
+    weights: Weights
     tokenizer: GPT2Tokenizer
     plan: LoadPlan
+
+    @cached_property
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The weights as float32 arrays, C-contiguous."""
+        return float32_weights(self.weights)
 
 
 def inspect_checkpoint(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> tuple[Path, GPT2Config, LoadPlan]:
     """Return the folder, config and plan of "demo", a hub id, a folder or a file, without loading the weights.
 
-    Raises ModelNotFoundError, ConfigError or CheckpointError, and MissingExtraError for a pickle without PyTorch.
+    Raises ModelNotFoundError, ConfigError or CheckpointError, MissingExtraError for a pickle without PyTorch, and
+    RequestError for a type of weights that cannot be made.
     """
     origin = read_source(locate(model, options.allow_pickle), options.allow_pickle)
-    plan = make_plan(origin)
+    plan = replace(make_plan(origin), weights=options.weights)
     if options.adapters:
         plan = merge_adapters(plan, options.adapters, options.allow_pickle)
+    plan.types  # noqa: B018  (raises if the weights cannot have these types)
     return origin.folder, origin.config, plan
 
 
@@ -150,24 +129,41 @@ def load_checkpoint(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -
     return Checkpoint(folder, config, weights, tokenizer, plan)
 
 
-def load_weights(plan: LoadPlan, *, allow_nonfinite: bool = False) -> dict[str, np.ndarray]:
-    """Read the weights into a canonical state dict; raises CheckpointError that names tensors with nonfinite values."""
-    state_dict: dict[str, np.ndarray] = {}
+def load_weights(
+    plan: LoadPlan, weights: WeightsOption | None = None, *, allow_nonfinite: bool = False
+) -> dict[str, Weight]:
+    """Read the weights by canonical name in the types of `weights`, or else in those that the plan has.
+
+    Biases, layer norms and position embeddings are float32 arrays; `lm_head.weight` is the same object as `wte` if the
+    head is tied. Raises RequestError for a type that cannot be made, and CheckpointError that names the tensors with
+    values that are NaN, infinite, or too large for their type.
+    """
+    plan = plan if weights is None else replace(plan, weights=weights)
+    loaded: dict[str, Weight] = {}
     nonfinite: dict[str, int] = {}
+    types = plan.types
 
     def load(name: str) -> None:
-        values = plan.sources[name].read()
-        state_dict[name], finite = as_float32(values, transpose=plan.is_transposed(name))
-        if not (finite or allow_nonfinite):
-            nonfinite[name] = count_nonfinite(values)
+        stored = plan.sources[name]
+        conv1d = is_conv1d(name)
+        loaded[name], bad = read_weight(stored, types[name], transpose=plan.is_transposed(name), conv1d=conv1d)
+        if bad and not allow_nonfinite:
+            nonfinite[name] = bad
 
     # Largest first, so that threads finish together; numpy releases the GIL while it copies.
     names = sorted(plan.sources, key=lambda name: prod(plan.sources[name].shape), reverse=True)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         for _ in threads.map(load, names):
             pass  # re-raises exceptions from the threads
-    check_finite(plan, nonfinite)
+    if nonfinite:
+        check_finite(plan, {name: count_nonfinite(plan.sources[name].read()) for name in nonfinite})
+        _raise_overflow(plan, nonfinite)
     shapes = canonical_shapes(plan.config)
-    state_dict |= {name: np.zeros(shapes[name], np.float32) for name in plan.zero_filled}
-    state_dict.setdefault(LM_HEAD, state_dict[WTE])
-    return state_dict
+    loaded |= {name: np.zeros(shapes[name], np.float32) for name in plan.zero_filled}
+    loaded.setdefault(LM_HEAD, loaded[WTE])
+    return loaded
+
+
+def _raise_overflow(plan: LoadPlan, overflowing: Iterable[str]) -> NoReturn:
+    names = [f"{plan.sources[name].name} has values that are too large for {plan.types[name]}" for name in overflowing]
+    raise CheckpointError(listed(f"The weights in {plan.origin.path} overflow", names, "Use bfloat16 or float32."))

@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, get_args
 
 from max_gpt2.config import Kernels
 from max_gpt2.errors import RequestError
+from max_gpt2.weights.types import DEFAULT_WEIGHTS, WeightsOption
 
 #: The files of an adapter, as PEFT names them: its config, and its weights in one of two formats.
 ADAPTER_CONFIG = "adapter_config.json"
@@ -53,6 +54,10 @@ class LoadOptions:
         allow_nonfinite: Load weights that contain NaN or infinite values instead of raising CheckpointError.
         adapters: LoRA adapters, whose changes are added to the weights.
         kernels: "mojo" computes with the kernels of this package, "builtin" with MAX's own operations.
+        weights: The type of the weights in memory: "auto" keeps that of the file, so that nothing is lost. The builtin
+            kernels compute with float32.
+
+    Raises RequestError for an unknown type, and for one that the kernels do not support.
 
     """
 
@@ -61,6 +66,20 @@ class LoadOptions:
     allow_nonfinite: bool = False
     kernels: Kernels = "mojo"
     adapters: tuple[Adapter, ...] = ()
+    weights: WeightsOption = DEFAULT_WEIGHTS
+
+    def __post_init__(self) -> None:
+        """Check the type of the weights."""
+        known = get_args(WeightsOption)
+        if self.weights not in known:
+            raise RequestError(f"The type of weights {self.weights!r} is unknown. Use one of {', '.join(known)}.")
+        if self.kernels == "builtin" and self.weights not in ("auto", "float32"):
+            raise RequestError(
+                f"The builtin kernels compute with float32 weights, not {self.weights}. Use the mojo kernels, or "
+                "float32."
+            )
+        if self.kernels == "builtin":
+            object.__setattr__(self, "weights", "float32")
 
     @classmethod
     def from_keywords(cls, **options: Unpack["LoadKeywords"]) -> "LoadOptions":
@@ -78,6 +97,7 @@ class LoadKeywords(TypedDict, total=False):
     allow_nonfinite: bool
     kernels: Kernels
     adapters: Sequence[str | Path | Adapter]
+    weights: WeightsOption
 
 
 #: The default of every function that loads a checkpoint.

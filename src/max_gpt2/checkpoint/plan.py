@@ -1,6 +1,7 @@
 """Plan the load of a checkpoint: decide for each stored tensor what happens to it, before any values are read."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -9,8 +10,10 @@ from max_gpt2.checkpoint.formats import Source, StoredTensor
 from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes, is_conv1d, quantisation, why_skipped
 from max_gpt2.checkpoint.options import Adapter
+from max_gpt2.checkpoint.weight_types import choose_types, is_exact
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, listed
+from max_gpt2.weights.types import DEFAULT_WEIGHTS, WeightsOption
 
 _REMEDY = "Nothing was loaded: correct config.json if it does not belong to these weights, or use another checkpoint."
 
@@ -31,6 +34,7 @@ class LoadPlan:
         zero_filled: Canonical names of biases that the format omits, with the reason.
         adapters: The adapters that are merged into the weights.
         merged: Canonical names of the tensors that the adapters change.
+        weights: The requested types of the weights in memory.
 
     """
 
@@ -41,6 +45,12 @@ class LoadPlan:
     zero_filled: dict[str, str] = field(default_factory=dict)
     adapters: tuple[Adapter, ...] = ()
     merged: list[str] = field(default_factory=list)
+    weights: WeightsOption = DEFAULT_WEIGHTS
+
+    @cached_property
+    def types(self) -> dict[str, str]:
+        """The type in memory of each tensor in `sources`; raises RequestError if one cannot be made."""
+        return choose_types(self.config, self.sources, self.weights, self.origin.path)
 
     @property
     def config(self) -> GPT2Config:
@@ -69,12 +79,24 @@ class LoadPlan:
     @property
     def upcast(self) -> list[str]:
         """The stored names of the tensors that are converted to float32, which is exact."""
-        return [one.name for one in self.sources.values() if one.dtype != "F32" and not one.quantised]
+        halves = {name: one for name, one in self.sources.items() if one.dtype != "F32" and not one.quantised}
+        return [one.name for name, one in halves.items() if self.types[name] == "F32"]
 
     @property
     def dequantised(self) -> dict[str, str]:
-        """The stored names of the quantised tensors, with their conversion."""
-        return {one.name: f"{one.dtype}, dequantised to float32" for one in self.sources.values() if one.quantised}
+        """The stored names of the quantised tensors that become float32, with their conversion."""
+        quantised = {name: one for name, one in self.sources.items() if one.quantised and self.types[name] == "F32"}
+        return {one.name: f"{one.dtype}, dequantised to float32" for one in quantised.values()}
+
+    @property
+    def rounded(self) -> dict[str, str]:
+        """The stored names of the tensors whose values change, with their conversion."""
+        types = self.types
+        return {
+            one.name: f"{one.dtype}, rounded to {types[name]}"
+            for name, one in self.sources.items()
+            if not is_exact(one.dtype, types[name])
+        }
 
     @property
     def dtypes(self) -> list[str]:

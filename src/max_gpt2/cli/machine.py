@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,19 +99,21 @@ def _warmup(model: str | Path, options: "LoadOptions", verify: bool, run: "Runne
     before = folder_size(folder) if folder else 0
     opened = open_model(model, options)
     loaded = opened.load(run)
-    weights, load_s, verify_compile_s = loaded.engine.model.weights, loaded.load_s, None
+    load_s, verify_compile_s = loaded.load_s, None
     started = time.perf_counter()
-    run("Compiling the graph of score", lambda: load_or_compile_scoring(opened.config, weights, options.kernels))
+    weights = loaded.engine.model.weights
+    run("Compiling the graph of score", partial(load_or_compile_scoring, opened.config, weights, options.kernels))
     compile_s = loaded.compile_s + time.perf_counter() - started
     del loaded, weights  # keep one copy of the weights at a time
     if verify:
         from max_gpt2.verify.models import MaxImplementation
+        from max_gpt2.weights.quantise import float32_weights
 
-        weights = run(
+        weights_again = run(
             "Loading the weights for verify", lambda: load_weights(opened.plan, allow_nonfinite=options.allow_nonfinite)
         )
         started = time.perf_counter()
-        MaxImplementation.compile(opened.config, weights, run, options.kernels)
+        MaxImplementation.compile(opened.config, float32_weights(weights_again), run, options.kernels)
         verify_compile_s = time.perf_counter() - started
     return Warmup(load_s, compile_s, verify_compile_s, folder, folder_size(folder) - before if folder else 0)
 

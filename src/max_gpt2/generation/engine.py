@@ -34,6 +34,7 @@ from max_gpt2.model import CompiledModel
 from max_gpt2.model.compile_cache import load_or_compile
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.tokenizer.stop_strings import check_stop
+from max_gpt2.weights.quantise import float32_weights
 
 #: The default batch size. Larger batches have a higher throughput and use more memory.
 BATCH_SIZE = 8
@@ -162,7 +163,8 @@ class ModelSource:
     def load_weights(self, run: Runner = silently) -> dict[str, np.ndarray]:
         """Return the canonical weights; raises CheckpointError if they are damaged."""
         allow_nonfinite = self.options.allow_nonfinite
-        return run("Loading the weights", lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
+        weights = run("Loading the weights", lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
+        return float32_weights(weights)
 
     def load(self, run: Runner = silently, drafting: "SpeculationSource | None" = None) -> Loaded:
         """Load the weights and compile the model; raises CheckpointError if the weights are damaged."""

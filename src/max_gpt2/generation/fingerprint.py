@@ -14,7 +14,7 @@ _CHUNK = 1 << 20
 
 
 def fingerprint(opened: ModelSource) -> str:
-    """Return a hash of a model: of its config, its tokenizer, its adapters, and the sizes and checksums of its files.
+    """Return a hash of a model: of its config, tokenizer and adapters, its rounding, and its files' sizes and checksums.
 
     The first call reads the files, with CRC-32, which is fast enough that loading them takes longer. Later calls in the
     same process read only files that have changed.
@@ -23,6 +23,8 @@ def fingerprint(opened: ModelSource) -> str:
     digest.update(opened.tokenizer.json.encode())
     adapters = opened.plan.adapters
     digest.update(json_text([adapter.scale for adapter in adapters]).encode() if adapters else b"")
+    if rounded := opened.plan.rounded:  # the types that keep the values give the same outputs
+        digest.update(json_text(rounded).encode())
     files = sorted({one.file for one in opened.plan.sources.values()})
     for file in [*files, *(path for adapter in adapters for path in adapter.files)]:
         status = file.stat()

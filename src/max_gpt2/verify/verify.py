@@ -26,6 +26,7 @@ from max_gpt2.verify.models import Implementation, MaxImplementation, PromptSetO
 from max_gpt2.verify.prompts import PromptSet, make_prompt_set
 from max_gpt2.verify.report import PromptResult, Report
 from max_gpt2.verify.tokenizers import check_tokenizer
+from max_gpt2.weights.quantise import float32_weights
 
 #: Makes an implementation from a config, the canonical weights and a runner.
 MakeImplementation = Callable[[GPT2Config, Mapping[str, np.ndarray], Runner], Implementation]
@@ -65,8 +66,7 @@ def verify(
         expected = run("Computing with PyTorch", lambda: _run_torch(plan, prompts, options))
         names, reference = (
             ("your model" if ours else "MAX", "PyTorch"),
-            (LOADED_BY_TRANSFORMERS if plan.origin.transformers_reads_it else LOADED_BY_MAX_GPT2)
-            + (ADDED_BY_PEFT if plan.adapters else ""),
+            _reference_name(plan),
         )
     timing = {"reference_s": time.perf_counter() - started}
     outputs, timing_of_max = _run_max(plan, prompts, run, options, ours or make_max)
@@ -82,15 +82,15 @@ def _run_max(
     stamps = [time.perf_counter()]
     weights = run("Loading the weights for MAX", lambda: load_weights(plan, allow_nonfinite=options.allow_nonfinite))
     stamps.append(time.perf_counter())
-    implementation = make_implementation(plan.config, weights, run)
+    implementation = make_implementation(plan.config, float32_weights(weights), run)
     stamps.append(time.perf_counter())
     outputs = run("Computing with MAX", lambda: prompts.compute(implementation))
     return outputs, {"load_s": stamps[1] - stamps[0], "compile_s": stamps[2] - stamps[1]}
 
 
 def _run_torch(plan: LoadPlan, prompts: PromptSet, options: LoadOptions) -> PromptSetOutputs:
-    """Compute with PyTorch; adapters are added to the base model by PEFT, not merged by max-gpt2."""
-    if plan.adapters:
+    """Compute with PyTorch; adapters are added to the base model by PEFT, unless the merged weights are rounded."""
+    if plan.adapters and not plan.rounded:
         return prompts.compute(_reference_with_adapters(plan, prompts, options))
     return prompts.compute(_reference(plan, prompts, options))
 
@@ -102,8 +102,15 @@ def _reference_with_adapters(plan: LoadPlan, prompts: PromptSet, options: LoadOp
     return implementation
 
 
+def _reference_name(plan: LoadPlan) -> str:
+    if plan.rounded:
+        return LOADED_BY_MAX_GPT2
+    loader = LOADED_BY_TRANSFORMERS if plan.origin.transformers_reads_it else LOADED_BY_MAX_GPT2
+    return loader + (ADDED_BY_PEFT if plan.adapters else "")
+
+
 def _reference(plan: LoadPlan, prompts: PromptSet, options: LoadOptions) -> TorchImplementation:
-    if plan.origin.transformers_reads_it:
+    if plan.origin.transformers_reads_it and not plan.rounded:
         return TorchImplementation(plan.origin.path)
     weights = load_weights(plan, allow_nonfinite=options.allow_nonfinite)
     checkpoint = Checkpoint(plan.origin.folder, plan.config, weights, prompts.tokenizer, plan)

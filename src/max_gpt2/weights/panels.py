@@ -65,7 +65,7 @@ _FLIP_HIGH = {"Q5_0": 0xFFFFFFFF, "Q6_K": 0xAAAAAAAA}
 
 def pack_panels(type_: str, rows: np.ndarray) -> Quantised:
     """Pack the blocks of GGUF, [out, row_bytes] of uint8, into panels; the result has the shape [in, out]."""
-    blocks = rows.view(np.dtype(_BLOCKS[type_]))  # [out, blocks]
+    blocks = as_blocks(type_, rows)
     outputs, per_block = len(rows), block_length(type_)
     inputs = blocks.shape[1] * per_block
     data = np.zeros(panels_size(type_, inputs, outputs), np.uint8)
@@ -97,9 +97,19 @@ def unpack_panels(weight: Quantised) -> np.ndarray:
     return result
 
 
+def as_blocks(type_: str, rows: np.ndarray) -> np.ndarray:
+    """Return rows of GGUF, [rows, row_bytes] of uint8, as blocks with named fields: [rows, blocks]."""
+    return rows.view(np.dtype(_BLOCKS[type_]))
+
+
 def block_length(type_: str) -> int:
-    """Return the number of values in a block of a quantised type."""
-    return ROWS if type_ in _HEADERS else 32
+    """Return the number of values in a block of a quantised type; 1 for a type of floating-point numbers."""
+    return (ROWS if type_ in _HEADERS else 32) if type_ in _BLOCKS else 1
+
+
+def block_bytes(type_: str) -> int:
+    """Return the bytes of a block of a quantised type in a GGUF file."""
+    return np.dtype(_BLOCKS[type_]).itemsize
 
 
 def panels_size(type_: str, inputs: int, outputs: int) -> int:

@@ -5,8 +5,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from max_gpt2.weights.panels import unpack_panels
-from max_gpt2.weights.types import TYPES, Weight
+from max_gpt2.weights.panels import as_blocks, block_length, unpack_panels
+from max_gpt2.weights.types import TYPES, Weight, Weights
 
 #: The types that are arrays of numbers, with their dtypes.
 FLOATS: dict[str, np.dtype[Any]] = {
@@ -27,18 +27,14 @@ def type_of(weight: Weight) -> str:
     return weight.type
 
 
-def stored_bytes(weight: Weight) -> int:
+def weight_bytes(weight: Weight) -> int:
     """Return the bytes of a weight in memory."""
     return (weight if isinstance(weight, np.ndarray) else weight.data).nbytes
 
 
 def fitting_type(type_: str, row_length: int) -> str:
     """Return the type, or the one that llama.cpp uses instead when a row is not a multiple of the type's block."""
-    import gguf
-
-    candidates = (type_, *_FALLBACKS.get(type_, ("F16",)))
-    blocks = {name: gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]][0] for name in candidates}
-    return next(name for name in candidates if row_length % blocks[name] == 0)
+    return next(name for name in (type_, *_FALLBACKS.get(type_, ("F16",))) if row_length % block_length(name) == 0)
 
 
 def quantise(values: np.ndarray, type_: str) -> np.ndarray:
@@ -63,9 +59,27 @@ def dequantise(rows: np.ndarray, type_: str) -> np.ndarray:
         return gguf.quants.dequantize(rows, gguf.GGMLQuantizationType[type_])
 
 
+def count_nonfinite_blocks(type_: str, rows: np.ndarray) -> int:
+    """Return the number of values in blocks, [rows, row_bytes] of uint8, whose scale or minimum is NaN or infinite."""
+    blocks = as_blocks(type_, rows)
+    finite = np.ones(blocks.shape, bool)
+    for name in {"d", "m", "dmin"} & set(blocks.dtype.names or ()):
+        finite &= np.isfinite(blocks[name])
+    return int(np.count_nonzero(~finite)) * block_length(type_)
+
+
 def float32(weight: Weight) -> np.ndarray:
     """Return the values of a weight in its canonical shape, in float32; an array of float32 is not copied."""
     if isinstance(weight, np.ndarray):
         with np.errstate(all="ignore"):  # converting a signalling NaN would warn
             return weight.astype(np.float32, copy=False)
     return unpack_panels(weight) if weight.data.ndim == 1 else dequantise(weight.data, weight.type)
+
+
+def float32_weights(weights: Weights) -> dict[str, np.ndarray]:
+    """Return the float32 values of all weights; a tied head stays the same array as the embedding."""
+    values: dict[int, np.ndarray] = {}
+    for weight in weights.values():
+        if id(weight) not in values:
+            values[id(weight)] = float32(weight)
+    return {name: values[id(weight)] for name, weight in weights.items()}

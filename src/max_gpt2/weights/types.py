@@ -2,11 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 #: The types that the kernels compute with. The index of a type is its number in `kernels/weights.mojo`.
 TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
+
+#: The values of the option `weights`: "auto" keeps the types of the file.
+WeightsOption = Literal[
+    "auto", "float32", "float16", "bfloat16", "q8_0", "q6_k", "q5_k", "q5_1", "q5_0", "q4_k", "q4_1", "q4_0"
+]
+#: The type of each value of the option.
+OPTION_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"} | {name.lower(): name for name in TYPES[3:]}
+DEFAULT_WEIGHTS: WeightsOption = "float32"
 
 #: Columns of a panel, the unit in which the kernels read a quantised weight: see `kernels/weights.mojo`.
 PANEL = 32

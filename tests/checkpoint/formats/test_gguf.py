@@ -17,7 +17,7 @@ from fixtures.checkpoints import (
     reference_logits,
     reference_model,
 )
-from fixtures.formats import EPSILON, add_tokenizer, gguf_name, linear_state, llama_writer, write_gguf
+from fixtures.formats import EPSILON, linear_state, llama_writer, write_gguf
 from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.errors import MaxGPT2Error, TokenizerError
 from max_gpt2.tokenizer import GPT2Tokenizer
@@ -124,26 +124,8 @@ def test_types_with_blocks_of_256_values_are_dequantised(tmp_path: Path, name: s
     kind = GGMLQuantizationType[name]
     file = tmp_path / "gpt2.gguf"
     rows = np.random.default_rng(3).integers(0, 50, (256, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8)
-
-    writer = gguf.GGUFWriter(file, "gpt2")
-    writer.add_context_length(67)
-    writer.add_embedding_length(256)
-    writer.add_block_count(1)
-    writer.add_feed_forward_length(1024)
-    writer.add_head_count(4)
-    writer.add_layer_norm_eps(EPSILON)
-    add_tokenizer(writer, tmp_path)
     square = "transformer.h.0.attn.c_proj.weight"
-    for tensor, value in weights.items():
-        if tensor == square:
-            writer.add_tensor(gguf_name(tensor), rows, raw_dtype=kind)
-        elif tensor != "lm_head.weight":
-            writer.add_tensor(gguf_name(tensor), value)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
+    write_gguf(file, weights, 4, blocks={square: (rows, kind)})
     checkpoint = load_checkpoint(file)
     assert checkpoint.plan.dequantised == {"blk.0.attn_output.weight": f"{name}, dequantised to float32"}
     np.testing.assert_array_equal(checkpoint.state_dict[square], gguf.quants.dequantize(rows, kind).T)

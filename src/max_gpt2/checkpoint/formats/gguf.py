@@ -5,6 +5,7 @@ tanh approximation of GELU.
 """
 
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from max_gpt2.checkpoint.layout import LM_HEAD, WTE
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, ConfigError, TokenizerError, listed
 from max_gpt2.tokenizer import GPT2Tokenizer
+from max_gpt2.weights.quantise import dequantise
 
 _REMEDY = "Use another checkpoint."
 _FIELDS = {
@@ -94,14 +96,14 @@ def _tensors(header: Header, file: Path) -> list[StoredTensor]:
         except ValueError as error:
             problems.append(str(error))
         else:
-            exact = EXACT.get(dtype)
-            read = (
-                partial(_dequantised, file, info, sizes[info.name])
-                if exact is None
-                else partial(map_values, file, exact, info.offset, info.shape)
-            )
-            name = _canonical_name(info.name)
-            tensors.append(StoredTensor(info.name, dtype, info.shape, file, read, name, quantised=exact is None))
+            name, size = _canonical_name(info.name), sizes[info.name]
+            if exact := EXACT.get(dtype):
+                read = partial(map_values, file, exact, info.offset, info.shape)
+                tensors.append(StoredTensor(info.name, dtype, info.shape, file, read, name))
+            else:
+                blocks = partial(_blocks, file, info, size)
+                read = partial(_dequantised, blocks, dtype)
+                tensors.append(StoredTensor(info.name, dtype, info.shape, file, read, name, True, blocks, size))
     if problems:
         raise CheckpointError(listed(f"{file} cannot be read exactly", problems, _REMEDY))
     check_offsets(file, header, sizes)
@@ -132,13 +134,14 @@ def _canonical_name(name: str) -> str:
     return _NAMES.get(name, name)
 
 
-def _dequantised(file: Path, info: TensorInfo, size: int) -> np.ndarray:
-    """Return the values as float32."""
-    import gguf
+def _blocks(file: Path, info: TensorInfo, size: int) -> np.ndarray:
+    """Map the blocks of a quantised tensor: [*shape[:-1], row_bytes] of uint8."""
+    return map_values(file, np.dtype(np.uint8), info.offset, (size,)).reshape(*info.shape[:-1], -1)
 
-    rows = map_values(file, np.dtype(np.uint8), info.offset, (size,)).reshape(*info.shape[:-1], -1)
-    with np.errstate(all="ignore"):  # load_weights reports infinite values, with the tensor's name
-        return gguf.quants.dequantize(rows, gguf.GGMLQuantizationType(info.type_number)).reshape(info.shape)
+
+def _dequantised(read_blocks: Callable[[], np.ndarray], type_: str) -> np.ndarray:
+    """Return the values as float32."""
+    return dequantise(read_blocks(), type_)
 
 
 def _tokenizer(file: Path, metadata: dict[str, Any], vocab_size: int) -> GPT2Tokenizer:

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 
 from max_gpt2.checkpoint.formats.detect import NAMES
 from max_gpt2.checkpoint.layout import canonical_name
 from max_gpt2.config import GPT2Config
 from max_gpt2.tokenizer import GPT2Tokenizer
+from max_gpt2.weights.quantise import FLOATS
 
 #: The dtypes, by safetensors' names, that float32 holds exactly.
-EXACT = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
+EXACT = FLOATS
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class StoredTensor:
         read: Return the values exactly, memory-mapped where possible; a quantised tensor is dequantised to float32.
         mapped_name: The canonical name, if it does not follow from `name` by `canonical_name`.
         quantised: Whether the values are stored in a quantised format.
+        read_blocks: Return the blocks of a quantised tensor as they are stored, [*shape[:-1], row_bytes] of uint8,
+            memory-mapped.
+        size: The bytes of a quantised tensor.
 
     """
 
@@ -38,6 +42,13 @@ class StoredTensor:
     read: Callable[[], np.ndarray] = field(repr=False, compare=False)
     mapped_name: str = ""
     quantised: bool = False
+    read_blocks: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
+    size: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the values as they are stored."""
+        return self.size if self.quantised else EXACT[self.dtype].itemsize * prod(self.shape)
 
     @property
     def canonical(self) -> str:

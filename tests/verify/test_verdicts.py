@@ -130,6 +130,8 @@ def test_fingerprint_covers_weights_config_and_adapters(tiny: Path, tmp_path: Pa
     assert fingerprint(open_model(write_checkpoint(tmp_path / "same"))) == found[0]
     adapter = save_adapter(tiny, tmp_path / "adapter", target_modules=["c_attn"])
     found += [fingerprint(open_model(tiny, LoadOptions(adapters=(Adapter(adapter, scale),)))) for scale in (1.0, 0.5)]
+    assert fingerprint(open_model(tiny, LoadOptions(weights="auto"))) == found[0]
+    found += [fingerprint(open_model(tiny, LoadOptions(weights=one))) for one in ("float16", "q8_0")]
     edit_config(tiny, layer_norm_epsilon=1e-3)
     found.append(fingerprint(open_model(tiny)))
     edit_weights(tiny, lambda tensors: np.add.at(tensors["transformer.h.2.mlp.c_proj.bias"], 3, 0.5))

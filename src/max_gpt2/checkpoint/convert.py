@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -257,7 +257,7 @@ def convert(
     Raises DestinationError when the folder cannot be written, and MaxGPT2Error as `load_checkpoint` does.
     """
     target = find_target(folder, force)
-    _, config, plan = inspect_checkpoint(model, options)
+    _, config, plan = inspect_checkpoint(model, replace(options, weights="float32"))
     tokenizer = read_tokenizer(plan, options.tokenizer)
     read = {tensor.file for tensor in plan.origin.tensors} | ({tokenizer.folder} if tokenizer.folder else set())
     read |= {adapter.path for adapter in plan.adapters}

@@ -4,22 +4,23 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from max_gpt2.checkpoint.convert import Progress
+from max_gpt2.checkpoint.convert_types import as_floats
 from max_gpt2.checkpoint.destination import atomic_file, check_space, find_file
 from max_gpt2.checkpoint.formats.gguf import gguf_name
 from max_gpt2.checkpoint.gguf_metadata import add_config, add_tokenizer, check_config, check_tokenizer
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes, is_conv1d
-from max_gpt2.checkpoint.load import as_float32, inspect_checkpoint, read_tokenizer, stored_values
+from max_gpt2.checkpoint.load import inspect_checkpoint, read_tokenizer, stored_values
 from max_gpt2.checkpoint.options import DEFAULT_OPTIONS, LoadOptions
 from max_gpt2.checkpoint.plan import LoadPlan
 from max_gpt2.errors import CheckpointError, DestinationError, RequestError
 from max_gpt2.tokenizer import GPT2Tokenizer
-from max_gpt2.weights.quantise import fitting_type, quantise
+from max_gpt2.weights.quantise import FLOATS, fitting_type, quantise
 
 MAGIC = b"GGUF"
 #: The types that can be written, in lower case as llama.cpp's converter spells them.
@@ -131,7 +132,7 @@ def convert_to_gguf(
     """
     type_ = None if type_ is None else parse_type(type_)
     target = find_file(path, force, MAGIC)
-    plan = inspect_checkpoint(model, options)[2]
+    plan = inspect_checkpoint(model, replace(options, weights="float32"))[2]
     check_config(plan.config, str(plan.origin.path))
     type_ = type_ or default_type(plan)
     if options.allow_nonfinite and type_ not in ("f32", "f16", "bf16"):
@@ -223,7 +224,7 @@ def _file_type(type_: str) -> int:
 def _values(plan: LoadPlan, types: dict[str, str], allow_nonfinite: bool) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each tensor as it is written: Conv1D weights as [out, in], quantised ones as bytes."""
     for name, stored in stored_values(plan, types, allow_nonfinite=allow_nonfinite):
-        values, _ = as_float32(stored, transpose=is_conv1d(name) and plan.origin.conv1d)
+        values, _ = as_floats(stored, FLOATS["F32"], transpose=is_conv1d(name) and plan.origin.conv1d)
         if not allow_nonfinite:
             _check_range(plan.sources[name].name if name in plan.sources else name, values, types[name])
         yield name, quantise(values, types[name])

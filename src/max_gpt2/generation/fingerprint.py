@@ -14,7 +14,10 @@ _CHUNK = 1 << 20
 
 
 def fingerprint(opened: ModelSource) -> str:
-    """Return a hash of a model: of its config, tokenizer and adapters, its rounding, and its files' sizes and checksums.
+    """Return a hash of everything that the outputs of a model depend on.
+
+    That is its config, tokenizer and adapters, the types its weights are rounded to, and the sizes and checksums of its
+    files.
 
     The first call reads the files, with CRC-32, which is fast enough that loading them takes longer. Later calls in the
     same process read only files that have changed.

@@ -89,7 +89,7 @@ def test_inline_mentions_of_commands_exist(cli: Cli) -> None:
     assert {*re.findall(r"`make ([a-z]+(?:-[a-z]+)*)", text)} <= TARGETS
     tasks = tomllib.loads((ROOT / "pixi.toml").read_text())["tasks"]
     assert {*re.findall(r"`pixi run ([a-z0-9-]+)", text)} <= set(tasks)
-    for verb in {*re.findall(r"`max-gpt2 ([a-z]+)", text)}:
+    for verb in {*re.findall(r"`max-gpt2 ([a-z]+(?:-[a-z]+)*)", text)}:
         known = cli(verb, "--help").out
         for line in re.findall(rf"`max-gpt2 {verb}([^`]*)`", text):
             assert {*re.findall(r"--[a-z-]+", line)} <= {*re.findall(r"--[a-z-]+", known)}, f"max-gpt2 {verb}{line}"

@@ -12,6 +12,7 @@ from gguf import GGMLQuantizationType
 
 from fixtures.checkpoints import TEXT, edit_config, edit_weights, reference_model, write_checkpoint
 from fixtures.formats import EPSILON, gguf_name, linear_layout, linear_state, write_gguf
+from fixtures.zoo.gguf_files import random_blocks, writer_of
 from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions, inspect_checkpoint, load_checkpoint
 from max_gpt2.checkpoint.gguf_convert import FILE_TYPES, GGUFConversion, convert_to_gguf, tensor_types
 from tests.support.sources import (
@@ -82,6 +83,9 @@ def test_tensors_are_those_of_the_quantisers_of_gguf(tmp_path: Path, type_: str,
     assert done.bytes == done.file.stat().st_size
     other = {name for name, rows in expected.items() if rows.ndim == 2 and name != "position_embd.weight"}
     assert done.reasons.keys() == {name for name in other if done.types[name] != type_.upper()}
+    if type_ == "q4_0":
+        assert done.reasons[head] == "the output head has 8 bits or more"
+        assert done.reasons["blk.0.ffn_down.weight"] == "rows of 60 are not a multiple of the block of Q4_0"
 
 
 @pytest.mark.parametrize("type_", FILE_TYPES)
@@ -139,7 +143,15 @@ def test_nothing_is_lost_by_default(tmp_path: Path, source: Callable[[Path], Mad
 
 
 @pytest.mark.parametrize(
-    ("source", "type_"), [(hugging_face, "f32"), (half, "f16"), (bfloat16, "bf16"), (mixed, "f32"), (gguf_half, "f16")]
+    ("source", "type_"),
+    [
+        (hugging_face, "f32"),
+        (half, "f16"),
+        (bfloat16, "bf16"),
+        (mixed, "mixed"),
+        (gguf_half, "f16"),
+        (gguf_quantised, "q8_0"),
+    ],
 )
 def test_default_type_is_that_of_the_source(tmp_path: Path, source: Callable[[Path], Made], type_: str) -> None:
     made = source(tmp_path)
@@ -239,21 +251,47 @@ def test_conversion_is_deterministic_and_reports_progress(tiny: Path, tmp_path: 
     assert calls[-1][0] == sum(tensor.n_bytes for tensor in tensors(one.file).values())
 
 
-def test_quantised_source_is_dequantised_first(tmp_path: Path) -> None:
-    weights = linear_state(n_embd=96)
-    source = write_gguf(tmp_path / "q4.gguf", weights, quantised=GGMLQuantizationType.Q4_0)
+def test_quantised_source_of_another_type_is_dequantised(tmp_path: Path) -> None:
+    source = write_gguf(tmp_path / "q4.gguf", linear_state(n_embd=96), quantised=GGMLQuantizationType.Q4_0)
     stored = {name: tensor.data for name, tensor in tensors(source).items()}
     done = convert_to_gguf(source, tmp_path / "new.gguf", "q8_0")
-    (rows,) = (gguf.quants.dequantize(stored["blk.1.ffn_up.weight"], GGMLQuantizationType.Q4_0),)
+    rows = gguf.quants.dequantize(stored["blk.1.ffn_up.weight"], GGMLQuantizationType.Q4_0)
     expected = gguf.quants.quantize(rows, GGMLQuantizationType.Q8_0)
     assert tensors(done.file)["blk.1.ffn_up.weight"].data.tobytes() == expected.tobytes()
-    assert done.plan.dequantised["blk.1.ffn_up.weight"] == "Q4_0, dequantised to float32"
+    assert done.dequantised["blk.1.ffn_up.weight"] == "Q4_0, dequantised"
+
+
+@pytest.mark.parametrize("type_", [None, "q8_0"])
+def test_blocks_of_the_same_type_are_copied(tmp_path: Path, type_: str | None) -> None:
+    """The largest quant of these blocks is not 127, so that quantising the dequantised values would change them."""
+    q8_0, name = GGMLQuantizationType.Q8_0, "blk.1.ffn_down.weight"
+    rows = random_blocks(q8_0, {0: 1e-3}, seed=0)
+    rows[:, 2:] = rows[:, 2:].view(np.int8) // 2
+    assert gguf.quants.quantize(gguf.quants.dequantize(rows, q8_0), q8_0).tobytes() != rows.tobytes()
+    writer = writer_of({name: (rows, q8_0)})
+    source = write_gguf(tmp_path / "source.gguf", linear_state(n_inner=32), make_writer=writer)
+    done = convert_to_gguf(source, tmp_path / "new.gguf", type_)
+    assert tensors(done.file)[name].data.tobytes() == rows.tobytes()
+    assert done.types["blk.0.ffn_down.weight"] == ("F32" if type_ is None else "Q8_0")
+    assert done.dequantised == {}
+
+
+def test_k_quants_are_copied(tmp_path: Path) -> None:
+    q4_k = GGMLQuantizationType.Q4_K
+    rows = random_blocks(q4_k, {0: 5e-4, 2: 1e-2}, seed=0)
+    writer = writer_of({"blk.1.ffn_down.weight": (rows, q4_k)})
+    source = write_gguf(tmp_path / "source.gguf", linear_state(n_inner=256), make_writer=writer)
+    done = convert_to_gguf(source, tmp_path / "new.gguf")
+    found = tensors(done.file)["blk.1.ffn_down.weight"]
+    assert (found.tensor_type, found.data.tobytes()) == (q4_k, rows.tobytes())
+    assert (done.type, done.dequantised) == ("mixed", {})
+    assert "general.file_type" not in metadata(done.file)
 
 
 def test_tied_head_of_a_narrow_file_is_wte(tiny: Path) -> None:
     plan = inspect_checkpoint(tiny)[2]
-    types, _ = tensor_types(plan, "q4_0")
+    types = tensor_types(plan, "q4_0")
     assert HEAD not in types
     edit_weights(tiny, lambda state: state.update({HEAD: state["transformer.wte.weight"] + np.float32(1)}))
-    types, _ = tensor_types(inspect_checkpoint(tiny)[2], "q4_0")
+    types = tensor_types(inspect_checkpoint(tiny)[2], "q4_0")
     assert types[HEAD] == "F16"  # rows of 24

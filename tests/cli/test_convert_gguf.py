@@ -21,7 +21,7 @@ def test_file_is_written_and_described(cli: Cli, tiny: Path, tmp_path: Path) -> 
     assert (result["type"], result["bytes"], result["parameters"]) == ("q4_0", target.stat().st_size, 30792)
     assert result["types"]["blk.2.ffn_down.weight"] == "Q4_0"
     assert len(result["types"]) == 40
-    assert result["other_types"]["token_embd.weight"] == "rows of 24 are not a multiple of the block of Q8_0"
+    assert result["other_types"]["token_embd.weight"] == "rows of 24 are not a multiple of the block of Q4_0"
     assert (result["notes"], result["head"], result["skipped"]) == ([], "tied", {})
     assert load_checkpoint(target).plan.format == "GGUF"
 
@@ -40,9 +40,10 @@ def test_table_shows_types_and_notes(cli: Cli, tiny: Path, tmp_path: Path, monke
 
 def test_dequantised_tensors_are_listed(cli: Cli, tmp_path: Path) -> None:
     made = gguf_quantised(tmp_path)
-    result = json.loads(cli("convert", made.path, tmp_path / "new.gguf", "--to", "gguf", "--json").out)
-    assert result["type"] == "f32"
-    assert result["dequantised"]["token_embd.weight"] == "Q8_0, dequantised to float32"
+    result = json.loads(cli("convert", made.path, tmp_path / "a.gguf", "--to", "gguf", "--json").out)
+    assert (result["type"], result["dequantised"]) == ("q8_0", {"position_embd.weight": "Q8_0, dequantised"})
+    result = json.loads(cli("convert", made.path, tmp_path / "b.gguf", "--to", "gguf", "--type", "f16", "--json").out)
+    assert (result["type"], result["dequantised"]["token_embd.weight"]) == ("f16", "Q8_0, dequantised")
 
 
 @pytest.mark.parametrize(

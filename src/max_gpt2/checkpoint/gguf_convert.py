@@ -6,21 +6,24 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from max_gpt2.checkpoint.convert import Progress
-from max_gpt2.checkpoint.convert_types import as_floats
+from max_gpt2.checkpoint.convert_types import as_floats, count_nonfinite
 from max_gpt2.checkpoint.destination import atomic_file, check_space, find_file
 from max_gpt2.checkpoint.formats.gguf import gguf_name
 from max_gpt2.checkpoint.gguf_metadata import add_config, add_tokenizer, check_config, check_tokenizer
-from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes, is_conv1d
-from max_gpt2.checkpoint.load import inspect_checkpoint, read_tokenizer, stored_values
+from max_gpt2.checkpoint.layout import LM_HEAD, canonical_shapes, is_conv1d
+from max_gpt2.checkpoint.load import check_finite, inspect_checkpoint, read_tokenizer, stored_values
 from max_gpt2.checkpoint.options import DEFAULT_OPTIONS, LoadOptions
 from max_gpt2.checkpoint.plan import LoadPlan
+from max_gpt2.checkpoint.weight_types import choose_types, is_matrix
 from max_gpt2.errors import CheckpointError, DestinationError, RequestError
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.weights.quantise import FLOATS, fitting_type, quantise
+from max_gpt2.weights.types import WeightsOption
 
 MAGIC = b"GGUF"
 #: The types that can be written, in lower case as llama.cpp's converter spells them.
@@ -36,9 +39,8 @@ _LARGEST = {
     "Q5_1": 65504.0,
     "Q4_1": 65504.0,
 }
-#: The types with fewer bits than Q8_0, in which llama.cpp does not store the matrix of the output head.
-_NARROW = ("Q5_1", "Q5_0", "Q4_1", "Q4_0")
-_WPE = "transformer.wpe.weight"
+#: The value of `--weights` for each type.
+_OPTIONS: dict[str, WeightsOption] = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class GGUFConversion:
     Attributes:
         file: Its path.
         bytes: Its size.
-        type: The requested type, one of `FILE_TYPES`.
+        type: The requested type, one of `FILE_TYPES`; by default that of the source's matrices, or "mixed".
         types: The type of each tensor, by its name in the file.
         reasons: Why a matrix has another type than the requested one, by its name in the file.
         notes: Parts of the checkpoint that the file cannot hold, as sentences.
@@ -64,6 +66,15 @@ class GGUFConversion:
     notes: list[str]
     plan: LoadPlan
 
+    @property
+    def dequantised(self) -> dict[str, str]:
+        """The stored names of the quantised tensors that have another type in the file, with their conversion."""
+        return {
+            stored.name: f"{stored.dtype}, dequantised"
+            for name, stored in self.plan.sources.items()
+            if stored.quantised and self.types[gguf_name(name)] != stored.dtype
+        }
+
 
 def parse_type(value: str) -> str:
     """Return one of `FILE_TYPES` in any case; raises RequestError for another type."""
@@ -78,39 +89,33 @@ def parse_type(value: str) -> str:
     raise RequestError(f"--type {value!r} is not one of {known}.")
 
 
-def default_type(plan: LoadPlan) -> str:
-    """Return the narrowest type that loses nothing: that of the stored matrices if they share one, else "f32"."""
-    shapes = canonical_shapes(plan.config)
-    stored = {dtype for name, dtype in plan.read_dtypes.items() if _is_matrix(name, shapes[name])}
-    return stored.pop().lower() if len(stored) == 1 else "f32"
+def tensor_types(plan: LoadPlan, type_: str | None) -> dict[str, str]:
+    """Return the GGUF type of each tensor by canonical name; None keeps the stored types of matrices.
 
-
-def tensor_types(plan: LoadPlan, type_: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the GGUF type of each tensor by canonical name, and why a matrix has another one than `type_`.
-
-    Vectors and position embeddings are F32. As in llama.cpp, rows that the block of a type does not divide become F16.
-    llama.cpp stores the matrix of the output head in Q6_K when the other matrices are narrower than Q8_0. The gguf
-    package does not write Q6_K; the next type that it writes is Q8_0.
+    Vectors and position embeddings are F32. The matrix of the output head, and rows that the block of a type does not
+    divide, have the types of `choose_types`.
     """
-    wanted = type_.upper()
-    types, reasons = dict[str, str](), dict[str, str]()
-    for name, shape in canonical_shapes(plan.config).items():
-        if name == LM_HEAD and plan.tied:
-            continue
-        if not _is_matrix(name, shape):
-            types[name] = "F32"
-            continue
-        types[name] = wanted
-        if wanted in _NARROW and name == (WTE if plan.tied else LM_HEAD):
-            types[name], reasons[name] = "Q8_0", "the output head has 8 bits or more"
-        row = shape[0] if is_conv1d(name) else shape[-1]
-        if (fitting := fitting_type(types[name], row)) != types[name]:
-            types[name], reasons[name] = fitting, f"rows of {row} are not a multiple of the block of {types[name]}"
-    return types, reasons
+    if type_ is None:
+        stored = {name: one.dtype for name, one in plan.sources.items() if is_matrix(name)}
+    else:
+        option = _OPTIONS.get(type_, cast(WeightsOption, type_))
+        stored = choose_types(plan.config, plan.sources, option, plan.origin.path)
+    names = [name for name in canonical_shapes(plan.config) if name != LM_HEAD or not plan.tied]
+    return {name: stored.get(name, "F32") for name in names}
 
 
-def _is_matrix(name: str, shape: tuple[int, ...]) -> bool:
-    return len(shape) == 2 and name != _WPE
+def _reasons(plan: LoadPlan, type_: str | None, types: dict[str, str]) -> dict[str, str]:
+    """Return why matrices have another type than the requested one, by their name in the file."""
+    shapes, reasons = canonical_shapes(plan.config), dict[str, str]()
+    for name, found in types.items():
+        if type_ is None or not is_matrix(name) or found == type_.upper():
+            continue
+        row, wanted = shapes[name][0 if is_conv1d(name) else 1], type_.upper()
+        if fitting_type(wanted, row) == wanted:
+            reasons[gguf_name(name)] = "the output head has 8 bits or more"
+        else:
+            reasons[gguf_name(name)] = f"rows of {row} are not a multiple of the block of {wanted}"
+    return reasons
 
 
 def convert_to_gguf(
@@ -124,8 +129,8 @@ def convert_to_gguf(
 ) -> GGUFConversion:
     """Convert "demo", a hub id, a folder or a file to a new GGUF file, which is written atomically.
 
-    `type_` is one of `FILE_TYPES`, or None for `default_type`; `force` replaces a GGUF file; `progress` is called with
-    the number of bytes written so far and the total.
+    `type_` is one of `FILE_TYPES`, or None to keep the stored types of matrices; `force` replaces a GGUF file;
+    `progress` is called with the number of bytes written so far and the total.
 
     Raises RequestError for an unknown type, DestinationError when the file cannot be written, ConfigError or
     TokenizerError when llama.cpp cannot compute the model, and MaxGPT2Error as `load_checkpoint` does.
@@ -134,21 +139,20 @@ def convert_to_gguf(
     target = find_file(path, force, MAGIC)
     plan = inspect_checkpoint(model, replace(options, weights="float32"))[2]
     check_config(plan.config, str(plan.origin.path))
-    type_ = type_ or default_type(plan)
-    if options.allow_nonfinite and type_ not in ("f32", "f16", "bf16"):
+    if options.allow_nonfinite and type_ not in (None, "f32", "f16", "bf16"):
         raise RequestError(f"--allow-nonfinite needs --type f32, f16 or bf16: {type_} cannot hold NaN.")
     tokenizer = read_tokenizer(plan, options.tokenizer)
     check_tokenizer(tokenizer, str(model))
     _check_source(target, plan, tokenizer)
-    types, reasons = tensor_types(plan, type_)
+    types = tensor_types(plan, type_)
+    matrices = {kind for name, kind in types.items() if is_matrix(name)}
+    shown = type_ or (next(iter(matrices)).lower() if len(matrices) == 1 else "mixed")
     check_space(target, sum(_sizes(plan, types).values()) + len(tokenizer.json.encode()))
     with atomic_file(target, force, MAGIC) as partial:
-        notes = _write(partial, plan, tokenizer, types, _Request(str(model), type_, options.allow_nonfinite, progress))
+        notes = _write(partial, plan, tokenizer, types, _Request(str(model), shown, options.allow_nonfinite, progress))
         size = partial.stat().st_size
-    named = {gguf_name(name): type_ for name, type_ in types.items()}
-    return GGUFConversion(
-        target, size, type_, named, {gguf_name(name): why for name, why in reasons.items()}, notes, plan
-    )
+    named = {gguf_name(name): kind for name, kind in types.items()}
+    return GGUFConversion(target, size, shown, named, _reasons(plan, type_, types), notes, plan)
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,8 @@ def _write(path: Path, plan: LoadPlan, tokenizer: GPT2Tokenizer, types: dict[str
         add_config(
             writer, plan, Path(request.model).stem if Path(request.model).is_file() else Path(request.model).name
         )
-        writer.add_file_type(_file_type(request.type))
+        if (file_type := _file_type(request.type)) is not None:  # without it, llama.cpp describes the types
+            writer.add_file_type(file_type)
         notes = add_tokenizer(writer, plan, tokenizer)
         for name, type_ in types.items():
             shape = shapes[name][::-1] if is_conv1d(name) else shapes[name]
@@ -214,26 +219,43 @@ def _write(path: Path, plan: LoadPlan, tokenizer: GPT2Tokenizer, types: dict[str
     return notes
 
 
-def _file_type(type_: str) -> int:
-    """Return llama.cpp's number for a file whose matrices mostly have a type."""
+def _file_type(type_: str) -> int | None:
+    """Return llama.cpp's number for a file whose matrices mostly have a type; None if it has none."""
     import gguf
 
-    return int(gguf.LlamaFileType["ALL_F32" if type_ == "f32" else f"MOSTLY_{type_.upper()}"])
+    found = gguf.LlamaFileType.__members__.get("ALL_F32" if type_ == "f32" else f"MOSTLY_{type_.upper()}")
+    return None if found is None else int(found)
 
 
 def _values(plan: LoadPlan, types: dict[str, str], allow_nonfinite: bool) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each tensor as it is written: Conv1D weights as [out, in], quantised ones as bytes."""
-    for name, stored in stored_values(plan, types, allow_nonfinite=allow_nonfinite):
-        values, _ = as_floats(stored, FLOATS["F32"], transpose=is_conv1d(name) and plan.origin.conv1d)
-        if not allow_nonfinite:
-            _check_range(plan.sources[name].name if name in plan.sources else name, values, types[name])
-        yield name, quantise(values, types[name])
+    """Yield each tensor as it is written: Conv1D weights as [out, in], quantised ones as bytes.
+
+    Blocks of the same type are copied. Raises CheckpointError after the last one, which lists every tensor with NaN or
+    infinite values.
+    """
+    nonfinite: dict[str, int] = {}
+    for name, type_ in types.items():
+        stored = plan.sources.get(name)
+        if stored is not None and stored.read_blocks and stored.dtype == type_:
+            blocks = stored.read_blocks()
+            nonfinite[name] = count_nonfinite(stored.read())
+            yield name, blocks
+            continue
+        for _, found in stored_values(plan, [name], allow_nonfinite=True):
+            values, finite = as_floats(found, FLOATS["F32"], transpose=is_conv1d(name) and plan.origin.conv1d)
+            if not finite:
+                nonfinite[name] = count_nonfinite(values)
+            elif stored is not None:
+                _check_range(stored.name, values, type_)
+            yield name, quantise(values, type_)
+    if not allow_nonfinite:
+        check_finite(plan, nonfinite)
 
 
 def _check_range(name: str, values: np.ndarray, type_: str) -> None:
-    """Raise CheckpointError if a type cannot hold the largest value, rounded, of a tensor; it skips nonfinite ones."""
+    """Raise CheckpointError if a type cannot hold the largest value of a tensor."""
     largest = max(float(values.max()), -float(values.min()))
-    if _LARGEST.get(type_, math.inf) < largest < math.inf:
+    if _LARGEST.get(type_, math.inf) < largest:
         raise CheckpointError(
             f"{name} has values up to {largest:.6g}, and {type_} holds at most {_LARGEST[type_]:.6g}. "
             "Use --type bf16 or f32."

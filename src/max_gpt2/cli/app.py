@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from max_gpt2 import __version__
 from max_gpt2.cli.activations import activations
 from max_gpt2.cli.checkpoint import info
+from max_gpt2.cli.compare_weights import compare_weights
 from max_gpt2.cli.convert import convert
 from max_gpt2.cli.corpus import corpus
 from max_gpt2.cli.evaluate import eval  # noqa: A004  (the name of the command)
@@ -27,14 +28,14 @@ from max_gpt2.cli.xray import xray
 GROUPS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "Text": (generate, beams, serve),
     "Measure": (score, perplexity, activations, xray, corpus, golden, eval),
-    "Checkpoints": (info, verify, convert),
+    "Checkpoints": (info, verify, compare_weights, convert),
     "Machine": (doctor, warmup),
 }
 
 
 def command_name(command: Callable[..., None] | typer.Typer) -> str:
     """Return the name of a command or of a group."""
-    return str(command.info.name) if isinstance(command, typer.Typer) else command.__name__
+    return str(command.info.name) if isinstance(command, typer.Typer) else command.__name__.replace("_", "-")
 
 
 class GroupedHelp(TyperGroup):

@@ -37,7 +37,7 @@ def convert(
         typer.Option(
             "--type",
             metavar="TYPE",
-            help="Type of the matrices in GGUF: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0; default: as in SRC.",
+            help="Type of the matrices in GGUF: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0; default: those of SRC.",
         ),
     ] = None,
     force: Annotated[
@@ -106,7 +106,7 @@ def gguf_to_dict(model: str, conversion: "GGUFConversion") -> dict[str, Any]:
         "notes": conversion.notes,
         "parameters": plan.parameters,
         "head": plan.head,
-    } | _plan_to_dict(plan)
+    } | (_plan_to_dict(plan) | {"dequantised": conversion.dequantised})
 
 
 def _plan_to_dict(plan: "LoadPlan") -> dict[str, Any]:

@@ -46,7 +46,7 @@ def compare_weights(
     allow_nonfinite: AllowNonfinite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what narrower types of weights change: divergence, perplexity, speed.
+    """Show what narrower types of weights change.
 
     The reference is MODEL as it is stored. Without --weights and OTHER, all types are compared that are narrower.
     """

@@ -49,7 +49,7 @@ def convert(
     allow_nonfinite: AllowNonfinite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Convert a checkpoint to Hugging Face safetensors or to GGUF.
+    """Convert a checkpoint to safetensors or GGUF.
 
     The weights keep their values bit for bit, unless --type is narrower than they are.
     """

@@ -63,7 +63,7 @@ COMMANDS = {
     "warmup": ["warmup"],
 }
 #: Objects with keys that are data, such as file names or token ids.
-OPEN_OBJECTS = {"top", "files", "needed", "fits", "skipped", "upcast", "dequantised", "zero_filled"}
+OPEN_OBJECTS = {"top", "files", "needed", "fits", "skipped", "upcast", "dequantised", "rounded", "zero_filled"}
 
 
 def generated(gpt2: GPT2) -> dict[str, Any]:

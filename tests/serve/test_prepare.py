@@ -17,12 +17,15 @@ from max_gpt2.serve.launch import worker_command, worker_environment
 from max_gpt2.serve.prepare import Prepared, prepare
 from max_gpt2.serve.worker.settings import (
     CACHE_BYTES_VARIABLE,
+    WEIGHTS_VARIABLE,
     configured_cache_bytes,
     default_cache_bytes,
     min_cache_bytes,
     page_bytes,
+    served_checkpoint,
 )
-from tests.support.sources import Made, gguf_quantised, half, hugging_face, nanogpt, published, sharded, untied
+from max_gpt2.weights.quantise import type_of
+from tests.support.sources import Made, gguf_quantised, half, hugging_face, llmc, nanogpt, published, sharded, untied
 
 
 @pytest.fixture
@@ -33,14 +36,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def assert_serves(prepared: Prepared, source: Any, options: LoadOptions = DEFAULT_OPTIONS) -> None:
     """Check that the folder has the weights and the tokenizer of the source."""
-    found, expected = load_checkpoint(prepared.folder), load_checkpoint(source, options)
+    found, expected = served_checkpoint(str(prepared.folder)), load_checkpoint(source, options)
     assert_same(found.state_dict, expected.state_dict, atol=0)
     assert found.tokenizer.json == expected.tokenizer.json == prepared.tokenizer.json
-    assert prepared.weights == sorted(prepared.folder.glob("*.safetensors"))
+    assert prepared.weights == sorted(
+        one for one in prepared.folder.iterdir() if one.suffix in (".safetensors", ".gguf")
+    )
 
 
-@pytest.mark.parametrize("make", [hugging_face, half, sharded, untied, published])
-def test_safetensors_are_linked(cache: Path, tmp_path: Path, make: Callable[[Path], Made]) -> None:
+@pytest.mark.parametrize("make", [hugging_face, half, sharded, untied, published, gguf_quantised])
+def test_safetensors_and_gguf_are_linked(cache: Path, tmp_path: Path, make: Callable[[Path], Made]) -> None:
     made = make(tmp_path)
     prepared = prepare(made.path, made.options)
     assert_serves(prepared, made.path, made.options)
@@ -48,13 +53,20 @@ def test_safetensors_are_linked(cache: Path, tmp_path: Path, make: Callable[[Pat
     assert all(path.is_symlink() for path in prepared.weights)
 
 
-@pytest.mark.parametrize("make", [nanogpt, gguf_quantised])
+@pytest.mark.parametrize("make", [nanogpt, llmc])
 def test_other_formats_are_converted(cache: Path, tmp_path: Path, make: Callable[[Path], Made]) -> None:
     made = make(tmp_path)
     prepared = prepare(made.path, made.options)
     assert_serves(prepared, made.path, made.options)
     assert prepared.folder.parent == cache
     assert not any(path.is_symlink() for path in prepared.weights)
+
+
+def test_worker_loads_the_requested_types(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(prepare(gguf_quantised(tmp_path).path).folder)
+    for weights, expected in (("auto", "Q8_0"), ("float16", "F16"), ("float32", "F32")):
+        monkeypatch.setenv(WEIGHTS_VARIABLE, weights)
+        assert type_of(served_checkpoint(folder).weights["transformer.h.1.attn.c_proj.weight"]) == expected
 
 
 def test_demo_is_prepared(cache: Path) -> None:
@@ -112,8 +124,11 @@ def test_worker_command_and_environment(cache: Path, tiny: Path) -> None:
     assert (options["--port"], options["--host"], options["--max-batch-size"]) == ("8123", "127.0.0.1", "5")
     assert (options["--served-model-name"], options["--max-length"]) == ("tiny", "67")
     assert options["--max-batch-input-tokens"] == "1024"
-    environment = worker_environment(8124, cache_bytes=77, base={"PATH": "/bin", CACHE_BYTES_VARIABLE: "1"})
+    environment = worker_environment(
+        8124, cache_bytes=77, weights="q8_0", base={"PATH": "/bin", CACHE_BYTES_VARIABLE: "1"}
+    )
     assert (environment["PATH"], environment[CACHE_BYTES_VARIABLE]) == ("/bin", "77")
+    assert environment[WEIGHTS_VARIABLE] == "q8_0"
     assert environment["MAX_SERVE_METRICS_ENDPOINT_PORT"] == "8124"
     assert (environment["OTEL_SDK_DISABLED"], environment["MODULAR_TELEMETRY_ENABLED"]) == ("true", "0")
 

@@ -106,7 +106,8 @@ def test_memory_check_lists_the_sizes_that_fit(monkeypatch: pytest.MonkeyPatch) 
     found = doctor.memory()
     assert found.details["fits"] == {"gpt2": True, "gpt2-medium": True, "gpt2-large": False, "gpt2-xl": False}
     assert (found.state, found.details["available"]) == ("note", 4_096_000_000)
-    assert found.remedy.startswith("For gpt2-large, close other programs until 5.7 GB are available")
+    assert found.remedy.startswith("For gpt2-large in float32, close other programs until 5.7 GB are available")
+    assert found.message.endswith("gpt2-medium, gpt2-large with --weights float16, gpt2-xl with --weights q8_0")
     group = {
         ("memory.max", ""): ["max", "3000000000"],
         ("memory.current", ""): ["2900000000", "2600000000"],

@@ -22,6 +22,7 @@ from max_gpt2.checkpoint.original_tokenizer import named_tokenizer, tokenizer_fo
 from max_gpt2.checkpoint.plan import LoadPlan, make_plan
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, listed
+from max_gpt2.system.machine import memory
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.weights.quantise import float32_weights
 from max_gpt2.weights.types import Weight, Weights, WeightsOption
@@ -136,12 +137,13 @@ def load_weights(
 
     Biases, layer norms and position embeddings are float32 arrays; `lm_head.weight` is the same object as `wte` if the
     head is tied. Raises RequestError for a type that cannot be made, and CheckpointError that names the tensors with
-    values that are NaN, infinite, or too large for their type.
+    values that are NaN, infinite, or too large for their type, and if the weights do not fit into the memory.
     """
     plan = plan if weights is None else replace(plan, weights=weights)
     loaded: dict[str, Weight] = {}
     nonfinite: dict[str, int] = {}
     types = plan.types
+    _check_memory(plan)
 
     def load(name: str) -> None:
         stored = plan.sources[name]
@@ -162,6 +164,20 @@ def load_weights(
     loaded |= {name: np.zeros(shapes[name], np.float32) for name in plan.zero_filled}
     loaded.setdefault(LM_HEAD, loaded[WTE])
     return loaded
+
+
+def _check_memory(plan: LoadPlan) -> None:
+    needed, (_, available) = plan.copied_bytes, memory()
+    if needed > available:
+        raise CheckpointError(
+            f"The weights in {plan.origin.path} need {needed / 1e9:.1f} GB of memory with the type {plan.weights}, but "
+            f"{available / 1e9:.1f} GB are available. Use a narrower type, such as q8_0, or close other programs."
+        )
+
+
+def loading_label(plan: LoadPlan, label: str = "Loading the weights") -> str:
+    """Return the label of a progress display, with the changes of types if there are any."""
+    return f"{label} ({', '.join(plan.type_changes)})" if plan.type_changes else label
 
 
 def _raise_overflow(plan: LoadPlan, overflowing: Iterable[str]) -> NoReturn:

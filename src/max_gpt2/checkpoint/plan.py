@@ -10,10 +10,10 @@ from max_gpt2.checkpoint.formats import Source, StoredTensor
 from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_shapes, is_conv1d, quantisation, why_skipped
 from max_gpt2.checkpoint.options import Adapter
-from max_gpt2.checkpoint.weight_types import choose_types, is_exact
+from max_gpt2.checkpoint.weight_types import choose_types, is_exact, type_bytes
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError, listed
-from max_gpt2.weights.types import DEFAULT_WEIGHTS, WeightsOption
+from max_gpt2.weights.types import DEFAULT_WEIGHTS, TYPES, WeightsOption
 
 _REMEDY = "Nothing was loaded: correct config.json if it does not belong to these weights, or use another checkpoint."
 
@@ -99,9 +99,41 @@ class LoadPlan:
         }
 
     @property
+    def type_changes(self) -> list[str]:
+        """The changes of types worth knowing: those that round values, and those for want of a kernel."""
+        pairs = dict.fromkeys((one.dtype, self.types[name]) for name, one in self.sources.items())
+        changes = [f"{old} rounded to {new}" for old, new in pairs if not is_exact(old, new)]
+        return changes + [f"{old} dequantised to float32" for old, new in pairs if old not in TYPES and new == "F32"]
+
+    @property
     def dtypes(self) -> list[str]:
         """The dtypes of the stored parameters."""
         return sorted({stored.dtype for stored in self.sources.values()})
+
+    @property
+    def stored_bytes(self) -> int:
+        """The bytes of the parameters in the files."""
+        return sum(one.nbytes for one in self.sources.values())
+
+    @property
+    def memory_bytes(self) -> int:
+        """The bytes of the weights in memory, mapped ones included."""
+        return sum(self._sizes.values())
+
+    @property
+    def copied_bytes(self) -> int:
+        """The bytes of the weights that are not mapped, because their type or layout changes."""
+        return sum(size for name, size in self._sizes.items() if self._is_changed(name))
+
+    def _is_changed(self, name: str) -> bool:
+        stored = self.sources[name]
+        packed = stored.quantised and is_conv1d(name)
+        return stored.dtype != self.types[name] or packed or self.is_transposed(name)
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        shapes, types = canonical_shapes(self.config), self.types
+        return {name: type_bytes(name, types[name], shapes[name]) for name in self.sources}
 
     @property
     def read_dtypes(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from max_gpt2.cli.corpus import (
     run_task,
 )
 from max_gpt2.cli.options import (
+    DEFAULT_WEIGHTS,
     Adapters,
     AllowNonfinite,
     AllowPickle,
@@ -25,6 +26,7 @@ from max_gpt2.cli.options import (
     Force,
     Model,
     Tokenizer,
+    WhichWeights,
     parse_adapters,
 )
 from max_gpt2.errors import RequestError
@@ -61,6 +63,7 @@ def activations(
     adapter: Adapters = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
+    weights: WhichWeights = DEFAULT_WEIGHTS,
     as_json: AsJson = False,
 ) -> None:
     """Write activations of texts to safetensors files.
@@ -76,6 +79,6 @@ def activations(
     if not names:
         raise RequestError("--at is empty. Name an activation, for example --at h.5.")
     options = CorpusOptions(keep_column, "safetensors", part_rows, shard, workers, threads_per_worker, engine, address)
-    load = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, "mojo", parse_adapters(adapter))
+    load = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, "mojo", parse_adapters(adapter), weights)
     files, columns = (input_file, output_file, force), (text_column, id_column)
     run_task(ActivationsTask(names, bos), files, columns, (model, load), options, as_json)

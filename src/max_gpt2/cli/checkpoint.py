@@ -6,7 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from max_gpt2.cli.options import Adapters, AllowPickle, AsJson, Model, parse_adapters, print_json
+from max_gpt2.cli.options import (
+    DEFAULT_WEIGHTS,
+    Adapters,
+    AllowPickle,
+    AsJson,
+    Model,
+    WhichWeights,
+    parse_adapters,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from max_gpt2.checkpoint import LoadPlan
@@ -14,7 +23,11 @@ if TYPE_CHECKING:
 
 
 def info(
-    model: Model = "demo", adapter: Adapters = None, allow_pickle: AllowPickle = False, as_json: AsJson = False
+    model: Model = "demo",
+    adapter: Adapters = None,
+    allow_pickle: AllowPickle = False,
+    weights: WhichWeights = DEFAULT_WEIGHTS,
+    as_json: AsJson = False,
 ) -> None:
     """Show a checkpoint's format, config and load plan.
 
@@ -22,9 +35,8 @@ def info(
     """
     from max_gpt2.checkpoint import LoadOptions, inspect_checkpoint
 
-    values = info_to_dict(
-        model, *inspect_checkpoint(model, LoadOptions(allow_pickle=allow_pickle, adapters=parse_adapters(adapter)))
-    )
+    options = LoadOptions(allow_pickle=allow_pickle, adapters=parse_adapters(adapter), weights=weights)
+    values = info_to_dict(model, *inspect_checkpoint(model, options))
     print_json(values) if as_json else _show_info(values)
 
 
@@ -39,16 +51,24 @@ def info_to_dict(model: str, folder: Path, config: "GPT2Config", plan: "LoadPlan
         "parameters": plan.parameters,
         "float32_bytes": 4 * plan.parameters,
         "stored_dtypes": plan.dtypes,
+        "stored_bytes": plan.stored_bytes,
+        "memory_dtypes": sorted(set(plan.types.values())),
+        "memory_bytes": plan.memory_bytes,
         "tied": plan.tied,
         "head": plan.head,
         "transposed": plan.transposed,
         "skipped": plan.skipped,
         "upcast": plan.upcast,
         "dequantised": plan.dequantised,
+        "rounded": plan.rounded,
         "zero_filled": plan.zero_filled,
         "adapters": [{"folder": str(one.path), "scale": one.scale} for one in plan.adapters],
         "merged": plan.merged,
     }
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.{0 if count >= 1e7 else 1}f} MB"
 
 
 def _show_info(values: dict[str, Any]) -> None:
@@ -57,14 +77,16 @@ def _show_info(values: dict[str, Any]) -> None:
     rows = [[name, str(value)] for name, value in values["config"].items()]
     rows += [["", f"{name} has no effect: everything is computed in float32"] for name in values["no_effect"]]
     rows += [
-        ["parameters", f"{values['parameters']:,} ({values['float32_bytes'] / 1e6:.0f} MB in float32)"],
+        ["parameters", f"{values['parameters']:,} ({_size(values['float32_bytes'])} in float32)"],
         ["format", values["format"]],
-        ["stored as", ", ".join(values["stored_dtypes"])],
+        ["stored as", f"{', '.join(values['stored_dtypes'])} ({_size(values['stored_bytes'])})"],
+        ["in memory", f"{', '.join(values['memory_dtypes'])} ({_size(values['memory_bytes'])})"],
         ["head", values["head"]],
         ["transposed", summarize(values["transposed"], "stored [out, in] as in Linear, used as [in, out]")],
         ["skipped", summarize_reasons(values["skipped"])],
         ["upcast", summarize(values["upcast"], "converted exactly to float32")],
         ["dequantised", summarize_reasons(values["dequantised"])],
+        *([["rounded", summarize_reasons(values["rounded"])]] if values["rounded"] else []),
         ["zero-filled", summarize_reasons(values["zero_filled"])],
         *([["adapters", describe_adapters(values)]] if values["adapters"] else []),
     ]

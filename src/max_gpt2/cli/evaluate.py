@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from max_gpt2.cli.options import (
+    DEFAULT_WEIGHTS,
     Adapters,
     AllowNonfinite,
     AllowPickle,
@@ -15,6 +16,7 @@ from max_gpt2.cli.options import (
     Model,
     Tokenizer,
     WhichKernels,
+    WhichWeights,
     parse_adapters,
     print_json,
 )
@@ -57,6 +59,7 @@ def eval(  # noqa: A001  (the name of the command)
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
+    weights: WhichWeights = DEFAULT_WEIGHTS,
     as_json: AsJson = False,
 ) -> None:
     """Run benchmarks of lm-evaluation-harness."""
@@ -76,7 +79,9 @@ def eval(  # noqa: A001  (the name of the command)
         raise MissingExtraError(
             f"eval needs lm-evaluation-harness 0.4.13 ({error}). Install it: pip install 'max-gpt2[eval]'"
         ) from error
-    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter)))
+    opened = open_model(
+        model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter), weights)
+    )
     # The harness's cache does not know which model an answer is from.
     cache = None if use_cache is None else f"{use_cache}-{fingerprint(opened)[:16]}"
     options = EvaluationOptions(num_fewshot, limit, include_path, output, cache, cache_requests, gen_kwargs, seed)

@@ -24,6 +24,7 @@ from max_gpt2.cli.corpus import (
     run_task,
 )
 from max_gpt2.cli.options import (
+    DEFAULT_WEIGHTS,
     Adapters,
     AllowNonfinite,
     AllowPickle,
@@ -35,6 +36,7 @@ from max_gpt2.cli.options import (
     PromptIds,
     Tokenizer,
     WhichKernels,
+    WhichWeights,
     check_columns,
     check_files,
     encode_bad_words,
@@ -115,6 +117,7 @@ def generate(
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
+    weights: WhichWeights = DEFAULT_WEIGHTS,
     speculate: Annotated[
         str | None,
         typer.Option("--speculate", metavar="ngram|MODEL", help="Draft tokens and check them: the same text, faster."),
@@ -135,7 +138,7 @@ def generate(
     check_files(prompt, prompt_ids, input_file, output_file, force)
     if logprobs is not None and not as_json and not input_file:
         raise RequestError("--logprobs is only reported as JSON. Add --json.")
-    load_options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter))
+    load_options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter), weights)
     opened = open_model(model, load_options)
     sampling = SamplingParams(
         temperature=temperature,
@@ -222,6 +225,7 @@ def beams(
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
+    weights: WhichWeights = DEFAULT_WEIGHTS,
     as_json: AsJson = False,
 ) -> None:
     """Find the most probable continuations with beam search."""
@@ -231,7 +235,9 @@ def beams(
     from max_gpt2.generation import BeamSearch, Request, SamplingParams, check_request, open_model
 
     how = BeamSearch(num_beams, length_penalty, early_stopping)
-    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter)))
+    opened = open_model(
+        model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter), weights)
+    )
     sampling = SamplingParams(
         temperature=0,
         repetition_penalty=repetition_penalty,

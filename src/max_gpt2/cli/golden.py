@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from max_gpt2.cli.options import (
+    DEFAULT_WEIGHTS,
     AllowNonfinite,
     AllowPickle,
     AsJson,
     Model,
     Tokenizer,
     WhichKernels,
+    WhichWeights,
     print_json,
 )
 
@@ -29,6 +31,7 @@ def golden(
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
+    weights: WhichWeights = DEFAULT_WEIGHTS,
     as_json: AsJson = False,
 ) -> None:
     """Check the published numbers that belong to a checkpoint.
@@ -42,7 +45,7 @@ def golden(
     from max_gpt2.scoring.golden import Checker
 
     found = claims_of(model, claims)
-    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels))
+    opened = open_model(model, LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, weights=weights))
     outcomes = list(Checker(opened, run_with_timer).check(found))
     verdicts = [one.verdict for one in outcomes]
     counts = {"passed": verdicts.count("pass"), "failed": verdicts.count("fail"), "not_run": verdicts.count("not run")}

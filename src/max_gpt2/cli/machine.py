@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from max_gpt2.cli.options import (
+    DEFAULT_WEIGHTS,
     Adapters,
     AllowNonfinite,
     AllowPickle,
@@ -17,6 +18,7 @@ from max_gpt2.cli.options import (
     Model,
     Tokenizer,
     WhichKernels,
+    WhichWeights,
     parse_adapters,
     print_json,
 )
@@ -52,13 +54,14 @@ def warmup(
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
+    weights: WhichWeights = DEFAULT_WEIGHTS,
     as_json: AsJson = False,
 ) -> None:
     """Compile a model ahead of time, so that later commands start fast."""
     from max_gpt2.checkpoint import LoadOptions
     from max_gpt2.cli.console import run_with_timer
 
-    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter))
+    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter), weights)
     values = {"model": model, **_warmup(model, options, verify, run_with_timer).to_dict()}
     print_json(values) if as_json else _show_warmup(values)
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -44,6 +44,13 @@ WhichKernels = Annotated[
     Literal["mojo", "builtin"],
     typer.Option("--kernels", help="Compute with max-gpt2's Mojo kernels or with MAX's built-in operations."),
 ]
+
+# These repeat weights.types, which imports numpy.
+WhichWeights = Annotated[
+    Literal["auto", "float32", "float16", "bfloat16", "q8_0", "q6_k", "q5_k", "q5_1", "q5_0", "q4_k", "q4_1", "q4_0"],
+    typer.Option("--weights", help="Type of the weights in memory; auto keeps the type that each has in the file."),
+]
+DEFAULT_WEIGHTS: Final = "float32"
 
 
 def parse_adapters(values: list[str] | None) -> "tuple[Adapter, ...]":

@@ -21,6 +21,7 @@ from max_gpt2.cli.corpus import (
     run_task,
 )
 from max_gpt2.cli.options import (
+    DEFAULT_WEIGHTS,
     Adapters,
     AllowNonfinite,
     AllowPickle,
@@ -30,6 +31,7 @@ from max_gpt2.cli.options import (
     Model,
     Tokenizer,
     WhichKernels,
+    WhichWeights,
     check_columns,
     check_files,
     parse_adapters,
@@ -80,6 +82,7 @@ def perplexity(
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
+    weights: WhichWeights = DEFAULT_WEIGHTS,
     as_json: AsJson = False,
 ) -> None:
     """Compute the perplexity of a text as other programs define it.
@@ -95,7 +98,7 @@ def perplexity(
     from max_gpt2.scoring.measurement import PerplexityOptions, measure, plan_perplexity, read_text
 
     options = PerplexityOptions([] if protocol == "all" else [protocol], window, stride, bos)
-    load_options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter))
+    load_options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter), weights)
     own = CorpusOptions(keep_column, format_, part_rows, shard, workers, threads_per_worker, engine, address)
     check_files(None if file is None else str(file), None, input_file, output_file, force)
     if input_file is not None:

@@ -23,6 +23,7 @@ from max_gpt2.cli.corpus import (
     run_task,
 )
 from max_gpt2.cli.options import (
+    DEFAULT_WEIGHTS,
     Adapters,
     AllowNonfinite,
     AllowPickle,
@@ -33,6 +34,7 @@ from max_gpt2.cli.options import (
     PromptIds,
     Tokenizer,
     WhichKernels,
+    WhichWeights,
     check_columns,
     check_files,
     parse_adapters,
@@ -104,6 +106,7 @@ def score(
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
+    weights: WhichWeights = DEFAULT_WEIGHTS,
     as_json: AsJson = False,
 ) -> None:
     """Compute the surprisal of tokens or words, and the perplexity.
@@ -118,7 +121,7 @@ def score(
     check_files(text, prompt_ids, input_file, output_file, force)
     check_columns(input_file, text_column, id_column)
     options = ScoreOptions(bos, unit, base, window, stride, ranks, entropy, top, word_boundary_correction)
-    load_options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter))
+    load_options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter), weights)
     own = CorpusOptions(keep_column, format_, part_rows, shard, workers, threads_per_worker, engine, address)
     if input_file is not None and output_file is not None and is_folder(output_file):
         from max_gpt2.batch.corpus.tasks import ScoreTask

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from max_gpt2.cli.options import Adapters, AllowNonfinite, AllowPickle, Model, Tokenizer, parse_adapters
+from max_gpt2.cli.options import (
+    DEFAULT_WEIGHTS,
+    Adapters,
+    AllowNonfinite,
+    AllowPickle,
+    Model,
+    Tokenizer,
+    WhichWeights,
+    parse_adapters,
+)
 from max_gpt2.errors import MissingExtraError, StoppedError
 
 if TYPE_CHECKING:
@@ -59,6 +68,7 @@ def serve(
     adapter: Adapters = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
+    weights: WhichWeights = DEFAULT_WEIGHTS,
 ) -> None:
     """Serve a model over HTTP to clients of the OpenAI API."""
     try:
@@ -89,7 +99,7 @@ def serve(
         name = served_model_name or model
         prepared = prepare(
             model,
-            LoadOptions(tokenizer, allow_pickle, allow_nonfinite, adapters=parse_adapters(adapter)),
+            LoadOptions(tokenizer, allow_pickle, allow_nonfinite, "mojo", parse_adapters(adapter), weights),
             run=run_with_timer,
         )
         found = find_template(chat_template, prepared.tokenizer.folder)
@@ -100,7 +110,7 @@ def serve(
         def launch(worker_port: int, metrics_port: int) -> Command:
             return Command(
                 worker_command(prepared, worker_port, name=name, max_batch_size=max_batch_size),
-                worker_environment(metrics_port, allow_nonfinite=allow_nonfinite, base=environment),
+                worker_environment(metrics_port, allow_nonfinite=allow_nonfinite, weights=weights, base=environment),
                 f"http://127.0.0.1:{metrics_port}/metrics",
             )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from max_gpt2.cli.options import (
+    DEFAULT_WEIGHTS,
     Adapters,
     AllowNonfinite,
     AllowPickle,
@@ -14,6 +15,7 @@ from max_gpt2.cli.options import (
     Model,
     Tokenizer,
     WhichKernels,
+    WhichWeights,
     parse_adapters,
     print_json,
 )
@@ -37,6 +39,7 @@ def verify(
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
     kernels: WhichKernels = "mojo",
+    weights: WhichWeights = DEFAULT_WEIGHTS,
     as_json: AsJson = False,
 ) -> None:
     """Compare MAX with PyTorch, layer by layer.
@@ -54,7 +57,7 @@ def verify(
 
     if report:
         check_writable(report)
-    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter))
+    options = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, kernels, parse_adapters(adapter), weights)
     found = run_verification(model, run_with_timer, options, against=against)
     if against is None and kernels == "mojo":
         save_verdict(fingerprint(open_model(model, options)), found)

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from max_gpt2.cli.options import Adapters, AllowNonfinite, AllowPickle, Model, Tokenizer, parse_adapters
+from max_gpt2.cli.options import (
+    DEFAULT_WEIGHTS,
+    Adapters,
+    AllowNonfinite,
+    AllowPickle,
+    Model,
+    Tokenizer,
+    WhichWeights,
+    parse_adapters,
+)
 from max_gpt2.errors import MissingExtraError, RequestError
 
 _EXTRA = "The dependencies of the x-ray page are not installed (no module {missing}). Install them: {install}."
@@ -32,6 +41,7 @@ def xray(
     adapter: Adapters = None,
     allow_pickle: AllowPickle = False,
     allow_nonfinite: AllowNonfinite = False,
+    weights: WhichWeights = DEFAULT_WEIGHTS,
 ) -> None:
     """Look into a model in the browser.
 
@@ -54,7 +64,7 @@ def xray(
     from max_gpt2.generation import open_model
     from max_gpt2.system.listen import listen
 
-    load = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, adapters=parse_adapters(adapter))
+    load = LoadOptions(tokenizer, allow_pickle, allow_nonfinite, "mojo", parse_adapters(adapter), weights)
     text = text if text is not None else read_piped_text()
     if html is not None:
         _check_file(html, text, compare)

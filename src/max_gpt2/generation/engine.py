@@ -14,6 +14,7 @@ from max_gpt2.checkpoint import (
     LoadPlan,
     inspect_checkpoint,
     load_weights,
+    loading_label,
     read_tokenizer,
 )
 from max_gpt2.config import GPT2Config
@@ -163,7 +164,7 @@ class ModelSource:
     def load_weights(self, run: Runner = silently) -> dict[str, np.ndarray]:
         """Return the canonical weights; raises CheckpointError if they are damaged."""
         allow_nonfinite = self.options.allow_nonfinite
-        weights = run("Loading the weights", lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
+        weights = run(loading_label(self.plan), lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
         return float32_weights(weights)
 
     def load(self, run: Runner = silently, drafting: "SpeculationSource | None" = None) -> Loaded:

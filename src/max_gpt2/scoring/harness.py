@@ -236,6 +236,7 @@ class MaxGPT2LM(TemplateLM):
             "model_dtype": "float32",
             "max_gpt2_version": __version__,
             "kernels": self.source.options.kernels,
+            "weights": self.source.options.weights,
             "max_length": self.max_length,
             "eot_token_id": self.eot_token_id,
             "prefix_token_id": self.prefix_token_id,

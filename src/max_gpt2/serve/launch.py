@@ -19,7 +19,8 @@ from max_gpt2.serve.runtime.process import Launch
 from max_gpt2.serve.runtime.server import ServerRunner
 from max_gpt2.serve.runtime.supervisor import Policy, Supervisor
 from max_gpt2.serve.settings import Limits, ServedModel
-from max_gpt2.serve.worker.settings import ALLOW_NONFINITE, CACHE_BYTES_VARIABLE, PAGE_SIZE
+from max_gpt2.serve.worker.settings import ALLOW_NONFINITE, CACHE_BYTES_VARIABLE, PAGE_SIZE, WEIGHTS_VARIABLE
+from max_gpt2.weights.types import DEFAULT_WEIGHTS, WeightsOption
 
 #: Prompt tokens per forward pass, which bounds the workspace; MAX's default is up to 8,192. With 3,200, prefill took
 #: 6 % longer, since the activations between two layers no longer fit into the processor's caches.
@@ -53,11 +54,13 @@ def worker_environment(
     *,
     cache_bytes: int | None = None,
     allow_nonfinite: bool = False,
+    weights: WeightsOption = DEFAULT_WEIGHTS,
     base: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
     """Return the environment of MAX's server: no telemetry, no downloads, and metrics on `metrics_port`.
 
-    `cache_bytes` is the size of the KV cache; None leaves it to `configured_cache_bytes`.
+    `cache_bytes` is the size of the KV cache; None leaves it to `configured_cache_bytes`. `weights` is the type of the
+    weights, as in `LoadOptions`.
     """
     changes = {
         "HF_HUB_OFFLINE": "1",
@@ -65,6 +68,7 @@ def worker_environment(
         "MODULAR_TELEMETRY_ENABLED": "0",
         "OTEL_SDK_DISABLED": "true",
         "TOKENIZERS_PARALLELISM": "false",
+        WEIGHTS_VARIABLE: weights,
     }
     if cache_bytes is not None:
         changes[CACHE_BYTES_VARIABLE] = str(cache_bytes)

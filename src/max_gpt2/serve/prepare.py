@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from max_gpt2._progress import Runner, silently
-from max_gpt2.checkpoint import DEFAULT_OPTIONS, LoadOptions, LoadPlan, inspect_checkpoint, load_weights, read_tokenizer
+from max_gpt2.checkpoint import (
+    DEFAULT_OPTIONS,
+    LoadOptions,
+    LoadPlan,
+    inspect_checkpoint,
+    load_weights,
+    loading_label,
+    read_tokenizer,
+)
 from max_gpt2.checkpoint.convert import config_files, convert, eos_token_ids, tokenizer_files
 from max_gpt2.checkpoint.destination import atomic_folder, report_os_errors, write_synced
 from max_gpt2.config import GPT2Config
@@ -16,9 +24,9 @@ from max_gpt2.errors import DestinationError
 from max_gpt2.model.compile_cache import compiled_files
 from max_gpt2.tokenizer import GPT2Tokenizer
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, GGUF_WEIGHTS = "model.safetensors", "model.gguf"
 #: Part of the key of a folder; increase it when the contents of the folders change.
-_VERSION = "1"
+_VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -38,12 +46,16 @@ class Prepared:
 def prepare(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS, *, run: Runner = silently) -> Prepared:
     """Prepare "demo", a hub id, a folder or a file for serving; a folder that is already prepared is reused.
 
-    Hugging Face safetensors are linked; any other format is converted into the cache of compiled models. Raises
-    DestinationError if the cache cannot be written, and MaxGPT2Error as `load_checkpoint` does.
+    Hugging Face safetensors and GGUF files are linked; other formats, and models with adapters, are converted into the
+    cache of compiled models. Raises DestinationError if the cache cannot be written, and MaxGPT2Error as
+    `load_checkpoint` does.
     """
     _, config, plan = inspect_checkpoint(model, options)
     tokenizer = read_tokenizer(plan, options.tokenizer)
-    run("Checking the weights", lambda: load_weights(plan, allow_nonfinite=options.allow_nonfinite) and None)
+    run(
+        loading_label(plan, "Checking the weights"),
+        lambda: load_weights(plan, allow_nonfinite=options.allow_nonfinite) and None,
+    )
     eos_ids = eos_token_ids(plan, tokenizer)
     files = tokenizer_files(tokenizer, config, eos_ids) | config_files(plan, eos_ids)
     source, key = _keys(plan, files)
@@ -54,14 +66,14 @@ def prepare(model: str | Path, options: LoadOptions = DEFAULT_OPTIONS, *, run: R
         for old in folder.parent.glob(f"{source}-*"):
             shutil.rmtree(old, ignore_errors=True)
         try:
-            if plan.origin.format.startswith("Hugging Face safetensors") and not plan.adapters:
+            if plan.origin.format.startswith(("Hugging Face safetensors", "GGUF")) and not plan.adapters:
                 _link(plan, files, folder)
             else:
                 run("Converting", lambda: convert(model, folder, options))
         except DestinationError:
             if not folder.is_dir():  # unless another server has created it meanwhile
                 raise
-    weights = sorted(folder.glob("*.safetensors"))
+    weights = sorted([*folder.glob("*.safetensors"), *folder.glob(GGUF_WEIGHTS)])
     return Prepared(folder, weights, config, tokenizer, options.allow_nonfinite)
 
 
@@ -94,7 +106,7 @@ def _link(plan: LoadPlan, files: dict[str, bytes], folder: Path) -> None:
     sources = sorted({tensor.file for tensor in plan.origin.tensors})
     with atomic_folder(folder, force=False) as partial:
         for source in sources:
-            name = WEIGHTS if len(sources) == 1 else source.name
+            name = GGUF_WEIGHTS if plan.origin.format == "GGUF" else WEIGHTS if len(sources) == 1 else source.name
             (partial / name).symlink_to(os.path.realpath(source))
         if len(sources) > 1:
             weight_map = {tensor.name: tensor.file.name for tensor in plan.origin.tensors}

@@ -91,14 +91,20 @@ def _request(endpoint: str, seconds: float) -> str:
 
 #: Memory for everything but the weights: MAX, its compiler and the KV cache.
 _OVERHEAD_BYTES = 1 << 30
+#: Bytes of a parameter, for types of weights from wide to narrow.
+_BYTES = {"float32": 4, "float16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}
 
 
 def memory() -> Finding:
     """Check the memory, and which of the four sizes fit in the available part."""
     total, available = machine.memory()
     fits = {name: needed(config) <= available for name, config in SIZES.items()}
-    fitting = ", ".join(name for name, enough in fits.items() if enough) or "only the demo"
-    message = f"{format_bytes(total)}, {format_bytes(available)} available: enough for {fitting}"
+    fitting = [name for name, enough in fits.items() if enough]
+    for name in (name for name, enough in fits.items() if not enough):
+        types = [one for one in _BYTES if needed(SIZES[name], one) <= available]
+        fitting += [f"{name} with --weights {types[0]}"] if types else []
+    message = f"{format_bytes(total)}, {format_bytes(available)} available: enough for "
+    message += ", ".join(fitting) or "only the demo"
     details = {
         "total": total,
         "available": available,
@@ -109,15 +115,15 @@ def memory() -> Finding:
         return Finding("memory", message, details=details)
     smallest = next(name for name, fit in fits.items() if not fit)
     enough = format_bytes(needed(SIZES[smallest]))
-    remedy = f"For {smallest}, close other programs until {enough} are available, or use a larger machine."
+    remedy = f"For {smallest} in float32, close other programs until {enough} are available, or use a larger machine."
     return Finding("memory", message, "note", remedy, details)
 
 
-def needed(config: GPT2Config) -> int:
+def needed(config: GPT2Config, weights: str = "float32") -> int:
     """Return an estimate of the memory in bytes to load, compile and run a model: 1.5 times the weights plus 1 GiB."""
     shapes = canonical_shapes(config)
-    weights = 4 * sum(prod(shape) for name, shape in shapes.items() if name != LM_HEAD)
-    return weights * 3 // 2 + _OVERHEAD_BYTES
+    parameters = sum(prod(shape) for name, shape in shapes.items() if name != LM_HEAD)
+    return int(parameters * _BYTES[weights]) * 3 // 2 + _OVERHEAD_BYTES
 
 
 def max_version() -> Finding:

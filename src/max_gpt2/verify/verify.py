@@ -18,6 +18,7 @@ from max_gpt2.checkpoint import (
     LoadPlan,
     inspect_checkpoint,
     load_weights,
+    loading_label,
     read_tokenizer,
 )
 from max_gpt2.config import GPT2Config
@@ -80,7 +81,8 @@ def _run_max(
     plan: LoadPlan, prompts: PromptSet, run: Runner, options: LoadOptions, make_implementation: MakeImplementation
 ) -> tuple[PromptSetOutputs, dict[str, float]]:
     stamps = [time.perf_counter()]
-    weights = run("Loading the weights for MAX", lambda: load_weights(plan, allow_nonfinite=options.allow_nonfinite))
+    label = loading_label(plan, "Loading the weights for MAX")
+    weights = run(label, lambda: load_weights(plan, allow_nonfinite=options.allow_nonfinite))
     stamps.append(time.perf_counter())
     implementation = make_implementation(plan.config, float32_weights(weights), run)
     stamps.append(time.perf_counter())
@@ -104,7 +106,7 @@ def _reference_with_adapters(plan: LoadPlan, prompts: PromptSet, options: LoadOp
 
 def _reference_name(plan: LoadPlan) -> str:
     if plan.rounded:
-        return LOADED_BY_MAX_GPT2
+        return f"{LOADED_BY_MAX_GPT2} ({', '.join(plan.type_changes)})"
     loader = LOADED_BY_TRANSFORMERS if plan.origin.transformers_reads_it else LOADED_BY_MAX_GPT2
     return loader + (ADDED_BY_PEFT if plan.adapters else "")
 

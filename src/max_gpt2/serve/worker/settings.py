@@ -2,17 +2,24 @@
 
 import os
 from pathlib import Path
+from typing import cast
 
 from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from max_gpt2.config import GPT2Config
+from max_gpt2.weights.types import DEFAULT_WEIGHTS, WeightsOption
 
 #: The environment variable that allows NaN and infinite weights; `max_gpt2.serve.launch` sets it.
 ALLOW_NONFINITE = "MAX_GPT2_ALLOW_NONFINITE"
+#: The environment variable for the type of the weights; `max_gpt2.serve.launch` sets it.
+WEIGHTS_VARIABLE = "MAX_GPT2_WEIGHTS"
 
 
 def served_checkpoint(folder: str) -> Checkpoint:
-    """Load the checkpoint of a folder with memory-mapped weights; raises MaxGPT2Error as `load_checkpoint` does."""
-    return load_checkpoint(Path(folder), LoadOptions(allow_nonfinite=bool(os.environ.get(ALLOW_NONFINITE))))
+    """Load the checkpoint of a prepared folder; raises MaxGPT2Error as `load_checkpoint` does."""
+    nonfinite, weights = bool(os.environ.get(ALLOW_NONFINITE)), os.environ.get(WEIGHTS_VARIABLE, DEFAULT_WEIGHTS)
+    # The tokenizer is that of the folder, also beside a GGUF file with one.
+    options = LoadOptions(folder, allow_nonfinite=nonfinite, weights=cast(WeightsOption, weights))
+    return load_checkpoint(Path(folder), options)
 
 
 #: Tokens per page of the KV cache. MAX requires a multiple of 128; smaller pages share more prefixes.

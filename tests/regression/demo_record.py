@@ -59,11 +59,25 @@ COMMANDS = {
     "score": ["score", "It is"],
     "score --input": ["score", "--input", "{lines}"],
     "convert": ["convert", "demo", "{new}"],
+    "convert --to gguf": ["convert", "demo", "{new}.gguf", "--to", "gguf", "--type", "q4_0"],
+    "compare-weights": ["compare-weights", "demo", "--weights", "q8_0", "--max-tokens", "20"],
     "doctor": ["doctor"],
     "warmup": ["warmup"],
 }
 #: Objects with keys that are data, such as file names or token ids.
-OPEN_OBJECTS = {"top", "files", "needed", "fits", "skipped", "upcast", "dequantised", "rounded", "zero_filled"}
+OPEN_OBJECTS = {
+    "top",
+    "files",
+    "needed",
+    "fits",
+    "skipped",
+    "upcast",
+    "dequantised",
+    "rounded",
+    "zero_filled",
+    "types",
+    "other_types",
+}
 
 
 def generated(gpt2: GPT2) -> dict[str, Any]:

@@ -152,6 +152,8 @@ def test_default_types_are_those_that_change_the_file(tiny: Path, tmp_path: Path
     assert default_types(open_model(tiny)) == list(DEFAULT_TYPES)
     file = convert_to_gguf(tiny, tmp_path / "half.gguf", "f16").file
     assert default_types(open_model(file)) == [type_ for type_ in DEFAULT_TYPES if type_ != "float16"]
+    file = convert_to_gguf(tiny, tmp_path / "q8_0.gguf", "q8_0").file
+    assert default_types(open_model(file)) == ["q5_1", "q5_0", "q4_1", "q4_0"]  # the others are larger
 
 
 class TestBadInput:

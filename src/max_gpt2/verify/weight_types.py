@@ -27,16 +27,16 @@ from max_gpt2.model.compile_cache import load_or_compile, load_or_compile_stages
 from max_gpt2.model.session import Run
 from max_gpt2.model.stages import Stages
 from max_gpt2.verify.divergence import ErrorSums, PredictionSums, weight_errors
-from max_gpt2.weights.quantise import float32_weights, type_of
+from max_gpt2.weights.quantise import float32_weights, type_of, weight_bytes
 from max_gpt2.weights.types import Weight, WeightsOption
 
 #: The text that is compared by default: a chapter of *Pride and Prejudice* on which the demo was not trained.
 HELD_OUT = Path(__file__).parent / "held_out.txt"
 #: The number of its tokens that are compared, unless another is given.
 MAX_TOKENS = 4096
-#: The types that are compared by default, where they are narrower than the stored ones.
+#: The types that are compared by default, where they change the stored ones.
 DEFAULT_TYPES: tuple[WeightsOption, ...] = ("bfloat16", "float16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
-_PROMPT, _DECODED, _REPEATS = 16, 64, 3
+_PROMPT, _DECODED, _REPEATS, _LONGEST_S = 16, 64, 3, 10
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,10 @@ def candidates(name: str, source: ModelSource, types: Sequence[str]) -> list[Can
 
 
 def default_types(source: ModelSource) -> list[str]:
-    """Return the types of `DEFAULT_TYPES` in which at least one matrix changes."""
+    """Return the types of `DEFAULT_TYPES` in which at least one matrix changes, and that are not larger than stored."""
+    stored = replace(source.plan, weights="auto").memory_bytes
     plans = {type_: replace(source.plan, weights=type_) for type_ in DEFAULT_TYPES}
-    return [type_ for type_, plan in plans.items() if plan.rounded]
+    return [type_ for type_, plan in plans.items() if plan.rounded and plan.memory_bytes <= stored]
 
 
 def compare_weights(
@@ -248,7 +249,7 @@ class _Measurement:
             candidate.name,
             candidate.weights,
             dict(Counter(map(type_of, matrices)).most_common()),
-            sum(_size(weight) for weight in {id(weight): weight for weight in weights.values()}.values()),
+            sum(weight_bytes(weight) for weight in {id(weight): weight for weight in weights.values()}.values()),
             predictions.mean_divergence,
             predictions.max_divergence,
             predictions.agreement,
@@ -281,10 +282,6 @@ class _Measurement:
             yield trace["logits"], np.stack([trace[f"h.{layer}"] for layer in range(config.n_layer)])
 
 
-def _size(weight: Weight) -> int:
-    return (weight if isinstance(weight, np.ndarray) else weight.data).nbytes
-
-
 def _is_tied(weights: dict[str, Weight], name: str) -> bool:
     return name == LM_HEAD and weights[name] is weights[WTE]
 
@@ -308,4 +305,6 @@ def _seconds_per_token(model: CompiledModel, prompt: Sequence[int], rest: Sequen
     for id_ in rest:
         session.extend({0: [id_]})
         stamps.append(time.perf_counter())
+        if stamps[-1] - stamps[0] > _LONGEST_S:
+            break
     return median(after - before for before, after in pairwise(stamps))

@@ -81,6 +81,7 @@ def test_every_field_that_changes_the_logits_is_read() -> None:
         ("layer_norm_epsilon", "small", 'layer_norm_epsilon is "small"'),
         ("scale_attn_weights", 1, "scale_attn_weights is 1, not true or false"),
         ("tie_word_embeddings", None, "tie_word_embeddings is null"),
+        ("activation_function", {"a": []}, 'activation_function is {"a": []}, not one of gelu_new'),
         ("activation_function", "swiglu", 'activation_function is "swiglu", not one of gelu_new'),
         ("eos_token_id", "end", 'eos_token_id is "end"'),
         ("add_cross_attention", True, "add_cross_attention is set"),

@@ -198,7 +198,10 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
         ),
         (lambda value: isinstance(value, bool), "true or false"),
     ),
-    "activation_function": (lambda value: value in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
+    "activation_function": (
+        lambda value: isinstance(value, str) and value in ACTIVATIONS,
+        f"one of {', '.join(ACTIVATIONS)}",
+    ),
     "eos_token_id": (_are_ids, "an id or a list of ids"),
     "bos_token_id": (lambda value: value is None or (_are_ids(value) and isinstance(value, int)), "an id or null"),
 }

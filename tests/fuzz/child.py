@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from fixtures.checkpoints import TEXT, Tensors
-from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint
+from max_gpt2.checkpoint import Checkpoint, LoadOptions, load_checkpoint, load_weights
 from max_gpt2.checkpoint.layout import canonical_shapes
 from max_gpt2.errors import MaxGPT2Error
+from max_gpt2.weights.quantise import float32
 from tests.fuzz.oracle import reread
 
 Expected = Callable[[], Tensors]
@@ -113,6 +114,9 @@ def _fault_of_load(checkpoint: Checkpoint, expected: Tensors) -> str:
             return f"loaded {name} not as finite, contiguous float32"
         if not np.array_equal(value, expected[name]):
             return f"loaded {name} with values that differ from the file"
+    for name, weight in load_weights(checkpoint.plan, "auto").items():
+        if not np.array_equal(float32(weight), expected[name]):
+            return f"loaded {name} as it is stored with values that differ from the file"
     ids = checkpoint.tokenizer.encode(TEXT)
     if not all(0 <= id_ < checkpoint.config.vocab_size for id_ in ids):
         return "loaded a tokenizer with ids beyond the vocabulary of the model"

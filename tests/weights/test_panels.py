@@ -7,8 +7,9 @@ from gguf import GGMLQuantizationType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from max_gpt2.weights.panels import pack_panels, panels_size, unpack_panels
-from max_gpt2.weights.types import TYPES
+from max_gpt2.weights.panels import block_length, pack_panels, panels_size, unpack_panels
+from max_gpt2.weights.quantise import type_size
+from max_gpt2.weights.types import NUMBERS, TYPES
 
 LEGACY = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 K_QUANTS = ("Q4_K", "Q5_K", "Q6_K")
@@ -34,6 +35,10 @@ def reference(type_: str, rows: np.ndarray) -> np.ndarray:
 
 def test_types_are_those_of_gguf() -> None:
     assert set(TYPES) - {"F32", "F16", "BF16"} == set(QUANTISED)
+    for number, name in NUMBERS.items():
+        kind = GGMLQuantizationType[name]
+        assert number == kind
+        assert (block_length(name), type_size(name)) == gguf.GGML_QUANT_SIZES[kind]
 
 
 @settings(max_examples=60, deadline=None)

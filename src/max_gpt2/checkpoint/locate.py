@@ -4,10 +4,6 @@ import os
 import re
 from pathlib import Path
 
-import httpx
-import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
 from max_gpt2.errors import ModelNotFoundError
 
 DEMO = Path(__file__).parent.parent / "demo"
@@ -65,6 +61,10 @@ def download(name: str, files: tuple[str, ...]) -> Path:
     """Return the folder of a hub id in the cache, with its files that match `files`; raises ModelNotFoundError."""
     if not _HUB_ID.fullmatch(name) or name.startswith("."):
         raise ModelNotFoundError(f'"{name}" does not exist. Give an existing path, a hub id such as gpt2, or "demo".')
+    import httpx  # takes a tenth of a second, which local checkpoints save
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
     repo = name if _cached(name) else MOVED.get(name, name)
     try:
         return Path(huggingface_hub.snapshot_download(repo, allow_patterns=list(files)))
@@ -82,6 +82,8 @@ def download(name: str, files: tuple[str, ...]) -> Path:
 
 
 def _cached(repo: str) -> bool:
+    import huggingface_hub
+
     return isinstance(huggingface_hub.try_to_load_from_cache(repo, "config.json"), str)
 
 

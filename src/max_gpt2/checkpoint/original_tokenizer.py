@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import huggingface_hub
-
 from max_gpt2.checkpoint.locate import MOVED, download
 from max_gpt2.errors import ModelNotFoundError, TokenizerError
 
@@ -32,6 +30,8 @@ def original_tokenizer() -> Path:
     All sizes of GPT-2 have the same tokenizer. Raises ModelNotFoundError when it is neither cached nor can be
     downloaded.
     """
+    import huggingface_hub
+
     for repo in (*MOVED.values(), *MOVED):
         for names in _PAIRS:
             found = [huggingface_hub.try_to_load_from_cache(repo, name) for name in names]

@@ -5,7 +5,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from max_gpt2.weights.panels import as_blocks, block_length, unpack_panels
+from max_gpt2.weights.panels import as_blocks, block_bytes, block_length, unpack_panels
 from max_gpt2.weights.types import TYPES, Weight, Weights
 
 #: The types that are arrays of numbers, with their dtypes.
@@ -25,6 +25,11 @@ def type_of(weight: Weight) -> str:
     if isinstance(weight, np.ndarray):
         return next(name for name, dtype in FLOATS.items() if dtype == weight.dtype)
     return weight.type
+
+
+def type_size(type_: str) -> int:
+    """Return the bytes of a block in a GGUF file, or of a number of a floating-point type."""
+    return FLOATS[type_].itemsize if type_ in FLOATS else block_bytes(type_)
 
 
 def weight_bytes(weight: Weight) -> int:

@@ -8,6 +8,8 @@ import numpy as np
 
 #: The types that the kernels compute with. The index of a type is its number in `kernels/weights.mojo`.
 TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
+#: The types by their numbers in GGUF files.
+NUMBERS = dict(zip((0, 1, 30, 8, 2, 3, 6, 7, 12, 13, 14), TYPES, strict=True))
 
 #: The values of the option `weights`: "auto" keeps the types of the file.
 WeightsOption = Literal[

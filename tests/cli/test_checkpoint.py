@@ -95,10 +95,10 @@ def test_info_lists_padding_and_dequantised_tensors(cli: Cli, tmp_path: Path) ->
     assert result["skipped"] == {"wte[311:384]": "rows that pad the vocabulary"}
     weights = linear_state(n_embd=96, n_layer=2)
     file = write_gguf(tmp_path / "gpt2.gguf", weights, quantised=GGMLQuantizationType.Q8_0)
-    dequantised = info(cli, file)["dequantised"]
+    dequantised = info(cli, file, "--weights", "float32")["dequantised"]
     assert isinstance(dequantised, dict)
     assert dequantised["token_embd.weight"] == "Q8_0, dequantised to float32"
-    assert "Q8_0, dequantised to float32" in shown_info(cli, file)
+    assert "Q8_0, dequantised to float32" in shown_info(cli, file, "--weights", "float32")
 
 
 def test_convert_reports_its_changes(cli: Cli, tmp_path: Path) -> None:

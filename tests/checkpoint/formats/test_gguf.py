@@ -25,6 +25,7 @@ from max_gpt2.verify.models import TorchImplementation
 
 WTE = "transformer.wte.weight"
 SQUARE = "transformer.h.1.attn.c_proj.weight"
+FLOAT32 = LoadOptions(weights="float32")
 #: Rows of a multiple of 32 values, as Q8_0 and the other simple types need.
 WIDE = {"n_embd": 96, "n_layer": 2}
 
@@ -79,8 +80,8 @@ def test_gguf_is_detected_in_a_folder_under_any_name(file: Path) -> None:
 
 @pytest.mark.parametrize("kind", [GGMLQuantizationType.F16, GGMLQuantizationType.BF16])
 def test_half_precision_is_upcast_exactly(tmp_path: Path, weights: Tensors, kind: GGMLQuantizationType) -> None:
-    plan = load_checkpoint(write_gguf(tmp_path / "gpt2.gguf", weights, quantised=kind)).plan
-    state_dict = load_checkpoint(tmp_path / "gpt2.gguf").state_dict
+    checkpoint = load_checkpoint(write_gguf(tmp_path / "gpt2.gguf", weights, quantised=kind), FLOAT32)
+    plan, state_dict = checkpoint.plan, checkpoint.state_dict
     if kind == GGMLQuantizationType.F16:
         np.testing.assert_array_equal(state_dict[SQUARE], weights[SQUARE].T.astype(np.float16).astype(np.float32))
     else:
@@ -94,7 +95,7 @@ def test_half_precision_is_upcast_exactly(tmp_path: Path, weights: Tensors, kind
 
 def test_q8_0_is_dequantised_with_one_scale_per_32_values(tmp_path: Path, wide: Tensors) -> None:
     file = write_gguf(tmp_path / "gpt2.gguf", wide, quantised=GGMLQuantizationType.Q8_0)
-    checkpoint = load_checkpoint(file)
+    checkpoint = load_checkpoint(file, FLOAT32)
     state_dict = as_linear(checkpoint.state_dict)
     for name, value in wide.items():
         if value.ndim == 2:
@@ -111,7 +112,7 @@ def test_q8_0_is_dequantised_with_one_scale_per_32_values(tmp_path: Path, wide: 
 @pytest.mark.parametrize("name", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4"])
 def test_quantised_type_matches_the_gguf_package(tmp_path: Path, wide: Tensors, name: str) -> None:
     kind = GGMLQuantizationType[name]
-    checkpoint = load_checkpoint(write_gguf(tmp_path / "gpt2.gguf", wide, quantised=kind))
+    checkpoint = load_checkpoint(write_gguf(tmp_path / "gpt2.gguf", wide, quantised=kind), FLOAT32)
     expected = gguf.quants.dequantize(gguf.quants.quantize(wide[SQUARE], kind), kind)
     np.testing.assert_array_equal(checkpoint.state_dict[SQUARE], expected.T)
     assert np.corrcoef(expected.ravel(), wide[SQUARE].ravel())[0, 1] > 0.95
@@ -126,7 +127,7 @@ def test_types_with_blocks_of_256_values_are_dequantised(tmp_path: Path, name: s
     rows = np.random.default_rng(3).integers(0, 50, (256, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8)
     square = "transformer.h.0.attn.c_proj.weight"
     write_gguf(file, weights, 4, blocks={square: (rows, kind)})
-    checkpoint = load_checkpoint(file)
+    checkpoint = load_checkpoint(file, FLOAT32)
     assert checkpoint.plan.dequantised == {"blk.0.attn_output.weight": f"{name}, dequantised to float32"}
     np.testing.assert_array_equal(checkpoint.state_dict[square], gguf.quants.dequantize(rows, kind).T)
 

@@ -127,10 +127,21 @@ def test_a_k_quant_keeps_the_tensors_that_have_it(tmp_path: Path, type_: str) ->
     assert type_of(weights[WTE]) == "Q6_K"
 
 
+def test_head_that_llama_cpp_stored_in_q6_k_is_kept_beside_narrower_types(tmp_path: Path) -> None:
+    weights = load(k_quant_file(tmp_path, {"*": "Q4_0", WTE: "Q6_K"}), "q4_0")
+    assert {type_of(value) for name, value in weights.items() if is_conv1d(name)} == {"Q4_0"}
+    assert type_of(weights[HEAD]) == "Q6_K"
+
+
 def test_k_quants_are_not_made(tmp_path: Path, wide: Tensors) -> None:
     file = k_quant_file(tmp_path, {"*": "F32"})
     with pytest.raises(RequestError, match=r"token_embd.weight in .* is F32 and cannot be converted to Q6_K.*quantize"):
         inspect_checkpoint(file, LoadOptions(weights="q4_k"))
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    file = k_quant_file(mixed, {"*": "Q4_K", WTE: "Q6_K", "transformer.h.0.mlp.c_proj.weight": "Q5_K"})
+    with pytest.raises(RequestError, match=r"ffn_down.weight in .* is Q5_K and cannot be converted to Q4_K.*Use auto"):
+        load(file, "q4_k")
     # Rows of 96 and 160 values become the types that llama.cpp falls back to, which can be made.
     file = write_gguf(tmp_path / "wide.gguf", wide, tokenizer=False)
     weights = load(file, "q4_k")

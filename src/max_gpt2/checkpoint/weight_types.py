@@ -16,6 +16,8 @@ from max_gpt2.weights.types import OPTION_TYPES, TYPES, WeightsOption
 #: `gguf` package makes only the latter.
 _HEADS = dict.fromkeys(("Q4_0", "Q4_1", "Q5_0", "Q5_1"), "Q8_0") | {"Q4_K": "Q6_K", "Q5_K": "Q6_K"}
 
+_REMEDY = "Quantise a GGUF file with llama.cpp's llama-quantize and load that, or use another type, such as q5_0."
+
 
 def is_matrix(name: str) -> bool:
     """Return True for the tensors that may have any type: the linear layers, `wte` and the head; others are float32."""
@@ -39,10 +41,10 @@ def choose_types(
             head = name == LM_HEAD or (name == WTE and LM_HEAD not in sources)
             types[name] = _choose(weights, stored, row, head=head)
             if types[name] not in (*MAKEABLE, stored.dtype):
+                remedy = "Use auto, which keeps the types of the file." if stored.quantised else _REMEDY
                 raise RequestError(
                     f"{stored.name} in {path} is {stored.dtype} and cannot be converted to {types[name]}: the gguf "
-                    "package makes no K-quants. Quantise a GGUF file with llama.cpp's llama-quantize and load that, "
-                    "or use another type, such as q5_0."
+                    f"package makes no K-quants. {remedy}"
                 )
     return types
 
@@ -51,7 +53,9 @@ def _choose(weights: WeightsOption, stored: StoredTensor, row: int, *, head: boo
     if weights == "auto":
         return stored.dtype if stored.dtype in TYPES else "F32"
     type_ = OPTION_TYPES[weights]
-    return fitting_type(_HEADS.get(type_, type_) if head else type_, row)
+    if head and type_ in _HEADS:
+        return "Q6_K" if stored.dtype == "Q6_K" else fitting_type(_HEADS[type_], row)
+    return fitting_type(type_, row)
 
 
 def type_bytes(name: str, type_: str, shape: tuple[int, ...]) -> int:

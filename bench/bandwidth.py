@@ -3,8 +3,9 @@
 import statistics
 import time
 
-from max_gpt2.checkpoint.layout import LM_HEAD, canonical_shapes
+from max_gpt2.checkpoint.layout import canonical_shapes
 from max_gpt2.config import GPT2Config
+from max_gpt2.weights import LM_HEAD
 
 
 def bandwidth(runs: int = 9) -> float:

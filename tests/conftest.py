@@ -15,7 +15,7 @@ from max_gpt2.checkpoint import Checkpoint, load_checkpoint
 from max_gpt2.cli.app import app
 from max_gpt2.cli.process import run_guarded
 from max_gpt2.model import CompiledModel
-from max_gpt2.model.compile import compile_model
+from max_gpt2.model.compile_cache import load_or_compile
 from solutions.solution_01 import GPT2Config
 from solutions.solution_13 import CompiledGPT2, MaxGPT2LMHeadModel
 from tests.support.cli import Cli, Outcome
@@ -45,13 +45,13 @@ def tiny_checkpoint(tiny_original: Path) -> Checkpoint:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Checkpoint) -> CompiledModel:
     """The tiny checkpoint, compiled with the Mojo kernels."""
-    return compile_model(tiny_checkpoint.config, tiny_checkpoint.state_dict)
+    return load_or_compile(tiny_checkpoint.config, tiny_checkpoint.state_dict)
 
 
 @pytest.fixture(scope="session")
 def builtin_model(tiny_checkpoint: Checkpoint) -> CompiledModel:
     """The tiny checkpoint, compiled with MAX's operations."""
-    return compile_model(tiny_checkpoint.config, tiny_checkpoint.state_dict, "builtin")
+    return load_or_compile(tiny_checkpoint.config, tiny_checkpoint.state_dict, "builtin")
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,8 @@ def test_defaults_match_transformers() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_sizes_have_the_published_parameter_counts(size: str) -> None:
-    from max_gpt2.checkpoint.layout import LM_HEAD, canonical_shapes
+    from max_gpt2.checkpoint.layout import canonical_shapes
+    from max_gpt2.weights import LM_HEAD
 
     total = 0
     for name, shape in canonical_shapes(SIZES[size]).items():

@@ -25,7 +25,6 @@ UPWARD = {
 SHORT = {
     "__main__": "Python runs it for `python -m max_gpt2`",
     "_progress": "the protocol by which every layer reports progress",
-    "model/kernels/embedding.mojo": "one operation; every operation has its file",
     "system/listen": "both servers, of the API and of the x-ray page, listen with it",
     "system/locks": "the one lock that is not the claim of an output file",
 }

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from max_gpt2.checkpoint.convert import header
-from max_gpt2.checkpoint.layout import LM_HEAD, canonical_shapes
+from max_gpt2.checkpoint.layout import canonical_shapes
 from max_gpt2.checkpoint.locate import DEMO
 from max_gpt2.config import SIZES, GPT2Config
+from max_gpt2.weights import LM_HEAD
 
 
 def stored_layout(config: GPT2Config) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fixtures.zoo import ZOO, Fixture, Group
 from fixtures.zoo.fixture import LAST, input_ids, last_logits
-from max_gpt2.model.compile import compile_model
+from max_gpt2.model.compile_cache import load_or_compile
 from max_gpt2.verify import compare_logits, quiet_transformers
 
 PAGE = Path(__file__).parent.parent / "docs" / "zoo.md"
@@ -41,7 +41,7 @@ def outcome(fixture: Fixture) -> str:
             return f"NOT LOADED: {message}"
         checkpoint = fixture.load(folder)
         ids = input_ids(checkpoint)
-        found = compile_model(checkpoint.config, checkpoint.state_dict).logits(ids, first=max(0, ids.shape[1] - LAST))
+        found = load_or_compile(checkpoint.config, checkpoint.state_dict).logits(ids, first=max(0, ids.shape[1] - LAST))
         difference = compare_logits(found, last_logits(model, ids))
         return f"{'equal' if difference.equal else 'NOT EQUAL'}: {difference.max_abs_diff:.1e}"
 

@@ -1,7 +1,7 @@
 """A GPT-2 made of the learner's own steps; the solutions stand in for steps that have not passed."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -12,6 +12,8 @@ from max_gpt2.checkpoint.layout import is_conv1d
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import RequestError
 from max_gpt2.verify import ModelOutputs
+from max_gpt2.weights import WTE, Weights
+from max_gpt2.weights.quantise import float32_weights
 from tutorial.progress import read_progress
 from tutorial.step_files import STEPS
 from tutorial.step_loader import use_steps
@@ -77,9 +79,7 @@ def _ranges(numbers: list[int]) -> str:
 class LearnerImplementation:
     """A checkpoint in the learner's model, for `python -m tutorial verify`; it exposes logits but no hidden states."""
 
-    def __init__(
-        self, parts: ModelParts, config: GPT2Config, state_dict: Mapping[str, np.ndarray], run: Runner
-    ) -> None:
+    def __init__(self, parts: ModelParts, config: GPT2Config, weights: Weights, run: Runner) -> None:
         """Load canonical weights, with Conv1D weights transposed for Linear, and compile.
 
         Raises RequestError for a checkpoint with features that the tutorial's model does not have.
@@ -87,13 +87,12 @@ class LearnerImplementation:
         check_supported("The checkpoint", config)
         fields = {name: getattr(config, name) for name in asdict(parts.config())}
         model = parts.model(parts.config(**fields))
-        head = {} if "lm_head.weight" in state_dict else {"lm_head.weight": state_dict["transformer.wte.weight"]}
-        weights = {
+        state_dict = {
             name: np.ascontiguousarray(array.T) if is_conv1d(name) else array
-            for name, array in (dict(state_dict) | head).items()
+            for name, array in float32_weights(weights).items()
         }
-        model.load_state_dict(weights)
-        self._wte, self._generate_tokens = weights["transformer.wte.weight"], parts.generate_tokens
+        model.load_state_dict(state_dict)
+        self._wte, self._generate_tokens = state_dict[WTE], parts.generate_tokens
         self._compiled = run(COMPILING, model.compiled)
 
     def wte(self) -> np.ndarray:

@@ -60,7 +60,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Calls:
     for module in (scorer, compile_cache):
         monkeypatch.setattr(module, "load_or_compile_scoring", compiler("score"))
     monkeypatch.setattr(models, "load_or_compile", compiler("verify"))
-    monkeypatch.setattr(models, "compile_hidden_states", compiler("hidden states"))
+    monkeypatch.setattr(models, "load_hidden_states", compiler("hidden states"))
     return made
 
 

@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from fixtures.checkpoints import reference_logits, reference_model, write_checkpoint
 from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.generation import Engine, Request, SamplingParams
-from max_gpt2.model.compile import compile_model
+from max_gpt2.model.compile_cache import load_or_compile
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def expected(requests: list[Request]) -> list[list[int]]:
 @pytest.fixture(scope="module")
 def long_engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     checkpoint = load_checkpoint(write_checkpoint(tmp_path_factory.mktemp("long"), **LONG))
-    return Engine(compile_model(checkpoint.config, checkpoint.state_dict), checkpoint.tokenizer)
+    return Engine(load_or_compile(checkpoint.config, checkpoint.state_dict), checkpoint.tokenizer)
 
 
 @pytest.mark.parametrize("batch_size", [1, 8])

@@ -226,8 +226,8 @@ def test_source_of_another_model_is_refused(tracer: Tracer, tmp_path: Path) -> N
     found = trace(tracer, patch("h.1", trace(same, at=["h.1"])), at=["h.2"])
     np.testing.assert_array_equal(found["h.2"], trace(tracer, at=["h.2"])["h.2"])
     scaled = trace(other_model(tracer, tmp_path / "scale", scale_attn_weights=False), at=["h.1"])
-    weights = dict(tracer.stages.weights)
-    weights["transformer.h.0.mlp.c_proj.bias"] = weights["transformer.h.0.mlp.c_proj.bias"] + np.float32(0.5)
+    name = "transformer.h.0.mlp.c_proj.bias"
+    weights = {**tracer.stages.weights, name: tracer.stages.float32(name) + np.float32(0.5)}
     tuned = trace(with_fields(tracer, stages=with_fields(tracer.stages, weights=weights)), at=["h.1"])
     for source in (scaled, tuned):
         edited = with_fields(tracer, edits=(patch("h.1", source),))

@@ -1,56 +1,32 @@
-"""Small graphs that run single kernels or one transformer block, called with numpy arrays."""
+"""Graphs that run single kernels, called with numpy arrays, and models of random weights."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 from max.driver import CPU, Buffer
 from max.dtype import DType
+from max.engine import InferenceSession
 from max.experimental.nn import Module
 from max.experimental.tensor import Tensor
-from max.graph import BufferType, DeviceRef, TensorType
+from max.graph import TensorType
 
-from max_gpt2.config import Activation, GPT2Config, Kernels
-from max_gpt2.model.batch import cache_types, int64_type
-from max_gpt2.model.compile import compile_for_cpu, make_ops
-from max_gpt2.model.ops import Ops
-from max_gpt2.model.ops_mojo import MojoOps
-from max_gpt2.model.transformer import Block
+from max_gpt2.checkpoint.layout import canonical_shapes
+from max_gpt2.config import Activation, GPT2Config
+from max_gpt2.model import ops_max, ops_mojo
+from max_gpt2.model.batch import int64_type
+from max_gpt2.model.builtin import compile_for_cpu
+from max_gpt2.model.compile import build_graph, compile_module
+from max_gpt2.model.ops_mojo import Typed
+from max_gpt2.model.table import as_bytes, type_number
+from max_gpt2.weights import LM_HEAD, WTE, Weight
 
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 
-class Layers(Module[..., tuple[Tensor, ...]]):
-    """All operations except attention, each on inputs of its own."""
-
-    def __init__(self, ops: Ops) -> None:
-        self.ops = ops
-
-    def forward(
-        self, x: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, positions: Tensor, *scoring: Tensor
-    ) -> tuple[Tensor, ...]:
-        """[tokens, in], [in, out], [out], [ids], [ids] -> the fields of `LayerOutputs`.
-
-        `scoring` are the targets [tokens], the mask [out] and `best` [top] of `MojoOps.token_scores`. MAX has no such
-        operation.
-        """
-        ops = self.ops
-        row = bias.reshape([1, bias.shape[0]])
-        head = weight.transpose(0, 1) + row.transpose(0, 1)
-        return (
-            *(ops.linear(x, weight, bias, activation) for activation in ACTIVATIONS),
-            ops.layer_norm(x @ weight, bias, bias * 2, 3e-2),
-            ops.logits(x, head),
-            ops.embed(ids, positions, weight, weight * 3),
-            *(ops.token_scores(x, head, *scoring) if isinstance(ops, MojoOps) else ()),
-        )
-
-
 @dataclass
 class LayerOutputs:
-    """The outputs of `Layers`; those of MAX's operations end with `embed`."""
+    """The outputs of all operations except attention; those of MAX's operations end with `embed`."""
 
     linear: dict[str, np.ndarray]
     layer_norm: np.ndarray
@@ -61,99 +37,105 @@ class LayerOutputs:
     top_ids: np.ndarray = field(default_factory=lambda: np.zeros(0))
     top_logprobs: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
+    @classmethod
+    def of(cls, outputs: list[Buffer]) -> "LayerOutputs":
+        """Read the outputs of a graph."""
+        arrays = [output.to_numpy() for output in outputs]
+        return cls(dict(zip(ACTIVATIONS, arrays, strict=False)), *arrays[len(ACTIVATIONS) :])
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """The inputs of all operations except attention."""
+
+    x: np.ndarray  # [tokens, in]
+    weight: Weight  # [in, out]
+    bias: np.ndarray  # [out]
+    head: Weight  # [out, in], the head and the token embeddings
+    hidden: np.ndarray  # [tokens, out], input of the layer norm
+    ids: np.ndarray  # [ids], below out
+    positions: np.ndarray  # [ids], below out
+    wpe: np.ndarray  # [out, in]
+    targets: np.ndarray  # [tokens], below out
+    mask: np.ndarray  # [out]
+    best: np.ndarray  # [top]
+
+
+EPS = 3e-2
+
 
 class CompiledLayers:
-    """`Layers`, called with numpy arrays."""
-
-    def __init__(self, kernels: Kernels) -> None:
-        shapes = [["tokens", "in"], ["in", "out"], ["out"]]
-        types = [TensorType(DType.float32, shape, device=CPU()) for shape in shapes]
-        types += [int64_type("ids"), int64_type("ids"), int64_type("tokens")]
-        types += [TensorType(DType.float32, ["out"], device=CPU()), int64_type("top")]
-        chosen = make_ops(kernels)
-        self.run = compile_for_cpu(lambda: Layers(chosen), types, {}, chosen)
-
-    def __call__(self, *inputs: np.ndarray) -> LayerOutputs:
-        outputs = [output.to_numpy() for output in self.run.execute_raw(*map(Buffer.from_numpy, inputs))]
-        return LayerOutputs(dict(zip(ACTIVATIONS, outputs, strict=False)), *outputs[len(ACTIVATIONS) :])
-
-
-class Attention(Module[..., Tensor]):
-    """The Mojo attention kernel. MAX's attention runs as part of the whole model only."""
-
-    def forward(self, qkv: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor) -> Tensor:
-        """[tokens, 3 * n_embd] -> [tokens, n_embd]."""
-        return make_ops("mojo").attention(qkv, layer, scale, *cache)
-
-
-class CompiledAttention:
-    """`Attention`, called with numpy arrays; the last two, keys and values, are updated in place."""
+    """All Mojo operations except attention, each on inputs of its own."""
 
     def __init__(self) -> None:
-        batch = [TensorType(DType.int64, [name], device=CPU()) for name in ("row_offsets", "batch", "batch")]
-        buffers = [
-            BufferType(DType.float32, ["n_layer", "slots", "n_head", *rest], device=DeviceRef.CPU())
-            for rest in (["head_dim", "capacity"], ["capacity", "head_dim"])
+        number, tokens = int64_type("type"), int64_type("tokens")
+        table, ids = TensorType(DType.uint8, ["rows", "row_bytes"], CPU()), int64_type("ids")
+        x, weight, bias = _floats("tokens", "in"), TensorType(DType.uint8, ["bytes"], CPU()), _floats("out")
+        types = [x, weight, number, bias, table, number, _floats("tokens", "out"), ids, ids, _floats("rows", "in")]
+        types += [_floats(), tokens, _floats("rows"), int64_type("top")]
+        graph = build_graph("layers", types, self._outputs)
+        (self._run,) = InferenceSession(devices=[CPU()]).init_all(compile_module(graph)).values()
+
+    @staticmethod
+    def _outputs(*inputs: Any) -> list[Any]:
+        x, data, type_, bias, table, head_type, hidden, ids, positions, wpe, eps, targets, mask, best = inputs
+        weight, head = Typed(data, type_), Typed(table, head_type)
+        return [
+            *(ops_mojo.linear(x, weight, bias, activation) for activation in ACTIVATIONS),
+            ops_mojo.layer_norm(hidden, bias, bias, eps),
+            ops_mojo.logits(x, head),
+            ops_mojo.embed(ids, positions, head, wpe),
+            *ops_mojo.token_scores(x, head, targets, mask, best),
         ]
-        first: list[Any] = [
-            TensorType(DType.float32, ["tokens", "width"], device=CPU()),
-            TensorType(DType.int64, [], device=CPU()),
-            TensorType(DType.float32, [], device=CPU()),
-        ]
-        self.run = compile_for_cpu(Attention, [*first, *batch, *buffers], {}, make_ops("mojo"))
 
-    def __call__(self, *inputs: np.ndarray) -> np.ndarray:
-        return self.run.execute_raw(*map(Buffer.from_numpy, inputs))[0].to_numpy()
+    def __call__(self, given: LayerInputs) -> LayerOutputs:
+        weight, head = as_bytes(given.weight).reshape(-1), as_bytes(given.head)
+        types = [np.array([type_number(one)]) for one in (given.weight, given.head)]
+        arrays = [given.x, weight, types[0], given.bias, head, types[1], given.hidden, given.ids, given.positions]
+        arrays += [given.wpe, np.array(EPS, np.float32), given.targets, given.mask, given.best]
+        return LayerOutputs.of(self._run.execute(*map(Buffer.from_numpy, arrays)))
 
 
-class BlockAndParts(Module[..., tuple[Tensor, ...]]):
-    """A block as the one operation that generation runs, and as the separate operations that `verify` runs."""
-
-    def __init__(self, config: GPT2Config, ops: MojoOps) -> None:
-        self.block = Block(config, ops)
-        self.ops = ops
+class _BuiltinLayers(Module[..., tuple[Tensor, ...]]):
+    """The operations of MAX, each on inputs of its own."""
 
     def forward(
-        self, x: Tensor, logits_indices: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor
+        self, x: Tensor, weight: Tensor, bias: Tensor, head: Tensor, hidden: Tensor, *embedding: Tensor
     ) -> tuple[Tensor, ...]:
-        """Return the block's output, the separate operations' output, and logits of the block's output.
-
-        [tokens, n_embd], [rows] of int64, and the other inputs of `Attention` -> [rows, n_embd], [tokens, n_embd],
-        [rows, n_inner], and its token scores with the indices as targets. The head takes the block's c_proj weight for
-        an embedding, [n_inner, n_embd].
-        """
-        output = self.block(x, logits_indices, layer, scale, *cache)
-        embedding = self.block.mlp.c_proj.weight
-        logits = self.ops.logits(output, embedding)
-        states = self.block.hidden_states(x, layer, scale, *cache)
-        mask = embedding[:, 0].reshape([embedding.shape[0]])
+        ids, positions, wpe = embedding
         return (
-            output,
-            states[-1],
-            logits,
-            *self.ops.token_scores(output, embedding, logits_indices, mask, logits_indices),
+            *(ops_max.linear(x, weight, bias, activation) for activation in ACTIVATIONS),
+            ops_max.layer_norm(hidden, bias, bias, EPS),
+            ops_max.logits(x, head),
+            ops_max.embed(ids, positions, head, wpe),
         )
 
 
-class CompiledBlock:
-    """`BlockAndParts`, called with numpy arrays; the last two, keys and values, are updated in place."""
+class BuiltinLayers:
+    """The operations of MAX, called with numpy arrays of float32."""
 
-    def __init__(
-        self, config: GPT2Config, weights: dict[str, np.ndarray], extensions: Sequence[Path] | None = None
-    ) -> None:
-        chosen = MojoOps()
-        if extensions is not None:
-            chosen.extensions = extensions
-        types: list[Any] = [
-            TensorType(DType.float32, ["tokens", config.n_embd], device=CPU()),
-            int64_type("logits_indices"),
-            TensorType(DType.int64, [], device=CPU()),
-            TensorType(DType.float32, [], device=CPU()),
-            *(int64_type(name) for name in ("row_offsets", "batch", "batch")),
-            *cache_types(config),
-        ]
-        named = {f"block.{name}": array for name, array in weights.items()}
-        self.run = compile_for_cpu(lambda: BlockAndParts(config, chosen), types, named, chosen)
+    def __init__(self) -> None:
+        types = [_floats("tokens", "in"), _floats("in", "out"), _floats("out"), _floats("out", "in")]
+        types += [_floats("tokens", "out"), int64_type("ids"), int64_type("ids"), _floats("out", "in")]
+        self._run = compile_for_cpu(_BuiltinLayers, types, {})
 
-    def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
-        return [output.to_numpy() for output in self.run.execute_raw(*map(Buffer.from_numpy, inputs))]
+    def __call__(self, given: LayerInputs) -> LayerOutputs:
+        assert isinstance(given.weight, np.ndarray)
+        assert isinstance(given.head, np.ndarray)
+        arrays = [given.x, given.weight, given.bias, given.head, given.hidden, given.ids, given.positions, given.wpe]
+        return LayerOutputs.of(self._run.execute_raw(*map(Buffer.from_numpy, arrays)))
+
+
+def _floats(*shape: int | str) -> TensorType:
+    return TensorType(DType.float32, shape, CPU())
+
+
+def random_weights(config: GPT2Config) -> dict[str, np.ndarray]:
+    """Return random float32 weights with a tied head."""
+    rng = np.random.default_rng(config.n_embd)
+    shapes = canonical_shapes(config)
+    weights = {
+        name: rng.standard_normal(shape, np.float32) * np.float32(shape[0] ** -0.5 if len(shape) > 1 else 1)
+        for name, shape in shapes.items()
+    }
+    return weights | {LM_HEAD: weights[WTE]}

@@ -5,12 +5,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from max.engine import CompiledModel as Artifact
+from max.engine import read
 
 from fixtures.checkpoints import random_ids, reference_logits, reference_model
 from max_gpt2.checkpoint import Checkpoint
+from max_gpt2.config import GPT2Config
 from max_gpt2.model import CompiledModel, compile_cache
 from max_gpt2.model import compile as compile_module
 from max_gpt2.model.compile_cache import graph_key, load_or_compile
+
+
+@pytest.fixture(scope="module")
+def artifact(tiny_checkpoint: Checkpoint, tiny_model: CompiledModel) -> Artifact:
+    """A compiled graph: that of `tiny_model`, from the real cache."""
+    del tiny_model
+    folder = compile_cache.compiled_files()
+    assert folder is not None
+    (path,) = folder.glob(f"{graph_key(tiny_checkpoint.config, 'mojo')}-*.mef")
+    return read(path)
 
 
 @pytest.fixture
@@ -20,23 +33,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Record one entry per compiled graph."""
+def compiled(monkeypatch: pytest.MonkeyPatch, artifact: Artifact) -> list[str]:
+    """Record one entry per compiled graph; to compile takes half a minute, so the graph is always the same."""
     calls: list[str] = []
-    compile_graph = compile_module.compile_graph
 
-    def counted(*arguments: object) -> object:
+    def counted(kind: str, activation: str) -> Artifact:
+        assert (kind, activation) == ("mojo", "gelu_tanh")
         calls.append("a graph")
-        return compile_graph(*arguments)  # type: ignore[arg-type]
+        return artifact
 
     monkeypatch.setattr(compile_module, "compile_graph", counted)
     return calls
 
 
-def test_graph_is_compiled_once(
-    tiny_checkpoint: Checkpoint, tiny_model: CompiledModel, folder: Path, compiled: list[str]
-) -> None:
-    del tiny_model  # its graph is in MAX's own cache
+def test_graph_is_compiled_once(tiny_checkpoint: Checkpoint, folder: Path, compiled: list[str]) -> None:
     config, ids = tiny_checkpoint.config, random_ids(2, 9)
     first = load_or_compile(config, tiny_checkpoint.state_dict)
     (path,) = folder.iterdir()
@@ -51,10 +61,7 @@ def test_graph_is_compiled_once(
 
 
 @pytest.mark.parametrize("damage", ["cut off", "a byte", "empty"])
-def test_damaged_file_is_rebuilt(
-    tiny_checkpoint: Checkpoint, tiny_model: CompiledModel, folder: Path, compiled: list[str], damage: str
-) -> None:
-    del tiny_model
+def test_damaged_file_is_rebuilt(tiny_checkpoint: Checkpoint, folder: Path, compiled: list[str], damage: str) -> None:
     config = tiny_checkpoint.config
     load_or_compile(config, tiny_checkpoint.state_dict)
     (path,) = folder.iterdir()
@@ -67,10 +74,7 @@ def test_damaged_file_is_rebuilt(
     assert path.stat().st_size == len(whole)
 
 
-def test_unwritable_folder_is_not_an_error(
-    tiny_checkpoint: Checkpoint, tiny_model: CompiledModel, folder: Path, compiled: list[str]
-) -> None:
-    del tiny_model
+def test_unwritable_folder_is_not_an_error(tiny_checkpoint: Checkpoint, folder: Path, compiled: list[str]) -> None:
     folder.write_text("a file instead of a folder")
     for _ in range(2):
         assert load_or_compile(tiny_checkpoint.config, tiny_checkpoint.state_dict).config == tiny_checkpoint.config
@@ -82,8 +86,11 @@ def test_key_depends_on_config_kernels_version_and_processor(
 ) -> None:
     config = tiny_checkpoint.config
     key = graph_key(config, "mojo")
-    assert graph_key(dataclasses.replace(config, eos_token_ids=(1,), tie_word_embeddings=False), "mojo") == key
-    others = {graph_key(dataclasses.replace(config, scale_attn_weights=False), "mojo"), graph_key(config, "builtin")}
+    assert graph_key(GPT2Config(n_embd=1600, scale_attn_weights=False), "mojo") == key  # sizes and flags are inputs
+    builtin = graph_key(config, "builtin")
+    assert graph_key(dataclasses.replace(config, eos_token_ids=(1,), tie_word_embeddings=False), "builtin") == builtin
+    assert graph_key(dataclasses.replace(config, scale_attn_weights=False), "builtin") != builtin
+    others = {graph_key(dataclasses.replace(config, activation_function="relu"), "mojo"), builtin}
     monkeypatch.setattr(compile_cache.metadata, "version", lambda _: "27.0")
     others.add(graph_key(config, "mojo"))
     monkeypatch.undo()

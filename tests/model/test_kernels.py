@@ -5,50 +5,76 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from max.driver import CPU, Buffer
+from max.engine import InferenceSession
 from torch.nn.functional import layer_norm
 
 from max_gpt2.config import GPT2Config
-from max_gpt2.model.ops_mojo import MojoOps
-from tests.model.kernels import CompiledAttention, CompiledBlock, CompiledLayers
+from max_gpt2.model import ops_mojo
+from max_gpt2.model.batch import RaggedBatch
+from max_gpt2.model.compile import compile_graph
+from max_gpt2.model.compile_cache import load_or_compile, load_or_compile_stages
+from max_gpt2.model.stages import StagedRun, Stages, Tap
+from max_gpt2.model.table import ModelTable
+from tests.model.kernels import EPS, CompiledLayers, LayerInputs, random_weights
+from tests.model.stored import stored_pair
 
 #: (in, out): one element, less than one vector, slightly more than a few vectors, and than a few blocks.
 SIZES = [(1, 1), (5, 3), (24, 37), (300, 70), (530, 1089)]
 #: Rows for GEMV and for GEMM, and the counts around the switch between them.
 TOKENS = [1, 2, 8, 13, 28, 29, 33, 48, 65, 128, 251, 277]
 
+#: A kernel called with arrays; the last two, keys and values, are updated in place.
+Attention = Callable[..., np.ndarray]
+
 
 @pytest.fixture(scope="module")
 def layers() -> CompiledLayers:
-    return CompiledLayers("mojo")
+    return CompiledLayers()
 
 
 @pytest.fixture(scope="module")
-def attention() -> CompiledAttention:
-    return CompiledAttention()
+def attention() -> Attention:
+    run = load_or_compile_stages(GPT2Config())["attention"]
+    return lambda *arrays: run(*map(Buffer.from_numpy, arrays))[0].to_numpy()
 
 
-def inputs(tokens: int, width: int, out: int) -> list[np.ndarray]:
+def inputs(tokens: int, width: int, out: int) -> LayerInputs:
     rng = np.random.default_rng(width)
     x, weight, bias = (rng.standard_normal(shape, np.float32) for shape in ((300, width), (width, out), out))
-    ids = rng.integers(0, width, (2, 300))
+    head, wpe, hidden = (rng.standard_normal(shape, np.float32) for shape in ((out, width), (out, width), (300, out)))
+    ids = rng.integers(0, out, (2, 300))
     targets = rng.integers(-1, out, 300)
     mask = (rng.random(out) < 0.5).astype(np.float32)
     mask[0] = 1  # not empty
-    layer = [x[:tokens], weight / np.float32(width**0.5), bias, ids[0, :tokens], ids[1, :tokens]]
-    return [*layer, targets[:tokens], mask, np.zeros(min(out, 7), np.int64)]
+    return LayerInputs(
+        x=x[:tokens],
+        weight=weight / np.float32(width**0.5),
+        bias=bias,
+        head=head,
+        hidden=hidden[:tokens],
+        ids=ids[0, :tokens],
+        positions=ids[1, :tokens],
+        wpe=wpe,
+        targets=targets[:tokens],
+        mask=mask,
+        best=np.zeros(min(out, 7), np.int64),
+    )
 
 
 @pytest.mark.parametrize(("width", "out"), SIZES)
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_token_scores_match_pytorch(layers: CompiledLayers, tokens: int, width: int, out: int) -> None:
-    arrays = inputs(tokens, width, out)
-    targets, mask, top = arrays[5], torch.from_numpy(arrays[6]).bool(), len(arrays[7])
-    outputs = layers(*arrays)
+    given = inputs(tokens, width, out)
+    targets, mask, top = given.targets, torch.from_numpy(given.mask).bool(), len(given.best)
+    outputs = layers(given)
     logits = torch.from_numpy(outputs.logits).double()  # compared with PyTorch above
     logprobs = torch.log_softmax(logits, dim=-1)
     expected = logprobs.gather(1, torch.from_numpy(targets).clamp(min=0)[:, None])[:, 0].numpy()
@@ -64,31 +90,31 @@ def test_token_scores_match_pytorch(layers: CompiledLayers, tokens: int, width: 
 
 def test_equal_logits_are_ranked_by_id(layers: CompiledLayers) -> None:
     """All logits are zero, so that every id ties; chunks and threads must not change the order."""
-    arrays = inputs(5, 24, 1000)
-    arrays[0] = np.zeros_like(arrays[0])
-    outputs = layers(*arrays)
-    np.testing.assert_array_equal(outputs.ranks, arrays[5] + 1)
+    given = inputs(5, 24, 1000)
+    outputs = layers(replace(given, x=np.zeros_like(given.x)))
+    np.testing.assert_array_equal(outputs.ranks, given.targets + 1)
     np.testing.assert_array_equal(outputs.top_ids, np.tile(np.arange(7), (5, 1)))
 
 
 def test_logits_that_are_not_finite_have_no_finite_score(layers: CompiledLayers) -> None:
-    arrays = inputs(3, 24, 1000)
-    arrays[0][0, 3], arrays[0][1, 5] = np.nan, np.inf
-    outputs = layers(*arrays)
+    given = inputs(3, 24, 1000)
+    given.x[0, 3], given.x[1, 5] = np.nan, np.inf
+    outputs = layers(given)
     assert np.isfinite(outputs.sums[1]).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize(("width", "out"), SIZES)
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_layers_match_pytorch(layers: CompiledLayers, tokens: int, width: int, out: int) -> None:
-    arrays = inputs(tokens, width, out)
-    outputs = layers(*arrays)
-    x, weight, bias = (torch.from_numpy(array).double() for array in arrays[:3])
+    given = inputs(tokens, width, out)
+    outputs = layers(given)
+    arrays = given.x, given.weight, given.bias, given.head, given.hidden, given.wpe
+    x, weight, bias, head, hidden, wpe = (torch.from_numpy(array).double() for array in arrays)
     expected = {
         "linear": (outputs.linear["none"], x @ weight + bias),
-        "layer_norm": (outputs.layer_norm, layer_norm(x @ weight, [out], bias, bias * 2, 3e-2)),
-        "logits": (outputs.logits, x @ (weight + bias)),
-        "embed": (outputs.embed, weight[arrays[3]] + 3 * weight[arrays[4]]),
+        "layer_norm": (outputs.layer_norm, layer_norm(hidden, [out], bias, bias, EPS)),
+        "logits": (outputs.logits, x @ head.T),
+        "embed": (outputs.embed, head[given.ids] + wpe[given.positions]),
     }
     for name, (ours, theirs) in expected.items():
         # Logits sum 530 products of magnitude one; AVX2 has longer chains of additions than AVX-512.
@@ -98,12 +124,12 @@ def test_layers_match_pytorch(layers: CompiledLayers, tokens: int, width: int, o
 
 @pytest.mark.parametrize(("width", "out"), SIZES)
 def test_row_is_bitwise_identical_alone_and_among_others(layers: CompiledLayers, width: int, out: int) -> None:
-    all_rows = layers(*inputs(277, width, out))
+    all_rows = layers(inputs(277, width, out))
     for tokens in TOKENS:
-        outputs = layers(*inputs(tokens, width, out))
+        outputs = layers(inputs(tokens, width, out))
         for name, values in outputs.linear.items():
             np.testing.assert_array_equal(values, all_rows.linear[name][:tokens], err_msg=f"{name}, {tokens}")
-        np.testing.assert_array_equal(outputs.layer_norm[:, :1], all_rows.layer_norm[:tokens, :1])
+        np.testing.assert_array_equal(outputs.layer_norm, all_rows.layer_norm[:tokens])
         np.testing.assert_array_equal(outputs.logits, all_rows.logits[:tokens])
         np.testing.assert_array_equal(outputs.sums, all_rows.sums[:, :tokens])
         np.testing.assert_array_equal(outputs.top_logprobs, all_rows.top_logprobs[:tokens])
@@ -111,7 +137,7 @@ def test_row_is_bitwise_identical_alone_and_among_others(layers: CompiledLayers,
 
 @pytest.mark.parametrize("dim", [1, 8, 20, 64, 84])
 @pytest.mark.parametrize("steps", [[1], [5], [17, 1, 1], [200, 1], [100, 130]])
-def test_attention_matches_pytorch(attention: CompiledAttention, dim: int, steps: list[int]) -> None:
+def test_attention_matches_pytorch(attention: Attention, dim: int, steps: list[int]) -> None:
     """Extend three sequences in unordered slots: the second by these steps, the others by fractions of them."""
     n_head, batch, slots, scale = 3, 3, np.array([4, 0, 2]), np.float32(0.3)
     rng = np.random.default_rng(dim)
@@ -145,54 +171,60 @@ def reference_attention(qkv: np.ndarray, scale: float) -> np.ndarray:
 
 
 #: More columns than one KC block; the block ends within a vector of the last head.
-CONFIG = GPT2Config(n_embd=273, n_head=3, n_layer=2, n_inner=530, activation_function="relu", layer_norm_epsilon=1e-2)
+UNEVEN = GPT2Config(100, n_positions=320, n_embd=273, n_head=3, n_layer=3, n_inner=530, layer_norm_epsilon=1e-2)
+#: Columns in whole vectors, so that queries can be computed apart from keys and values.
+EVEN = GPT2Config(100, n_positions=320, n_embd=96, n_head=2, n_layer=2, n_inner=160)
 #: New tokens of each sequence: GEMV, GEMM, and more rows than one block of MC.
 COUNTS = [[1], [1] * 8, [5, 1, 17], [33], [200, 1, 80]]
 
 
-def block_weights() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    width, inner = CONFIG.n_embd, CONFIG.intermediate_size
-    shapes = {"attn.c_attn": (width, 3 * width), "attn.c_proj": (width, width)}
-    shapes |= {"mlp.c_fc": (width, inner), "mlp.c_proj": (inner, width)}
-    sizes: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in shapes.items()}
-    sizes |= {f"{name}.bias": (shape[1],) for name, shape in shapes.items()}
-    sizes |= {f"{name}.{part}": (width,) for name in ("ln_1", "ln_2") for part in ("weight", "bias")}
-    return {name: rng.standard_normal(size, np.float32) for name, size in sizes.items()}
-
-
-def block_inputs(counts: list[int]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return x [tokens, n_embd], and the inputs that follow `logits_indices`, with random keys and values."""
+def batches(config: GPT2Config, counts: list[int]) -> Iterator[list[np.ndarray]]:
+    """Yield the inputs of a model with random keys and values, for several values of `logits_indices`."""
     rng = np.random.default_rng(len(counts))
-    batch, dim = len(counts), CONFIG.head_dim
-    x = rng.standard_normal((sum(counts), CONFIG.n_embd), np.float32)
-    keys = rng.standard_normal((2, batch + 1, CONFIG.n_head, dim, 320), np.float32)
-    values = rng.standard_normal((2, batch + 1, CONFIG.n_head, 320, dim), np.float32)
-    cache_lengths, slots = rng.integers(0, 100, batch), rng.permutation(batch + 1)[:batch]
-    row_offsets = np.concatenate([[0], np.cumsum(counts)])
-    return x, [np.array(1), np.array(0.3, np.float32), row_offsets, cache_lengths, slots, keys, values]
+    batch, tokens = len(counts), np.arange(sum(counts))
+    shape = config.n_layer, batch + 1, config.n_head
+    keys = rng.standard_normal((*shape, config.head_dim, 320), np.float32)
+    values = rng.standard_normal((*shape, 320, config.head_dim), np.float32)
+    lengths, slots = rng.integers(0, 100, batch), rng.permutation(batch + 1)[:batch]
+    ids = [rng.integers(0, 100, count) for count in counts]
+    positions = [np.arange(start, start + count) for start, count in zip(lengths, counts, strict=True)]
+    rows = np.concatenate([[0], np.cumsum(counts)])
+    # All tokens, the last of each sequence, and others.
+    for indices in (tokens, rows[1:] - 1, tokens[len(tokens) // 3 :], tokens[::2]):
+        arrays = np.concatenate(ids), np.concatenate(positions), rows, lengths, slots, indices
+        yield [*arrays, keys.copy(), values.copy()]
 
 
-def selections(counts: list[int]) -> list[np.ndarray]:
-    """Return several values of `logits_indices`: all tokens, the last of each sequence, and others."""
-    tokens = np.arange(sum(counts))
-    return [tokens, np.cumsum(counts) - 1, tokens[len(tokens) // 3 :], tokens[::2]]
+class NoTap:
+    """A tap that changes nothing."""
+
+    def wants(self, _name: str) -> bool:
+        return False
+
+    def see(self, _name: str, value: np.ndarray) -> np.ndarray:
+        return value
+
+    def see_pattern(self, _name: str, _sequence: int, value: np.ndarray) -> np.ndarray:
+        return value
 
 
-@pytest.fixture(scope="module")
-def block() -> CompiledBlock:
-    return CompiledBlock(CONFIG, block_weights())
+@pytest.mark.parametrize("config", [UNEVEN, EVEN], ids=["uneven", "even"])
+def test_transformer_is_bitwise_identical_to_its_parts(config: GPT2Config) -> None:
+    """The one operation equals its parts, which the tests of `verify` compare with transformers."""
+    weights = random_weights(config)
+    model = load_or_compile(config, weights)
 
+    def make_tap(_batch: RaggedBatch) -> Tap:
+        return NoTap()
 
-@pytest.mark.parametrize("counts", COUNTS)
-def test_fused_block_is_bitwise_identical_to_its_parts(block: CompiledBlock, counts: list[int]) -> None:
-    """The fused operation equals its parts; the tests of `verify` compare the parts with transformers."""
-    x, rest = block_inputs(counts)
-    for logits_indices in selections(counts):
-        for _ in range(3):  # the order of the threads differs between runs
-            fused, parts, *_ = block(x, logits_indices, *rest)
-            np.testing.assert_array_equal(fused, parts[logits_indices])
-            assert np.abs(fused - x[logits_indices]).min(axis=1).max() > 0
+    staged = StagedRun(Stages(config, load_or_compile_stages(config), weights), make_tap)
+    for counts in COUNTS:
+        for arrays in batches(config, counts):
+            expected = staged(*(Buffer.from_numpy(array.copy()) for array in arrays))[0].to_numpy()
+            assert np.abs(expected).max(axis=1).min() > 0
+            for _ in range(3):  # the order of the threads differs between runs
+                found = model.run(*(Buffer.from_numpy(array.copy()) for array in arrays))[0].to_numpy()
+                np.testing.assert_array_equal(found, expected)
 
 
 #: Another value for each constant of tuning.mojo that must not change a result, on any processor.
@@ -205,6 +237,7 @@ RETUNED = {
     "GEMV_KR": 2,
     "GEMV_NO_PREFETCH_ROWS": 4,
     "GEMV_ACCUMULATORS": 300,
+    "PANEL_PREFETCH_BYTES": 100,
     "ATTENTION_QUERIES": 3,
     "ATTENTION_VECTORS": 2,
     "ATTENTION_TOKENS": 20,
@@ -212,12 +245,12 @@ RETUNED = {
     "LOGITS_ACCUMULATORS": 7,
     "LOGITS_ROWS": 24,
     "LOGITS_UNROLL": 3,
+    "DECODED_ROWS": 3,
     "HEAD_T": 2,
     "HEAD_R": 5,
     "HEAD_TOKENS": 7,
     "ROWS_PER_ITEM": 5,
     "SPIN_LIMIT": 10,
-    "MAX_PHASES": 16,
 }
 #: Constants that define results (KC), follow from the processor, or follow from others.
 FIXED = {"KC", "SCORE_CHUNK", "CACHE_LINE", "LARGE_REGISTER_FILE", "NR", "MR_STEP"}
@@ -225,7 +258,7 @@ FIXED = {"KC", "SCORE_CHUNK", "CACHE_LINE", "LARGE_REGISTER_FILE", "NR", "MR_STE
 
 def retuned_kernels(folder: Path) -> Path:
     """Copy the kernels into a folder and change every constant of `RETUNED`."""
-    kernels = shutil.copytree(MojoOps.extensions[0], folder / "kernels")
+    kernels = shutil.copytree(ops_mojo.KERNELS, folder / "kernels")
     tuning = kernels / "tuning.mojo"
     text = tuning.read_text()
     assert set(re.findall(r"^comptime (\w+) =", text, re.MULTILINE)) == RETUNED.keys() | FIXED
@@ -235,32 +268,49 @@ def retuned_kernels(folder: Path) -> Path:
     return kernels
 
 
+@pytest.fixture(scope="module")
+def retuned(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., np.ndarray]:
+    """A function that runs a model with the kernels of `retuned_kernels`."""
+    kernels = retuned_kernels(tmp_path_factory.mktemp("retuned"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops_mojo, "KERNELS", kernels)
+        artifact = compile_graph("mojo", "gelu_tanh")
+    (graph,) = InferenceSession(devices=[CPU()]).init_all(artifact).values()
+
+    def run(table: ModelTable, arrays: list[np.ndarray]) -> np.ndarray:
+        return graph.execute(*table.buffers(), *(Buffer.from_numpy(array.copy()) for array in arrays))[0].to_numpy()
+
+    return run
+
+
 @pytest.mark.slow
-def test_other_block_sizes_give_bitwise_identical_logits(block: CompiledBlock, tmp_path: Path) -> None:
+@pytest.mark.parametrize("type_", ["F32", "F16", "Q8_0", "Q4_0", "Q5_1"])
+def test_other_block_sizes_give_bitwise_identical_logits(retuned: Callable[..., np.ndarray], type_: str) -> None:
     """A buffer with a hard-coded size would overrun here and end the process."""
-    retuned = CompiledBlock(CONFIG, block_weights(), (retuned_kernels(tmp_path),))
+    weights, _ = stored_pair(EVEN, type_)
+    model, table = load_or_compile(EVEN, weights), ModelTable(EVEN, weights)
     for counts in COUNTS:
-        for logits_indices in selections(counts):
-            outputs = [
-                graph(x, logits_indices, *rest) for graph in (block, retuned) for x, rest in [block_inputs(counts)]
-            ]
-            for ours, theirs in zip(*outputs, strict=True):
-                np.testing.assert_array_equal(ours, theirs)
+        for arrays in batches(EVEN, counts):
+            ours = model.run(*(Buffer.from_numpy(array.copy()) for array in arrays))[0].to_numpy()
+            np.testing.assert_array_equal(ours, retuned(table, arrays))
 
 
 #: A sequence that does not fit its slot of 64 tokens.
 OVERRUN = """
 import numpy as np
-from tests.model.kernels import CompiledAttention
-attention = CompiledAttention()
+from max.driver import Buffer
+from max_gpt2.config import GPT2Config
+from max_gpt2.model.compile_cache import load_or_compile_stages
+attention = load_or_compile_stages(GPT2Config())["attention"]
 keys, values = np.zeros((1, 1, 1, 4, 64), np.float32), np.zeros((1, 1, 1, 64, 4), np.float32)
 print("compiled", flush=True)
-attention(np.zeros((5, 12), np.float32), np.array(0), np.array(1, np.float32), np.array([0, 5]), np.array([60]),
-          np.array([0]), keys, values)
+arrays = [np.zeros((5, 12), np.float32), np.array(0), np.array(1, np.float32), np.array([0, 5]), np.array([60]),
+          np.array([0]), keys, values]
+attention(*map(Buffer.from_numpy, arrays))
 """
 
 
-def test_sequence_longer_than_its_cache_stops_the_process(attention: CompiledAttention) -> None:
+def test_sequence_longer_than_its_cache_stops_the_process(attention: Attention) -> None:
     """`attention` is requested so that its graph is in the compile cache."""
     environment = dict(os.environ)  # without the variables that MAX's libraries set in this process
     done = subprocess.run([sys.executable, "-c", OVERRUN], capture_output=True, text=True, env=environment)

@@ -9,18 +9,18 @@ import transformers
 
 from fixtures.checkpoints import FLAGS, edit_config, edit_weights, random_ids, write_checkpoint, write_tokenizer
 from max_gpt2.checkpoint import Checkpoint
-from max_gpt2.checkpoint.layout import WTE
 from max_gpt2.errors import RequestError
 from max_gpt2.model import BLOCK_STATES, CompiledModel
-from max_gpt2.model.compile import compile_hidden_states
+from max_gpt2.model.compile_cache import load_hidden_states
 from max_gpt2.verify import verify
 from max_gpt2.verify.models import MaxImplementation, TorchImplementation
+from max_gpt2.weights import WTE
 from tests.verify.faults import FAULTS, Fault
 
 
 @pytest.fixture(scope="session")
 def max_model(tiny_checkpoint: Checkpoint, tiny_model: CompiledModel) -> MaxImplementation:
-    return MaxImplementation(tiny_model, compile_hidden_states(tiny_checkpoint.config, tiny_checkpoint.state_dict))
+    return MaxImplementation(tiny_model, load_hidden_states(tiny_checkpoint.config, tiny_checkpoint.state_dict))
 
 
 def test_max_and_pytorch_are_equal_on_a_checkpoint(tiny_original: Path) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 
 from max_gpt2.checkpoint.formats.peft import AdapterFile, LowRank, read_adapter
 from max_gpt2.checkpoint.formats.source import StoredTensor
-from max_gpt2.checkpoint.layout import LM_HEAD, WTE, canonical_name, canonical_shapes, why_skipped
+from max_gpt2.checkpoint.layout import canonical_name, canonical_shapes, why_skipped
 from max_gpt2.checkpoint.options import Adapter
 from max_gpt2.checkpoint.plan import LoadPlan
 from max_gpt2.errors import CheckpointError, listed
+from max_gpt2.weights import LM_HEAD, WTE
 
 _ROWS = 256
 _REMEDY = "Use the base model that the adapter was trained on."

@@ -8,12 +8,11 @@ programs store the Conv1D weights as `[out, in]`, like PyTorch's `Linear`.
 import re
 
 from max_gpt2.config import GPT2Config
+from max_gpt2.weights.types import CONV1D as CONV1D
+from max_gpt2.weights.types import LM_HEAD as LM_HEAD
+from max_gpt2.weights.types import WPE as WPE
+from max_gpt2.weights.types import WTE as WTE
 
-WTE = "transformer.wte.weight"
-LM_HEAD = "lm_head.weight"
-#: The weights of the four Conv1D layers of each block, [in, out]. `attn.c_proj` is square, so its shape does not show
-#: whether it is transposed.
-CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 #: Constants, not parameters: the causal mask that old versions of transformers saved. Note the dot: the
 #: parameter `attn.c_attn.bias` ends in `attn.bias` as well.
 _MASK_BUFFER = re.compile(r"h\.\d+\.(attn\.bias|attn\.masked_bias|crossattention\.bias)")
@@ -67,7 +66,7 @@ def canonical_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
     n_embd, n_inner = config.n_embd, config.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {
         WTE: (config.vocab_size, n_embd),
-        "transformer.wpe.weight": (config.n_positions, n_embd),
+        WPE: (config.n_positions, n_embd),
     }
     for layer in range(config.n_layer):
         block = f"transformer.h.{layer}"

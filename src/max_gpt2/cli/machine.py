@@ -110,13 +110,12 @@ def _warmup(model: str | Path, options: "LoadOptions", verify: bool, run: "Runne
     del loaded, weights  # keep one copy of the weights at a time
     if verify:
         from max_gpt2.verify.models import MaxImplementation
-        from max_gpt2.weights.quantise import float32_weights
 
         weights_again = run(
             "Loading the weights for verify", lambda: load_weights(opened.plan, allow_nonfinite=options.allow_nonfinite)
         )
         started = time.perf_counter()
-        MaxImplementation.compile(opened.config, float32_weights(weights_again), run, options.kernels)
+        MaxImplementation.compile(opened.config, weights_again, run, options.kernels)
         verify_compile_s = time.perf_counter() - started
     return Warmup(load_s, compile_s, verify_compile_s, folder, folder_size(folder) - before if folder else 0)
 

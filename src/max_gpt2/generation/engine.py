@@ -5,8 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from max_gpt2._progress import COMPILING, Runner, silently
 from max_gpt2.checkpoint import (
     DEFAULT_OPTIONS,
@@ -35,7 +33,7 @@ from max_gpt2.model import CompiledModel
 from max_gpt2.model.compile_cache import load_or_compile
 from max_gpt2.tokenizer import GPT2Tokenizer
 from max_gpt2.tokenizer.stop_strings import check_stop
-from max_gpt2.weights.quantise import float32_weights
+from max_gpt2.weights import Weights
 
 #: The default batch size. Larger batches have a higher throughput and use more memory.
 BATCH_SIZE = 8
@@ -161,11 +159,10 @@ class ModelSource:
         """Return the model's config."""
         return self.plan.config
 
-    def load_weights(self, run: Runner = silently) -> dict[str, np.ndarray]:
+    def load_weights(self, run: Runner = silently) -> Weights:
         """Return the canonical weights; raises CheckpointError if they are damaged."""
         allow_nonfinite = self.options.allow_nonfinite
-        weights = run(loading_label(self.plan), lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
-        return float32_weights(weights)
+        return run(loading_label(self.plan), lambda: load_weights(self.plan, allow_nonfinite=allow_nonfinite))
 
     def load(self, run: Runner = silently, drafting: "SpeculationSource | None" = None) -> Loaded:
         """Load the weights and compile the model; raises CheckpointError if the weights are damaged."""

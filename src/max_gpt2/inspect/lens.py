@@ -10,6 +10,7 @@ from max_gpt2.errors import RequestError
 from max_gpt2.inspect.edits import Edit
 from max_gpt2.inspect.probes import name_in, split_name
 from max_gpt2.model.stages import Stages
+from max_gpt2.weights import LM_HEAD
 
 #: Positions whose logits are computed together.
 _CHUNK = 64
@@ -145,7 +146,7 @@ def attribution(trace: Traced, token: int, minus: int | None = None, position: i
     _check_edits(trace)
     last = name_in(config.n_layer - 1, "")
     known = trace.with_activations(["embeddings", "h.*.attn.z", "h.*.mlp", last, "ln_f"])
-    table = stages.weights["lm_head.weight"]
+    table = stages.float32(LM_HEAD)
     logits = _row(table, token) - (0 if minus is None else _row(table, minus))
     weight, bias = (one.astype(np.float64) for one in stages.layer("ln_f"))
     scaled = weight * logits

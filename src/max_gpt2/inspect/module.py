@@ -25,6 +25,7 @@ from max_gpt2.inspect.trace import Trace, Tracer
 from max_gpt2.model.interpreter_ops import compile_operations
 from max_gpt2.model.stages import Stages
 from max_gpt2.tokenizer import GPT2Tokenizer
+from max_gpt2.weights import LM_HEAD
 
 #: The parts of a layer that are the input or the output of a submodule: its path in the block, then both parts.
 _SUBMODULES: dict[str, tuple[str | None, str | None]] = {
@@ -270,13 +271,12 @@ def _stages(config: GPT2Config, parameters: Mapping[str, np.ndarray]) -> Stages:
     weights = {name: value.T if is_conv1d(name) else value for name, value in parameters.items()}
 
     def layer_norm(*buffers: Buffer) -> list[Buffer]:
-        x, weight, bias = (one.to_numpy() for one in buffers)
+        x, weight, bias, _ = (one.to_numpy() for one in buffers)
         centered = x - x.mean(axis=-1, keepdims=True)
         deviation = np.sqrt(x.var(axis=-1, keepdims=True) + np.float32(config.layer_norm_epsilon))
         return [Buffer.from_numpy(centered / deviation * weight + bias)]
 
     def logits(*buffers: Buffer) -> list[Buffer]:
-        x, table = (one.to_numpy() for one in buffers)
-        return [Buffer.from_numpy(x @ table.T)]
+        return [Buffer.from_numpy(buffers[0].to_numpy() @ weights[LM_HEAD].T)]
 
     return Stages(config, {"layer_norm": layer_norm, "logits": logits}, weights)

@@ -15,7 +15,9 @@ from max_gpt2.model.batch import RaggedBatch
 from max_gpt2.model.kv_cache import KVCache
 from max_gpt2.model.session import CompiledModel
 from max_gpt2.model.stages import StagedModel, StagedRun, Stages
+from max_gpt2.model.table import as_bytes, type_number
 from max_gpt2.tokenizer import GPT2Tokenizer
+from max_gpt2.weights import Weight
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,14 @@ def _same_model(one: Stages, other: Stages) -> bool:
         return True
     pairs = ((value, other.weights.get(name)) for name, value in one.weights.items())
     return one.config == other.config and all(
-        match is not None and (value is match or np.array_equal(value, match)) for value, match in pairs
+        match is not None and (value is match or _equal(value, match)) for value, match in pairs
     )
+
+
+def _equal(one: Weight, other: Weight) -> bool:
+    """Return True for two weights of the same type and values."""
+    same_type = type_number(one) == type_number(other)
+    return same_type and np.array_equal(as_bytes(one), as_bytes(other))
 
 
 def _input(layer: int) -> str:

@@ -5,6 +5,6 @@ of a second.
 """
 
 from max_gpt2.model.kv_cache import cache_bytes
-from max_gpt2.model.session import BLOCK_STATES, CompiledModel, HiddenStatesModel, Session, state_names
+from max_gpt2.model.session import BLOCK_STATES, CompiledModel, HiddenStates, Session, state_names
 
-__all__ = ["BLOCK_STATES", "CompiledModel", "HiddenStatesModel", "Session", "cache_bytes", "state_names"]
+__all__ = ["BLOCK_STATES", "CompiledModel", "HiddenStates", "Session", "cache_bytes", "state_names"]

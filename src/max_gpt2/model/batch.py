@@ -68,23 +68,13 @@ def causal_mask(start: int, seq: int) -> np.ndarray:
 
 
 def extra_inputs(kernels: Kernels, batch: RaggedBatch) -> list[np.ndarray]:
-    """Return the arrays for `Ops.extra_types`: the causal mask [seq, total] of a single sequence for MAX's kernels."""
+    """Return additional inputs of the graph: the causal mask [seq, total] of a single sequence for MAX's kernels."""
     return [] if kernels == "mojo" else [causal_mask(int(batch.cache_lengths[0]), len(batch.ids))]
 
 
 def token_types() -> "list[TensorType]":
     """Return the types of the arrays of `RaggedBatch` except `logits_indices`."""
     return [int64_type(size) for size in ("tokens", "tokens", "row_offsets", "batch", "batch")]
-
-
-def paged_token_types() -> "list[TensorType]":
-    """Return the types of `token_types` for a paged cache: `lookup_table` [batch, pages] replaces `slots`."""
-    return [*token_types()[:-1], int64_type("batch", "pages")]
-
-
-def blocks_type(config: GPT2Config) -> "BufferType":
-    """Return the type of `PagedCacheInputs.blocks`."""
-    return _float_buffer("blocks", 2, config.n_layer, "page_size", config.n_head, config.head_dim)
 
 
 def cache_types(config: GPT2Config) -> "list[BufferType]":

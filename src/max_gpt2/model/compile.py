@@ -1,147 +1,160 @@
-"""Build the graphs and compile them for the CPU."""
+"""Build the graphs of the Mojo kernels and compile them for the CPU.
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+No graph contains weights or sizes: both are inputs. So one compiled graph serves every model with its activation
+function, in every type of weights.
+"""
 
-import numpy as np
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
 from max.driver import CPU
 from max.dtype import DType
-from max.engine import CompiledModel as CompiledArtifact
+from max.engine import CompiledModel as Artifact
 from max.engine import InferenceSession
-from max.experimental import functional as F
-from max.experimental.compilation import CompiledCallable
-from max.experimental.nn import Module
-from max.experimental.realization_context import GraphRealizationContext, realization_context
-from max.experimental.tensor import Tensor, default_device, default_dtype
-from max.graph import Graph, TensorType, TensorValue
+from max.graph import BufferType, DeviceRef, Graph, TensorType, Value
+from max.graph import ops as max_ops
 
-from max_gpt2.config import ACTIVATIONS, GPT2Config, Kernels
-from max_gpt2.model.batch import blocks_type, cache_types, int64_type, paged_token_types, token_types
-from max_gpt2.model.ops import Ops
-from max_gpt2.model.ops_max import MaxOps
-from max_gpt2.model.ops_mojo import MojoOps, PagedMojoOps
-from max_gpt2.model.session import CompiledModel, HiddenStatesModel
-from max_gpt2.model.transformer import LanguageModel, ScoringModule, ServedModule, Transformer
+from max_gpt2.config import Activation
+from max_gpt2.model import ops_mojo as ops
+from max_gpt2.model.batch import int64_type
+from max_gpt2.model.ops_mojo import Typed
+
+#: The kinds of graph: with a contiguous cache, with a server's paged cache, to score given tokens, or in stages.
+Kind = Literal["mojo", "paged", "scoring", "stages"]
+
+_DEVICE = DeviceRef.CPU()
 
 
-def make_ops(kernels: Kernels) -> Ops:
-    """Return the implementation of the operations that `kernels` names."""
-    return MojoOps() if kernels == "mojo" else MaxOps()
+def compile_graph(kind: Kind, activation: Activation) -> Artifact:
+    """Compile a graph, or the graphs of "stages" as one artifact, for models with this activation function."""
+    graphs = {"mojo": _generation, "paged": _paged, "scoring": _scoring, "stages": _stages}[kind](activation)
+    return compile_module(graphs[0])
 
 
-def compile_model(config: GPT2Config, state_dict: Mapping[str, np.ndarray], kernels: Kernels = "mojo") -> CompiledModel:
-    """Compile a model for any number of sequences of any length.
+def compile_module(graph: Graph) -> Artifact:
+    """Compile a graph made by `build_graph`, with all others of its module."""
+    session = InferenceSession(devices=[CPU()])
+    return session.compile(graph.module, custom_extensions=ops.extensions())
 
-    `state_dict` is canonical (`max_gpt2.checkpoint`); its arrays are used in place, not copied.
+
+def _generation(activation: Activation) -> list[Graph]:
+    """Build the graph of `CompiledModel`: model, the arrays of `RaggedBatch`, `KVCache.buffers` -> [rows, vocab]."""
+    types = [*_model_types(), *_token_types(), int64_type("rows"), *_cache_types()]
+
+    def logits(*inputs: Any) -> Sequence[Value[Any]]:
+        model, ln_f, head, ids, positions, row_offsets, cache_lengths, slots, logits_indices, *cache = inputs
+        batch = row_offsets, cache_lengths, slots
+        x = ops.transformer([ids, positions, logits_indices], model, ln_f, batch, cache, activation)
+        return [ops.logits(x, Typed(head, model))]
+
+    return [build_graph("logits", types, logits)]
+
+
+def _scoring(activation: Activation) -> list[Graph]:
+    """Build the graph of `FusedScoringModel`.
+
+    model, the arrays of `RaggedBatch`, `targets` [rows], `mask` [vocab], `best` [top], and the buffers of a cache with
+    one layer -> the results of `ops_mojo.token_scores`.
     """
-    return CompiledModel(config, kernels, compile_graph(config, state_dict, kernels).execute_raw, state_dict)
+    types = [*_model_types(), *_token_types(), int64_type("rows"), *_scoring_types("rows"), *_cache_types()]
+
+    def scores(*inputs: Any) -> Sequence[Value[Any]]:
+        model, ln_f, head, ids, positions, row_offsets, cache_lengths, slots, logits_indices, *rest = inputs
+        targets, mask, best, *cache = rest
+        batch = row_offsets, cache_lengths, slots
+        x = ops.transformer([ids, positions, logits_indices], model, ln_f, batch, cache, activation)
+        return ops.token_scores(x, Typed(head, model), targets, mask, best)
+
+    return [build_graph("scores", types, scores)]
 
 
-def compile_graph(
-    config: GPT2Config, state_dict: Mapping[str, np.ndarray], kernels: Kernels
-) -> CompiledCallable[..., Tensor]:
-    """Compile the graph of `compile_model`: the arrays of `RaggedBatch` and `KVCache.buffers` to logits."""
-    ops = make_ops(kernels)
-    types = [*token_types(), int64_type("rows"), *cache_types(config), *ops.extra_types]
-    return compile_for_cpu(lambda: LanguageModel(config, ops), types, state_dict, ops)
+def _paged(activation: Activation) -> list[Graph]:
+    """Build the graph of a server, which returns logits of some tokens and scores the next tokens of others.
 
-
-def compile_paged(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> CompiledCallable[..., Any]:
-    """Compile the graph for a server with a paged cache; `state_dict` is used as in `compile_model`.
-
-    Its inputs are those of `ServedModule`, and the blocks of `PagedCacheInputs`.
+    model, the arrays of `PagedBatch` with `lookup_table` instead of `slots`, `sampled` and `scored`, which index
+    `logits_indices` and may be empty, `targets` [scored], `mask` [vocab], `best` [top], and blocks -> [sampled, vocab],
+    and the results of `ops_mojo.token_scores`.
     """
-    ops = PagedMojoOps()
-    rows = [int64_type(name) for name in ("rows", "sampled", "scored", "scored")]
-    types = [*paged_token_types(), *rows, *_scoring_types(), blocks_type(config)]
-    return compile_for_cpu(lambda: ServedModule(config, ops), types, state_dict, ops)
+    tokens = [*_token_types()[:-1], int64_type("batch", "pages")]
+    rows = [int64_type(name) for name in ("rows", "sampled", "scored")]
+    blocks = _buffer("blocks", 2, "n_layer", "page_size", "n_head", "head_dim")
+    types = [*_model_types(), *tokens, *rows, *_scoring_types("scored"), blocks]
+
+    def both(*inputs: Any) -> Sequence[Value[Any]]:
+        model, ln_f, head, ids, positions, row_offsets, cache_lengths, lookup_table, logits_indices, *rest = inputs
+        sampled, scored, targets, mask, best, *cache = rest
+        batch = row_offsets, cache_lengths, lookup_table
+        x = ops.transformer([ids, positions, logits_indices], model, ln_f, batch, cache, activation)
+        weight = Typed(head, model)
+        logits = ops.logits(max_ops.gather(x, sampled, axis=0), weight)
+        return [logits, *ops.token_scores(max_ops.gather(x, scored, axis=0), weight, targets, mask, best)]
+
+    return [build_graph("served", types, both)]
 
 
-def compile_scoring(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> CompiledCallable[..., Any]:
-    """Compile a graph that scores given next tokens; `state_dict` is used as in `compile_model`.
+def _stages(activation: Activation) -> list[Graph]:
+    """Build a graph for each operation: see `Stages`."""
+    graphs: list[Graph] = []
 
-    Its inputs are those of `ScoringModule`.
-    """
-    ops = MojoOps()
-    rows = [int64_type("rows"), int64_type("rows")]
-    types = [*token_types(), *rows, *_scoring_types(), *cache_types(replace(config, n_layer=1))]
-    return compile_for_cpu(lambda: ScoringModule(config, ops), types, state_dict, ops)
-
-
-def _scoring_types() -> list[TensorType]:
-    """Return the types of the inputs `mask` and `best` of `MojoOps.token_scores`."""
-    return [TensorType(DType.float32, ["vocab"], device=CPU()), int64_type("top")]
-
-
-def compile_hidden_states(
-    config: GPT2Config, state_dict: Mapping[str, np.ndarray], kernels: Kernels = "mojo"
-) -> HiddenStatesModel:
-    """Compile a model that returns all hidden states; `state_dict` is used as in `compile_model`."""
-    ops = make_ops(kernels)
-    weights = {name: value for name, value in state_dict.items() if name.startswith("transformer.")}
-    types = [int64_type("embeddings"), *token_types(), *cache_types(config), *ops.extra_types]
-    graph = compile_for_cpu(lambda: HiddenStates(config, ops), types, weights, ops)
-    return HiddenStatesModel(config, kernels, graph.execute_raw)
-
-
-def compile_stages(config: GPT2Config) -> CompiledArtifact:
-    """Compile each operation of `MojoOps` as a graph of its own, with the weights as inputs: see `Stages`.
-
-    A single artifact has them all, since most of the time goes into the kernels, which they share.
-    """
-    ops, graphs = MojoOps(), list[Graph]()
-    activation, eps = ACTIVATIONS[config.activation_function], config.layer_norm_epsilon
-
-    def add(name: str, operation: Callable[..., Tensor], *types: Any) -> None:
+    def add(name: str, operation: Callable[..., Value[Any]], *types: Any) -> None:
         # The first graph makes the module, since a new `max.graph.Module` needs MLIR's context of the main thread.
         module = graphs[0].module if graphs else None
-        with Graph(name, input_types=types, module=module, custom_extensions=list(ops.extensions)) as graph:
-            graphs.append(graph)
-            context = GraphRealizationContext(graph)
-            with realization_context(context), context:
-                inputs = [Tensor.from_graph_value(value) for value in graph.inputs]
-                graph.output(TensorValue(operation(*inputs)))
+        graphs.append(build_graph(name, types, lambda *inputs: [operation(*inputs)], module))
 
-    x, matrix, vector = _floats("tokens", "in"), _floats("in", "out"), _floats("out")
-    table = _floats("rows", "in")
-    with default_device(CPU()), default_dtype(DType.float32):
-        add("embed", ops.embed, int64_type("tokens"), int64_type("tokens"), table, _floats("positions", "in"))
-        add("linear", lambda x, weight, bias: ops.linear(x, weight, bias, "none"), x, matrix, vector)
-        add("activated", lambda x, weight, bias: ops.linear(x, weight, bias, activation), x, matrix, vector)
-        add("layer_norm", lambda x, weight, bias: ops.layer_norm(x, weight, bias, eps), x, _floats("in"), _floats("in"))
-        scalars = [TensorType(dtype, [], device=CPU()) for dtype in (DType.int64, DType.float32)]
-        cache = [*token_types()[2:], *cache_types(config)]
-        add("attention", ops.attention, _floats("tokens", 3 * config.n_embd), *scalars, *cache)
-        add("logits", ops.logits, x, table)
-    return InferenceSession(devices=[CPU()]).compile(graphs[0].module, custom_extensions=list(ops.extensions))
+    def linear(function: Activation) -> Callable[..., Value[Any]]:
+        return lambda x, weight, type_, bias: ops.linear(x, Typed(weight, type_), bias, function)
+
+    x, vector, number = _floats("tokens", "in"), _floats("in"), int64_type("type")
+    table, weight = _bytes("rows", "row_bytes"), _bytes("bytes")
+    ids = int64_type("tokens")
+    add("embed", lambda i, p, t, n, wpe: ops.embed(i, p, Typed(t, n), wpe), ids, ids, table, number, _floats("p", "in"))
+    add("linear", linear("none"), x, weight, number, _floats("out"))
+    add("activated", linear(activation), x, weight, number, _floats("out"))
+    add("layer_norm", ops.layer_norm, x, vector, vector, _floats())
+    cache = [int64_type("row_offsets"), int64_type("batch"), int64_type("batch"), *_cache_types()]
+    qkv = _floats("tokens", "width"), TensorType(DType.int64, [], _DEVICE), _floats()
+    add("attention", lambda x, n, s, *rest: ops.attention(x, n, s, rest[:3], rest[3:]), *qkv, *cache)
+    add("logits", lambda x, table, number: ops.logits(x, Typed(table, number)), x, table, number)
+    return graphs
+
+
+def build_graph(
+    name: str, types: Sequence[Any], operation: Callable[..., Sequence[Value[Any]]], module: Any = None
+) -> Graph:
+    """Build a graph of operations of `ops_mojo`, in a module that has others or in a new one."""
+    with Graph(name, input_types=types, module=module, custom_extensions=ops.extensions()) as graph:
+        graph.output(*operation(*graph.inputs))
+    return graph
+
+
+def _model_types() -> list[TensorType]:
+    """Return the types of `ModelTable.buffers`."""
+    return [int64_type("entries"), _floats("n_embd"), _bytes("vocab", "row_bytes")]
+
+
+def _token_types() -> list[TensorType]:
+    """Return the types of the arrays of `RaggedBatch` except `logits_indices`."""
+    return [int64_type(size) for size in ("tokens", "tokens", "row_offsets", "batch", "batch")]
+
+
+def _scoring_types(rows: str) -> list[TensorType]:
+    """Return the types of `targets`, `mask` and `best` of `ops_mojo.token_scores`."""
+    return [int64_type(rows), _floats("vocab"), int64_type("top")]
+
+
+def _cache_types() -> list[BufferType]:
+    """Return the types of `KVCache.buffers`."""
+    keys = _buffer("n_layer", "slots", "n_head", "head_dim", "capacity")
+    return [keys, _buffer("n_layer", "slots", "n_head", "capacity", "head_dim")]
 
 
 def _floats(*shape: int | str) -> TensorType:
-    return TensorType(DType.float32, shape, device=CPU())
+    return TensorType(DType.float32, shape, _DEVICE)
 
 
-def compile_for_cpu(
-    make: Callable[[], Module[..., Any]], types: list[Any], weights: Mapping[str, np.ndarray], ops: Ops
-) -> CompiledCallable[..., Any]:
-    """Compile a module for the CPU in float32; its weights are used in place."""
-    with default_device(CPU()), default_dtype(DType.float32):
-        with F.lazy():
-            module = make()
-        return module.compile(*types, weights=weights, custom_extensions=ops.extensions)
+def _bytes(*shape: int | str) -> TensorType:
+    return TensorType(DType.uint8, shape, _DEVICE)
 
 
-class HiddenStates(Module[..., tuple[Tensor, ...]]):
-    """The transformer with all hidden states as outputs."""
-
-    def __init__(self, config: GPT2Config, ops: Ops) -> None:
-        """Create the transformer."""
-        self.transformer = Transformer(config, ops)
-
-    def forward(self, rows: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the token embeddings at `rows` and every hidden state.
-
-        [rows] of int64 and the inputs of `Transformer.hidden_states` -> [rows, n_embd], and [tokens, n_embd] for each
-        of `state_names`.
-        """
-        return F.gather(self.transformer.wte(), rows, axis=0), *self.transformer.hidden_states(*inputs)
+def _buffer(*shape: int | str) -> BufferType:
+    return BufferType(DType.float32, shape, _DEVICE)

@@ -1,8 +1,8 @@
 """Load compiled graphs from files, or compile them and save the result for later starts.
 
 MAX has a cache of its own, but it is keyed by the built graph and the translated kernels, which take seconds to make.
-The files here are keyed by what the graph depends on: the sizes and flags of the model (not its weights), the sources
-of `max_gpt2.model`, the version of MAX, and the processor.
+The files here are keyed by what the graph depends on: the activation function (for MAX's own operations, all sizes and
+flags of the model), the sources of the graph and its kernels, the version of MAX, and the processor.
 """
 
 import hashlib
@@ -19,73 +19,91 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from max_gpt2.config import GPT2Config, Kernels
+from max_gpt2.config import ACTIVATIONS, GPT2Config, Kernels
 from max_gpt2.model.scoring import FusedScoringModel, LogitsScoringModel, ScoringModel
-from max_gpt2.model.session import CompiledModel, Run
+from max_gpt2.model.session import CompiledModel, HiddenStates, Run
+from max_gpt2.model.stages import StagedHiddenStates, Stages
+from max_gpt2.model.table import ModelTable
 from max_gpt2.system.locks import exclusive
 from max_gpt2.system.machine import cache_folder, with_timer_slack
+from max_gpt2.weights import Weights
+from max_gpt2.weights.quantise import float32_weights
 
 if TYPE_CHECKING:  # importing max.experimental takes most of a second
+    from max.driver import Buffer
     from max.engine import CompiledModel as CompiledArtifact
     from max.experimental.compilation import CompiledCallable
 
+    from max_gpt2.model.compile import Kind
+
 Loaded = TypeVar("Loaded")
 
-#: The kinds of graph: with either set of kernels, with the server's paged cache, to score given tokens, or in stages.
-Graph = Literal["mojo", "builtin", "paged", "scoring", "stages"]
-#: The fields of a config that do not change the graph.
+#: The modules that build each kind of graph, beside the kernels.
+_MOJO_SOURCES = ("compile.py", "ops_mojo.py", "batch.py")
+_GRAPH_SOURCES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("mojo", "paged", "scoring", "stages"), _MOJO_SOURCES),
+    "builtin": ("builtin.py", "ops_max.py", "transformer.py", "batch.py"),
+}
+#: The fields of a config that do not change the graph of MAX's operations.
 _NOT_IN_THE_GRAPH = ("bos_token_id", "eos_token_ids", "tie_word_embeddings")
 
 
-def load_or_compile(
-    config: GPT2Config, state_dict: Mapping[str, np.ndarray], kernels: Kernels = "mojo"
-) -> CompiledModel:
+def load_or_compile(config: GPT2Config, weights: Weights, kernels: Kernels = "mojo") -> CompiledModel:
     """Return a model for any number of sequences of any length.
 
-    `state_dict` is canonical; its arrays are used in place, not copied.
+    `weights` is canonical; its arrays are used in place, not copied. `kernels` "builtin" needs float32.
     """
-
-    def compile_graph() -> "CompiledCallable[..., Any]":
-        from max_gpt2.model import compile as compiler
-
-        return compiler.compile_graph(config, state_dict, kernels)
-
-    return CompiledModel(config, kernels, _one_graph(config, state_dict, kernels, compile_graph), state_dict)
-
-
-def load_or_compile_scoring(
-    config: GPT2Config, state_dict: Mapping[str, np.ndarray], kernels: Kernels = "mojo"
-) -> ScoringModel:
-    """Return a model that scores windows; `state_dict` is used as in `load_or_compile`."""
     if kernels == "builtin":
-        return LogitsScoringModel(load_or_compile(config, state_dict, kernels))
-
-    def compile_graph() -> "CompiledCallable[..., Any]":
-        from max_gpt2.model import compile as compiler
-
-        return compiler.compile_scoring(config, state_dict)
-
-    return FusedScoringModel(config, _one_graph(config, state_dict, "scoring", compile_graph), state_dict)
+        return CompiledModel(config, kernels, _builtin(config, float32_weights(weights)), weights)
+    return CompiledModel(config, kernels, _with_table(config, weights, "mojo"), weights)
 
 
-def load_or_compile_paged(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> Run:
-    """Return the graph of `max_gpt2.model.compile.compile_paged` as a function of buffers."""
+def load_or_compile_scoring(config: GPT2Config, weights: Weights, kernels: Kernels = "mojo") -> ScoringModel:
+    """Return a model that scores windows; `weights` is used as in `load_or_compile`."""
+    if kernels == "builtin":
+        return LogitsScoringModel(load_or_compile(config, weights, kernels))
+    return FusedScoringModel(config, _with_table(config, weights, "scoring", one_cache=True), weights)
 
-    def compile_graph() -> "CompiledCallable[..., Any]":
-        from max_gpt2.model import compile as compiler
 
-        return compiler.compile_paged(config, state_dict)
-
-    return _one_graph(config, state_dict, "paged", compile_graph)
+def load_or_compile_paged(config: GPT2Config, weights: Weights) -> Run:
+    """Return the graph "paged" of `max_gpt2.model.compile` with its model; `weights` as in `load_or_compile`."""
+    return _with_table(config, weights, "paged")
 
 
 def load_or_compile_stages(config: GPT2Config) -> dict[str, Run]:
-    """Return the graphs of `max_gpt2.model.compile.compile_stages` by name, as functions of buffers."""
+    """Return the graphs "stages" of `max_gpt2.model.compile` by name, as functions of buffers."""
+    return {name: with_timer_slack(run) for name, run in _mojo_graphs(config, "stages").items()}
+
+
+def load_hidden_states(config: GPT2Config, weights: Weights, kernels: Kernels = "mojo") -> HiddenStates:
+    """Return a model that returns all hidden states; `weights` is used as in `load_or_compile`."""
+    if kernels == "mojo":
+        return StagedHiddenStates(Stages(config, load_or_compile_stages(config), weights))
+    from max_gpt2.model.builtin import compile_hidden_states
+
+    return compile_hidden_states(config, float32_weights(weights))
+
+
+def _with_table(config: GPT2Config, weights: Weights, kind: "Kind", *, one_cache: bool = False) -> Run:
+    """Return a graph whose first inputs, the model, are given."""
+    (graph,) = _mojo_graphs(config, kind).values()
+    run, table = with_timer_slack(graph), ModelTable(config, weights, one_cache)
+    model = table.buffers()
+
+    def run_model(*inputs: "Buffer") -> "list[Buffer]":
+        assert table  # keeps the weights alive, since the kernels know their addresses only
+        return run(*model, *inputs)
+
+    return run_model
+
+
+def _mojo_graphs(config: GPT2Config, kind: "Kind") -> dict[str, Run]:
+    """Return the graphs of one kind by name."""
 
     def compile_() -> "tuple[dict[str, Run], CompiledArtifact]":
         from max_gpt2.model import compile as compiler
 
-        artifact = compiler.compile_stages(config)
+        artifact = compiler.compile_graph(kind, ACTIVATIONS[config.activation_function])
         return load(artifact), artifact
 
     def load(artifact: "CompiledArtifact") -> dict[str, Run]:
@@ -93,21 +111,18 @@ def load_or_compile_stages(config: GPT2Config) -> dict[str, Run]:
         from max.engine import InferenceSession
 
         session = InferenceSession(devices=[CPU()])
-        return {name: with_timer_slack(model.execute) for name, model in session.init_all(artifact).items()}
+        return {name: model.execute for name, model in session.init_all(artifact).items()}
 
-    return _load_or_compile(config, "stages", compile_, load)
+    return _load_or_compile(graph_key(config, kind), compile_, load)
 
 
-def _one_graph(
-    config: GPT2Config,
-    state_dict: Mapping[str, np.ndarray],
-    graph: Graph,
-    compile_graph: "Callable[[], CompiledCallable[..., Any]]",
-) -> Run:
-    """Return a single graph that contains the weights."""
+def _builtin(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> Run:
+    """Return the graph of MAX's own operations, which contains the weights."""
 
     def compile_() -> "tuple[Run, CompiledCallable[..., Any]]":
-        compiled = compile_graph()
+        from max_gpt2.model.builtin import compile_builtin
+
+        compiled = compile_builtin(config, state_dict)
         return compiled.execute_raw, compiled
 
     def load(artifact: "CompiledArtifact") -> Run:
@@ -117,7 +132,7 @@ def _one_graph(
         session = InferenceSession(devices=[CPU()])
         return session.init(artifact, weights_registry=dict(state_dict))
 
-    return with_timer_slack(_load_or_compile(config, graph, compile_, load))
+    return with_timer_slack(_load_or_compile(graph_key(config, "builtin"), compile_, load))
 
 
 class _Exportable(Protocol):
@@ -129,13 +144,12 @@ class _Exportable(Protocol):
 
 
 def _load_or_compile(
-    config: GPT2Config,
-    graph: Graph,
+    key: str,
     compile_: Callable[[], tuple[Loaded, _Exportable]],
     load: "Callable[[CompiledArtifact], Loaded]",
 ) -> Loaded:
     """Return what `load` makes of a file, or what `compile_` returns along with the content of a new file."""
-    folder, key = compiled_files(), graph_key(config, graph)
+    folder = compiled_files()
     if folder is None:
         return compile_()[0]
     if (found := _find(folder, key, load)) is not None:
@@ -168,11 +182,13 @@ def compiled_files() -> Path | None:
     return cache / "max-gpt2" if cache else None
 
 
-def graph_key(config: GPT2Config, graph: Graph) -> str:
+def graph_key(config: GPT2Config, graph: "Kind | Literal['builtin']") -> str:
     """Return a digest of everything that a compiled graph depends on: the first part of its file name."""
-    fields = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_THE_GRAPH}
+    fields: dict[str, Any] = {"activation": ACTIVATIONS[config.activation_function]}
+    if graph == "builtin":
+        fields = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_THE_GRAPH}
     sources = Path(__file__).parent
-    files = sorted(path for path in sources.rglob("*") if path.suffix in (".py", ".mojo"))
+    files = sorted(path for path in sources.rglob("*") if path.suffix == ".mojo" or path.name in _GRAPH_SOURCES[graph])
     parts = [json.dumps(fields, sort_keys=True), graph, metadata.version("max"), _processor()]
     digest = hashlib.sha256("\n".join(parts).encode())
     for path in files:

@@ -1,8 +1,11 @@
-"""The operations implemented by MAX: the baseline for the Mojo kernels, and a fallback where these do not run."""
+"""The operations implemented by MAX: the baseline for the Mojo kernels, and a fallback where these do not run.
+
+They run one sequence at a time, since their attention needs a rectangular score matrix.
+"""
 
 import functools
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
+from typing import NamedTuple
 
 from max.driver import CPU
 from max.dtype import DType
@@ -11,7 +14,6 @@ from max.experimental.tensor import Tensor
 from max.graph import TensorType, TensorValue
 
 from max_gpt2.config import Activation
-from max_gpt2.model.ops import BlockWeights, CacheInputs, LayerWeights
 
 FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
@@ -24,72 +26,69 @@ FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
-class MaxOps:
-    """The operations of MAX, for one sequence at a time: their attention needs a rectangular score matrix."""
+class CacheInputs(NamedTuple):
+    """The graph inputs that locate each sequence in the contiguous cache; see `RaggedBatch` and `KVCache`.
 
-    extensions: Sequence[Path] = ()
-    #: The mask is an input: when MAX 26.7 fuses attention, it drops some masks that are computed within the graph.
-    extra_types: Sequence[TensorType] = (TensorType(DType.float32, ["tokens", "total"], device=CPU()),)
+    `row_offsets` [batch + 1], `cache_lengths` [batch] and `slots` [batch] are int64. `keys` is
+    [n_layer, slots, n_head, head_dim, capacity], `values` is [n_layer, slots, n_head, capacity, head_dim]. `mask` is
+    [tokens, total].
+    """
 
-    def embed(self, ids: Tensor, positions: Tensor, wte: Tensor, wpe: Tensor) -> Tensor:
-        """See `Ops`."""
-        return F.gather(wte, ids, axis=0) + F.gather(wpe, positions, axis=0)
-
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> Tensor:
-        """See `Ops`."""
-        return FUNCTIONS[activation](x @ weight + bias)
-
-    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        """See `Ops`."""
-        return F.layer_norm(x, gamma=weight, beta=bias, epsilon=eps)
-
-    def attention(self, qkv: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor) -> Tensor:
-        """See `Ops`."""
-        inputs = CacheInputs(*cache)
-        mask = _required(inputs.extra)  # [seq, total]
-        seq, total = mask.shape
-        _, _, n_head, head_dim, _ = inputs.keys.shape
-        query, key, value = (
-            part.reshape([seq, n_head, head_dim]).transpose(0, 1)
-            for part in F.split(qkv, [n_head * head_dim] * 3, axis=-1)
-        )  # [n_head, seq, head_dim]
-        at = [(slice(TensorValue(n), TensorValue(n + 1)), 1) for n in (layer, inputs.slots[0])]
-        start = inputs.cache_lengths[0]
-        new = (slice(TensorValue(start), TensorValue(start + Tensor.from_dim(seq))), seq)
-        every = (slice(0, TensorValue(start + Tensor.from_dim(seq))), total)
-        whole = slice(None)
-        F.buffer_store_slice(
-            inputs.keys, key.transpose(1, 2).reshape([1, 1, n_head, head_dim, seq]), [*at, whole, whole, new]
-        )
-        F.buffer_store_slice(inputs.values, value.reshape([1, 1, n_head, seq, head_dim]), [*at, whole, new])
-        keys = inputs.keys[*at, :, :, every].reshape([n_head, head_dim, total])
-        values = inputs.values[*at, :, every].reshape([n_head, total, head_dim])
-        weights = F.softmax(query @ keys * scale + mask)  # [n_head, seq, total]
-        return (weights @ values).transpose(0, 1).reshape([seq, n_head * head_dim])
-
-    def block(
-        self, x: Tensor, weights: BlockWeights, indices: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor
-    ) -> Tensor:
-        """See `Ops`."""
-        qkv = self._linear(self._layer_norm(x, weights.ln_1, weights.eps), weights.c_attn)  # [tokens, 3 * n_embd]
-        x = x + self._linear(self.attention(qkv, layer, scale, *cache), weights.attn_proj)
-        if indices.shape != x.shape[:1]:
-            x = F.gather(x, indices, axis=0)  # [rows, n_embd]
-        hidden = self._linear(self._layer_norm(x, weights.ln_2, weights.eps), weights.c_fc, weights.activation)
-        return x + self._linear(hidden, weights.mlp_proj)
-
-    def _linear(self, x: Tensor, weights: LayerWeights, activation: Activation = "none") -> Tensor:
-        return self.linear(x, weights.weight, weights.bias, activation)
-
-    def _layer_norm(self, x: Tensor, weights: LayerWeights, eps: float) -> Tensor:
-        return self.layer_norm(x, weights.weight, weights.bias, eps)
-
-    def logits(self, x: Tensor, weight: Tensor) -> Tensor:
-        """See `Ops`."""
-        return x @ weight.transpose(0, 1)
+    row_offsets: Tensor
+    cache_lengths: Tensor
+    slots: Tensor
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
 
 
-def _required(mask: Tensor | None) -> Tensor:
-    if mask is None:
-        raise ValueError("the graph has no mask")
-    return mask
+def mask_type() -> TensorType:
+    """Return the type of the mask: when MAX 26.7 fuses attention, it drops some masks made within the graph."""
+    return TensorType(DType.float32, ["tokens", "total"], device=CPU())
+
+
+def embed(ids: Tensor, positions: Tensor, wte: Tensor, wpe: Tensor) -> Tensor:
+    """Add token and position embeddings: [tokens] of int64, twice -> [tokens, n_embd]."""
+    return F.gather(wte, ids, axis=0) + F.gather(wpe, positions, axis=0)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> Tensor:
+    """Return activation(x @ weight + bias): [tokens, in], [in, out], [out] -> [tokens, out]."""
+    return FUNCTIONS[activation](x @ weight + bias)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Return (x - mean) / sqrt(var + eps) * weight + bias of each row: [tokens, n_embd] -> [tokens, n_embd]."""
+    return F.layer_norm(x, gamma=weight, beta=bias, epsilon=eps)
+
+
+def attention(qkv: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor) -> Tensor:
+    """Apply causal attention: [tokens, 3 * n_embd] -> [tokens, n_embd].
+
+    Stores the new keys and values in the cache of `layer`, a scalar of int64. Attention scores are multiplied by
+    `scale`, a scalar of float32. `cache` has the fields of `CacheInputs`.
+    """
+    inputs = CacheInputs(*cache)
+    seq, total = inputs.mask.shape
+    _, _, n_head, head_dim, _ = inputs.keys.shape
+    query, key, value = (
+        part.reshape([seq, n_head, head_dim]).transpose(0, 1) for part in F.split(qkv, [n_head * head_dim] * 3, axis=-1)
+    )  # [n_head, seq, head_dim]
+    at = [(slice(TensorValue(n), TensorValue(n + 1)), 1) for n in (layer, inputs.slots[0])]
+    start = inputs.cache_lengths[0]
+    new = (slice(TensorValue(start), TensorValue(start + Tensor.from_dim(seq))), seq)
+    every = (slice(0, TensorValue(start + Tensor.from_dim(seq))), total)
+    whole = slice(None)
+    F.buffer_store_slice(
+        inputs.keys, key.transpose(1, 2).reshape([1, 1, n_head, head_dim, seq]), [*at, whole, whole, new]
+    )
+    F.buffer_store_slice(inputs.values, value.reshape([1, 1, n_head, seq, head_dim]), [*at, whole, new])
+    keys = inputs.keys[*at, :, :, every].reshape([n_head, head_dim, total])
+    values = inputs.values[*at, :, every].reshape([n_head, total, head_dim])
+    weights = F.softmax(query @ keys * scale + inputs.mask)  # [n_head, seq, total]
+    return (weights @ values).transpose(0, 1).reshape([seq, n_head * head_dim])
+
+
+def logits(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x @ weight.T: [tokens, n_embd], [vocab, n_embd] -> [tokens, vocab]."""
+    return x @ weight.transpose(0, 1)

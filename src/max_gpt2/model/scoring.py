@@ -1,6 +1,6 @@
 """Score given next tokens: their log probabilities and ranks, and the entropy of each distribution."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from max_gpt2.config import GPT2Config
 from max_gpt2.model.batch import RaggedBatch
 from max_gpt2.model.kv_cache import KVCache
 from max_gpt2.model.session import CompiledModel, Run
+from max_gpt2.weights import Weights
 
 #: A target that asks for the distribution only: its logprob is NaN and its rank is 0.
 NO_TARGET = -1
@@ -64,12 +65,13 @@ class ScoringModel(Protocol):
 class FusedScoringModel:
     """A scoring model whose graph never stores the logits. A score is bitwise independent of the other windows.
 
-    `run` takes one buffer for each input of `ScoringModule`. The graph uses `weights` in place.
+    `run` takes the inputs of the graph "scoring" of `max_gpt2.model.compile`, except the model; `weights` are used in
+    place.
     """
 
     config: GPT2Config
     run: Run
-    weights: Mapping[str, np.ndarray]
+    weights: Weights
 
     def score(self, windows: Sequence[Window], top: int, mask: np.ndarray) -> list[TokenScores]:
         """See `ScoringModel`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from max.driver import Buffer
@@ -9,6 +10,7 @@ from max.driver import Buffer
 from max_gpt2.config import GPT2Config, Kernels
 from max_gpt2.model.batch import MAX_SEQUENCES, RaggedBatch, extra_inputs
 from max_gpt2.model.kv_cache import KVCache
+from max_gpt2.weights import Weights
 
 #: A compiled graph: takes one buffer for each input and returns one for each output.
 Run = Callable[..., list[Buffer]]
@@ -70,13 +72,13 @@ class Session:
 class CompiledModel:
     """A compiled model on the CPU in float32. It is stateless; its sessions hold the state.
 
-    `run` takes one buffer for each input of the graph and returns the logits. The graph uses `weights` in place.
+    `run` takes the arrays of `RaggedBatch` and `KVCache.buffers` and returns the logits. It uses `weights` in place.
     """
 
     config: GPT2Config
     kernels: Kernels
     run: Run
-    weights: Mapping[str, np.ndarray]
+    weights: Weights
 
     def logits(self, input_ids: np.ndarray, first: int = 0) -> np.ndarray:
         """Return the logits from position `first` on: [batch, seq] of int64 -> [batch, seq - first, vocab] float32.
@@ -92,29 +94,41 @@ class CompiledModel:
         return Session(self.config, self.kernels, self.run, slots, capacity)
 
 
-@dataclass(frozen=True)
-class HiddenStatesModel:
-    """A compiled model on the CPU in float32 that returns all hidden states."""
-
-    config: GPT2Config
-    kernels: Kernels
-    run: Run
+class HiddenStates(Protocol):
+    """A compiled model that returns all hidden states of a sequence."""
 
     def hidden_states(self, tokens: Sequence[int]) -> dict[str, np.ndarray]:
         """Return the hidden states of a sequence by the names of `state_names`: [seq, n_embd] each.
 
         Ids must be below `vocab_size` and seq at most `n_positions`: the graph does not check them.
         """
+        ...
+
+    def wte(self) -> np.ndarray:
+        """Return the token embeddings as the graph reads them: [vocab, n_embd]."""
+        ...
+
+
+@dataclass(frozen=True)
+class HiddenStatesModel:
+    """A model of MAX's own operations that returns all hidden states."""
+
+    config: GPT2Config
+    run: Run
+
+    def hidden_states(self, tokens: Sequence[int]) -> dict[str, np.ndarray]:
+        """See `HiddenStates`."""
         _, *states = self._outputs(np.zeros(1, dtype=np.int64), tokens)
         return dict(zip(state_names(self.config.n_layer), states, strict=True))
 
     def wte(self) -> np.ndarray:
-        """Return the token embeddings as the graph reads them: [vocab, n_embd]."""
+        """See `HiddenStates`."""
         return self._outputs(np.arange(self.config.vocab_size), [0])[0]
 
     def _outputs(self, rows: np.ndarray, tokens: Sequence[int]) -> list[np.ndarray]:
         batch = RaggedBatch.of({0: tokens}, np.zeros(1, dtype=np.int64), num_logits=1)
-        inputs = [Buffer.from_numpy(array) for array in (rows, *batch.arrays[:-1])]
-        extra = [Buffer.from_numpy(array) for array in extra_inputs(self.kernels, batch)]
+        arrays = (rows, *batch.arrays[:-1])
+        extra = extra_inputs("builtin", batch)
         cache = KVCache(self.config, 1, len(tokens))
-        return [output.to_numpy() for output in self.run(*inputs, *cache.buffers, *extra)]
+        outputs = self.run(*map(Buffer.from_numpy, arrays), *cache.buffers, *map(Buffer.from_numpy, extra))
+        return [output.to_numpy() for output in outputs]

@@ -3,8 +3,8 @@
 The operations are the same kernels as in the compiled model, and results that nobody replaces are bitwise the same.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +12,10 @@ from max.driver import Buffer
 
 from max_gpt2.config import GPT2Config
 from max_gpt2.model.batch import RaggedBatch, causal_mask
-from max_gpt2.model.session import Run
+from max_gpt2.model.kv_cache import KVCache
+from max_gpt2.model.session import Run, state_names
+from max_gpt2.model.table import as_bytes, type_number
+from max_gpt2.weights import LM_HEAD, WPE, WTE, Weight, Weights, float32
 
 
 class Tap(Protocol):
@@ -35,24 +38,27 @@ class Tap(Protocol):
 class Stages:
     """The operations of a transformer with its weights, on arrays of float32.
 
-    `graphs` are those of `max_gpt2.model.compile.compile_stages`, and `weights` is canonical.
+    `graphs` are the "stages" of `max_gpt2.model.compile`, and `weights` is canonical.
     """
 
     config: GPT2Config
     graphs: Mapping[str, Run]
-    weights: Mapping[str, np.ndarray]
+    weights: Weights
 
     def embed(self, ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Add token and position embeddings: [tokens] of int64, twice -> [tokens, n_embd]."""
-        return self._call("embed", ids, positions, *self._tables("transformer.wte", "transformer.wpe"))
+        wpe = self.float32(WPE)
+        return self._call("embed", ids, positions, *_typed(self.weights[WTE]), wpe)
 
     def layer_norm(self, x: np.ndarray, name: str) -> np.ndarray:
         """Apply a layer norm, such as "h.0.ln_1": [tokens, n_embd] -> [tokens, n_embd]."""
-        return self._call("layer_norm", x, *self.layer(name))
+        return self._call("layer_norm", x, *self.layer(name), np.array(self.config.layer_norm_epsilon, np.float32))
 
     def linear(self, x: np.ndarray, name: str, *, activated: bool = False) -> np.ndarray:
         """Apply a linear layer, such as "h.0.mlp.c_fc", and the activation function: [tokens, in] -> [tokens, out]."""
-        return self._call("activated" if activated else "linear", x, *self.layer(name))
+        data, number = _typed(self.weights[f"transformer.{name}.weight"])
+        bias = self.float32(f"transformer.{name}.bias")
+        return self._call("activated" if activated else "linear", x, data.reshape(-1), number, bias)
 
     def attention(self, qkv: np.ndarray, layer: int, batch: RaggedBatch, cache: list[Buffer]) -> np.ndarray:
         """Apply causal attention and store keys and values in the cache: [tokens, 3 * n_embd] -> [tokens, n_embd]."""
@@ -62,19 +68,25 @@ class Stages:
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Return the logits: [rows, n_embd] -> [rows, vocab]."""
-        return self._call("logits", x, *self._tables("lm_head"))
+        return self._call("logits", x, *_typed(self.weights[LM_HEAD]))
 
     def layer(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the weight and the bias of a layer."""
-        return self.weights[f"transformer.{name}.weight"], self.weights[f"transformer.{name}.bias"]
+        """Return the weight and the bias of a layer in float32."""
+        return self.float32(f"transformer.{name}.weight"), self.float32(f"transformer.{name}.bias")
 
-    def _tables(self, *names: str) -> list[np.ndarray]:
-        return [self.weights[f"{name}.weight"] for name in names]
+    def float32(self, name: str) -> np.ndarray:
+        """Return a weight by its canonical name, in float32 and in its canonical shape."""
+        return float32(self.weights[name])
 
     def _call(self, graph: str, *arrays: np.ndarray, cache: list[Buffer] | None = None) -> np.ndarray:
         inputs = [Buffer.from_numpy(np.require(array, requirements="C")) for array in arrays]
         (output,) = self.graphs[graph](*inputs, *(cache or ()))
         return output.to_numpy()
+
+
+def _typed(weight: Weight) -> tuple[np.ndarray, np.ndarray]:
+    """Return a weight as bytes, and its type: [1] of int64."""
+    return as_bytes(weight), np.array([type_number(weight)])
 
 
 @dataclass(frozen=True)
@@ -150,6 +162,51 @@ class StagedModel:
     def _heads(self, x: np.ndarray) -> np.ndarray:
         """Split the last axis into heads: [tokens, n_embd] -> [tokens, n_head, head_dim]."""
         return x.reshape(len(x), self.stages.config.n_head, self.stages.config.head_dim)
+
+
+class _States:
+    """A tap that keeps the hidden states of a batch."""
+
+    def __init__(self, n_layer: int) -> None:
+        self._names = state_names(n_layer)
+        self._found: dict[str, np.ndarray] = {}
+
+    def wants(self, name: str) -> bool:
+        return name in self._names
+
+    def see(self, name: str, value: np.ndarray) -> np.ndarray:
+        if self.wants(name):
+            self._found[name] = value
+        return value
+
+    def see_pattern(self, name: str, sequence: int, value: np.ndarray) -> np.ndarray:
+        raise NotImplementedError(f"{name} of sequence {sequence} is not a hidden state")
+
+    def in_order(self) -> dict[str, np.ndarray]:
+        """Return the states in the order of `state_names`."""
+        return {name: self._found[name] for name in self._names}
+
+
+@dataclass(frozen=True)
+class StagedHiddenStates:
+    """A model that returns all hidden states: see `HiddenStates`."""
+
+    stages: Stages
+
+    def hidden_states(self, tokens: Sequence[int]) -> dict[str, np.ndarray]:
+        """Return the hidden states of a sequence by the names of `state_names`: [seq, n_embd] each."""
+        batch = RaggedBatch.of({0: tokens}, np.zeros(1, dtype=np.int64), num_logits=1)
+        tap = _States(self.stages.config.n_layer)
+        cache = KVCache(self.stages.config, 1, len(tokens))
+        StagedModel(self.stages).forward(batch, cache.buffers, tap)
+        return tap.in_order()
+
+    def wte(self) -> np.ndarray:
+        """Return the token embeddings as the kernels read them: [vocab, n_embd]."""
+        no_position = np.zeros((1, self.stages.config.n_embd), np.float32)
+        stages = replace(self.stages, weights={**self.stages.weights, WPE: no_position})
+        ids = np.arange(self.stages.config.vocab_size)
+        return stages.embed(ids, np.zeros_like(ids))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""The GPT-2 transformer: embeddings, blocks and the language-model head, over a ragged batch of tokens."""
+"""The GPT-2 transformer in MAX's own operations: embeddings, blocks and the language-model head.
+
+`kernels/transformer.mojo` is the same model as one operation, and `stages.py` the same as operations that run one by
+one.
+"""
 
 from max.dtype import DType
 from max.experimental import functional as F
@@ -6,46 +10,35 @@ from max.experimental.nn import Module, Sequential, as_subgraph
 from max.experimental.tensor import Tensor
 
 from max_gpt2.config import ACTIVATIONS, Activation, GPT2Config
-from max_gpt2.model.ops import BlockWeights, LayerWeights, Ops
-from max_gpt2.model.ops_mojo import MojoOps
+from max_gpt2.model import ops_max as ops
 
 
 class Conv1D(Module[[Tensor], Tensor]):
     """A linear layer with a weight of shape [in, out], as in OpenAI's code: activation(x @ weight + bias)."""
 
-    def __init__(self, inputs: int, outputs: int, ops: Ops, activation: Activation = "none") -> None:
+    def __init__(self, inputs: int, outputs: int, activation: Activation = "none") -> None:
         """Declare `weight` [inputs, outputs] and `bias` [outputs]."""
         self.weight = Tensor.zeros([inputs, outputs])
         self.bias = Tensor.zeros([outputs])
-        self.ops = ops
         self.activation: Activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer to every token: [tokens, inputs] -> [tokens, outputs]."""
-        return self.ops.linear(x, self.weight, self.bias, self.activation)
-
-    def weights(self) -> LayerWeights:
-        """Return the parameters of the layer."""
-        return LayerWeights(self.weight, self.bias)
+        return ops.linear(x, self.weight, self.bias, self.activation)
 
 
 class LayerNorm(Module[[Tensor], Tensor]):
     """Layer normalization of the last axis, (x - mean) / sqrt(var + eps) * weight + bias: Ba et al. 2016."""
 
-    def __init__(self, dim: int, eps: float, ops: Ops) -> None:
+    def __init__(self, dim: int, eps: float) -> None:
         """Declare `weight` and `bias`, both [dim]."""
         self.weight = Tensor.ones([dim])
         self.bias = Tensor.zeros([dim])
         self.eps = eps
-        self.ops = ops
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize: [tokens, dim] -> [tokens, dim]."""
-        return self.ops.layer_norm(x, self.weight, self.bias, self.eps)
-
-    def weights(self) -> LayerWeights:
-        """Return the parameters of the layer."""
-        return LayerWeights(self.weight, self.bias)
+        return ops.layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class Embedding(Module[[], Tensor]):
@@ -56,32 +49,31 @@ class Embedding(Module[[], Tensor]):
         self.weight = Tensor.zeros([rows, n_embd])
 
     def forward(self) -> Tensor:
-        """Return the table: [rows, n_embd]; `Ops` look up its rows."""
+        """Return the table: [rows, n_embd]; `ops_max.embed` looks up its rows."""
         return self.weight
 
 
 class Attention(Module[..., Tensor]):
     """Multi-head attention with a fused query, key and value layer: Vaswani et al. 2017, section 3.2."""
 
-    def __init__(self, config: GPT2Config, ops: Ops) -> None:
+    def __init__(self, config: GPT2Config) -> None:
         """Create the two linear layers."""
-        self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd, ops)
-        self.c_proj = Conv1D(config.n_embd, config.n_embd, ops)
-        self.ops = ops
+        self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd)
+        self.c_proj = Conv1D(config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor) -> Tensor:
-        """Apply attention: [tokens, n_embd] -> [tokens, n_embd]; see `Ops.attention` for the other arguments."""
-        return self.c_proj(self.ops.attention(self.c_attn(x), layer, scale, *cache))
+        """Apply attention: [tokens, n_embd] -> [tokens, n_embd]; see `ops_max.attention` for the other arguments."""
+        return self.c_proj(ops.attention(self.c_attn(x), layer, scale, *cache))
 
 
 class MLP(Module[[Tensor], Tensor]):
     """A feed-forward network: two linear layers, the first with the activation of the config."""
 
-    def __init__(self, config: GPT2Config, ops: Ops) -> None:
+    def __init__(self, config: GPT2Config) -> None:
         """Create the two layers."""
         activation = ACTIVATIONS[config.activation_function]
-        self.c_fc = Conv1D(config.n_embd, config.intermediate_size, ops, activation)
-        self.c_proj = Conv1D(config.intermediate_size, config.n_embd, ops)
+        self.c_fc = Conv1D(config.n_embd, config.intermediate_size, activation)
+        self.c_proj = Conv1D(config.intermediate_size, config.n_embd)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the network to every token: [tokens, n_embd] -> [tokens, n_embd]."""
@@ -91,33 +83,22 @@ class MLP(Module[[Tensor], Tensor]):
 class Block(Module[..., Tensor]):
     """A pre-norm transformer block: Radford et al. 2019, section 2.3."""
 
-    def __init__(self, config: GPT2Config, ops: Ops) -> None:
+    def __init__(self, config: GPT2Config) -> None:
         """Create the four layers."""
-        self.ln_1 = LayerNorm(config.n_embd, config.layer_norm_epsilon, ops)
-        self.attn = Attention(config, ops)
-        self.ln_2 = LayerNorm(config.n_embd, config.layer_norm_epsilon, ops)
-        self.mlp = MLP(config, ops)
-        self.ops = ops
+        self.ln_1 = LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.attn = Attention(config)
+        self.ln_2 = LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.mlp = MLP(config)
 
     def forward(self, x: Tensor, indices: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor) -> Tensor:
         """Apply the block and return the rows at `indices`: [tokens, n_embd], [rows] of int64 -> [rows, n_embd].
 
-        See `Ops.block` for the arguments.
+        `indices` ascend; see `ops_max.attention` for the other arguments.
         """
-        return self.ops.block(x, self.weights(), indices, layer, scale, *cache)
-
-    def weights(self) -> BlockWeights:
-        """Return the parameters of all layers."""
-        return BlockWeights(
-            ln_1=self.ln_1.weights(),
-            c_attn=self.attn.c_attn.weights(),
-            attn_proj=self.attn.c_proj.weights(),
-            ln_2=self.ln_2.weights(),
-            c_fc=self.mlp.c_fc.weights(),
-            mlp_proj=self.mlp.c_proj.weights(),
-            eps=self.ln_1.eps,
-            activation=self.mlp.c_fc.activation,
-        )
+        x = x + self.attn(self.ln_1(x), layer, scale, *cache)
+        if indices.shape != x.shape[:1]:
+            x = F.gather(x, indices, axis=0)
+        return self.feed_forward(x)[-1]
 
     def hidden_states(self, x: Tensor, layer: Tensor, scale: Tensor, *cache: Tensor) -> tuple[Tensor, ...]:
         """Apply the block and return all of `BLOCK_STATES`, each [tokens, n_embd]."""
@@ -135,22 +116,16 @@ class Block(Module[..., Tensor]):
 class Transformer(Module[..., Tensor]):
     """The transformer without its head: token ids to final hidden states."""
 
-    def __init__(self, config: GPT2Config, ops: Ops, *, one_cache: bool = False) -> None:
-        """Create the layers; attribute names are the tensor names of the checkpoint.
-
-        With `one_cache`, all layers use the cache of the first, one after the other: enough for sequences that are
-        computed in one call.
-        """
+    def __init__(self, config: GPT2Config) -> None:
+        """Create the layers; attribute names are the tensor names of the checkpoint."""
         self.wte = Embedding(config.vocab_size, config.n_embd)
         self.wpe = Embedding(config.n_positions, config.n_embd)
-        self.h = Sequential(*(Block(config, ops) for _ in range(config.n_layer)))
-        self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon, ops)
+        self.h = Sequential(*(Block(config) for _ in range(config.n_layer)))
+        self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.scales = [config.attention_scale(layer) for layer in range(config.n_layer)]
-        self.cache_layers = [0 if one_cache else layer for layer in range(config.n_layer)]
-        self.ops = ops
 
     def forward(self, ids: Tensor, positions: Tensor, logits_indices: Tensor, *cache: Tensor) -> Tensor:
-        """Return the final hidden states at `logits_indices`, which ascend; see `Ops.attention` for `cache`.
+        """Return the final hidden states at `logits_indices`, which ascend; see `ops_max.attention` for `cache`.
 
         [tokens] of int64, twice, and [rows] of int64 -> [rows, n_embd].
         """
@@ -165,7 +140,7 @@ class Transformer(Module[..., Tensor]):
 
     def embed(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Add token and position embeddings: [tokens] of int64, twice -> [tokens, n_embd]."""
-        return self.ops.embed(ids, positions, self.wte(), self.wpe())
+        return ops.embed(ids, positions, self.wte(), self.wpe())
 
     def hidden_states(self, ids: Tensor, positions: Tensor, *cache: Tensor) -> tuple[Tensor, ...]:
         """Return every hidden state, each [tokens, n_embd], in the order of `state_names`."""
@@ -181,68 +156,39 @@ class Transformer(Module[..., Tensor]):
         """Return the index of each layer in the cache and the scale of its attention scores, both as scalars."""
         return [
             (Tensor(number, dtype=DType.int64), Tensor(scale, dtype=DType.float32))
-            for number, scale in zip(self.cache_layers, self.scales, strict=True)
+            for number, scale in enumerate(self.scales)
         ]
 
 
 class LanguageModel(Module[..., Tensor]):
     """The transformer with its head."""
 
-    def __init__(self, config: GPT2Config, ops: Ops) -> None:
+    def __init__(self, config: GPT2Config) -> None:
         """Create the transformer and the head; `lm_head.weight` [vocab, n_embd] is loaded even when it is tied."""
-        self.transformer = Transformer(config, ops)
+        self.transformer = Transformer(config)
         self.lm_head = Embedding(config.vocab_size, config.n_embd)
-        self.ops = ops
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return the logits at `logits_indices`: [rows, vocab].
 
-        `inputs` are the arrays of `RaggedBatch`, the buffers of the cache, and the inputs of `Ops.extra_types`.
+        `inputs` are the arrays of `RaggedBatch`, the buffers of the cache, and the mask [tokens, total].
         """
         ids, positions, row_offsets, cache_lengths, slots, logits_indices, *cache = inputs
         x = self.transformer(ids, positions, logits_indices, row_offsets, cache_lengths, slots, *cache)
-        return self.ops.logits(x, self.lm_head())
+        return ops.logits(x, self.lm_head())
 
 
-class ScoringModule(Module[..., tuple[Tensor, ...]]):
-    """The transformer with a head that scores given next tokens, in sequences without a cached beginning."""
+class HiddenStates(Module[..., tuple[Tensor, ...]]):
+    """The transformer with all hidden states as outputs."""
 
-    def __init__(self, config: GPT2Config, ops: MojoOps) -> None:
-        """Create the transformer and the head."""
-        self.transformer = Transformer(config, ops, one_cache=True)
-        self.lm_head = Embedding(config.vocab_size, config.n_embd)
-        self.ops = ops
+    def __init__(self, config: GPT2Config) -> None:
+        """Create the transformer."""
+        self.transformer = Transformer(config)
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the results of `MojoOps.token_scores` at `logits_indices`.
+    def forward(self, rows: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the token embeddings at `rows` and every hidden state.
 
-        `inputs` are the arrays of `RaggedBatch`, `targets` [rows], `mask` [vocab], `best` [top], and the buffers of a
-        cache with one layer.
+        [rows] of int64 and the inputs of `Transformer.hidden_states` -> [rows, n_embd], and [tokens, n_embd] for each
+        of `state_names`.
         """
-        ids, positions, row_offsets, cache_lengths, slots, logits_indices, targets, mask, best, *cache = inputs
-        x = self.transformer(ids, positions, logits_indices, row_offsets, cache_lengths, slots, *cache)
-        return self.ops.token_scores(x, self.lm_head(), targets, mask, best)
-
-
-class ServedModule(Module[..., tuple[Tensor, ...]]):
-    """The transformer with both heads: logits of some tokens, scores of given next tokens of others."""
-
-    def __init__(self, config: GPT2Config, ops: MojoOps) -> None:
-        """Create the transformer and the head."""
-        self.transformer = Transformer(config, ops)
-        self.lm_head = Embedding(config.vocab_size, config.n_embd)
-        self.ops = ops
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits at `sampled`, [sampled, vocab], and the results of `MojoOps.token_scores` at `scored`.
-
-        `inputs` are the arrays of `RaggedBatch`, with `lookup_table` instead of `slots`; `sampled` and `scored`, which
-        index `logits_indices` and may be empty; `targets` [scored], `mask` [vocab], `best` [top], and the buffers of
-        the cache.
-        """
-        ids, positions, row_offsets, cache_lengths, table, logits_indices, sampled, scored, *rest = inputs
-        targets, mask, best, *cache = rest
-        x = self.transformer(ids, positions, logits_indices, row_offsets, cache_lengths, table, *cache)
-        logits = self.ops.logits(F.gather(x, sampled, axis=0), self.lm_head())
-        scores = self.ops.token_scores(F.gather(x, scored, axis=0), self.lm_head(), targets, mask, best)
-        return logits, *scores
+        return F.gather(self.transformer.wte(), rows, axis=0), *self.transformer.hidden_states(*inputs)

@@ -14,10 +14,11 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from max_gpt2.checkpoint.layout import LM_HEAD, canonical_shapes
+from max_gpt2.checkpoint.layout import canonical_shapes
 from max_gpt2.config import SIZES, GPT2Config
 from max_gpt2.system import machine
 from max_gpt2.system.machine import cache_folder
+from max_gpt2.weights import LM_HEAD
 
 State = Literal["ok", "note", "problem"]
 

@@ -1,7 +1,7 @@
 """The implementations that are compared: this package's graph in MAX, and transformers' model in PyTorch."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
@@ -15,9 +15,9 @@ from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.checkpoint.options import Adapter
 from max_gpt2.config import GPT2Config, Kernels
 from max_gpt2.errors import MissingExtraError
-from max_gpt2.model import CompiledModel, HiddenStatesModel, state_names
-from max_gpt2.model.compile import compile_hidden_states
-from max_gpt2.model.compile_cache import load_or_compile
+from max_gpt2.model import CompiledModel, HiddenStates, state_names
+from max_gpt2.model.compile_cache import load_hidden_states, load_or_compile
+from max_gpt2.weights import Weights
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -67,15 +67,15 @@ class MaxImplementation:
     """A checkpoint in MAX. Its logits come from the same graph that generates text."""
 
     compiled: CompiledModel
-    hidden_states_model: HiddenStatesModel
+    hidden_states_model: HiddenStates
 
     @classmethod
     def compile(
-        cls, config: GPT2Config, state_dict: Mapping[str, np.ndarray], run: Runner, kernels: Kernels = "mojo"
+        cls, config: GPT2Config, weights: Weights, run: Runner, kernels: Kernels = "mojo"
     ) -> "MaxImplementation":
         """Compile the generation graph and the graph with hidden states."""
-        compiled = run(COMPILING, lambda: load_or_compile(config, state_dict, kernels))
-        return cls(compiled, run(COMPILING_STATES, lambda: compile_hidden_states(config, state_dict, kernels)))
+        compiled = run(COMPILING, lambda: load_or_compile(config, weights, kernels))
+        return cls(compiled, run(COMPILING_STATES, lambda: load_hidden_states(config, weights, kernels)))
 
     def wte(self) -> np.ndarray:
         """Return the token embedding of every id: [vocab, n_embd]."""

@@ -3,12 +3,10 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from max_gpt2._progress import Runner, silently
 from max_gpt2.checkpoint import (
@@ -27,10 +25,10 @@ from max_gpt2.verify.models import Implementation, MaxImplementation, PromptSetO
 from max_gpt2.verify.prompts import PromptSet, make_prompt_set
 from max_gpt2.verify.report import PromptResult, Report
 from max_gpt2.verify.tokenizers import check_tokenizer
-from max_gpt2.weights.quantise import float32_weights
+from max_gpt2.weights import Weights
 
 #: Makes an implementation from a config, the canonical weights and a runner.
-MakeImplementation = Callable[[GPT2Config, Mapping[str, np.ndarray], Runner], Implementation]
+MakeImplementation = Callable[[GPT2Config, Weights, Runner], Implementation]
 #: The loaders that PyTorch's weights can come from.
 LOADED_BY_TRANSFORMERS = "transformers, which loaded the checkpoint itself"
 LOADED_BY_MAX_GPT2 = "transformers, with the weights loaded by max-gpt2"
@@ -84,7 +82,7 @@ def _run_max(
     label = loading_label(plan, "Loading the weights for MAX")
     weights = run(label, lambda: load_weights(plan, allow_nonfinite=options.allow_nonfinite))
     stamps.append(time.perf_counter())
-    implementation = make_implementation(plan.config, float32_weights(weights), run)
+    implementation = make_implementation(plan.config, weights, run)
     stamps.append(time.perf_counter())
     outputs = run("Computing with MAX", lambda: prompts.compute(implementation))
     return outputs, {"load_s": stamps[1] - stamps[0], "compile_s": stamps[2] - stamps[1]}

@@ -27,8 +27,8 @@ from max_gpt2.model.compile_cache import load_or_compile, load_or_compile_stages
 from max_gpt2.model.session import Run
 from max_gpt2.model.stages import Stages
 from max_gpt2.verify.divergence import ErrorSums, PredictionSums, weight_errors
-from max_gpt2.weights.quantise import float32_weights, type_of, weight_bytes
-from max_gpt2.weights.types import Weight, WeightsOption
+from max_gpt2.weights.quantise import type_of, weight_bytes
+from max_gpt2.weights.types import Weight, Weights, WeightsOption
 
 #: The text that is compared by default: a chapter of *Pride and Prejudice* on which the demo was not trained.
 HELD_OUT = Path(__file__).parent / "held_out.txt"
@@ -159,7 +159,7 @@ def compare_weights(
 def _compile(reference: Candidate, weights: dict[str, Weight]) -> dict[str, Run]:
     """Compile the graphs that the measurements need; return those of `load_or_compile_stages`."""
     config = reference.source.config
-    load_or_compile(config, float32_weights(weights), reference.source.options.kernels)
+    load_or_compile(config, weights, reference.source.options.kernels)
     return load_or_compile_stages(config)
 
 
@@ -240,10 +240,10 @@ class _Measurement:
         self, candidate: Candidate, weights: dict[str, Weight], perplexity: float | None = None
     ) -> WeightsReport:
         """Measure a candidate; `perplexity` is that of the reference, and None for the reference itself."""
-        config, values = self.source.config, float32_weights(weights)
-        predictions, states = self._outputs(values, keep=perplexity is None)
+        config = self.source.config
+        predictions, states = self._outputs(weights, keep=perplexity is None)
         errors, total = weight_errors(self.expected, weights, config.n_layer)
-        compiled = load_or_compile(config, values, self.source.options.kernels)
+        compiled = load_or_compile(config, weights, self.source.options.kernels)
         matrices = [weight for name, weight in weights.items() if is_matrix(name) and not _is_tied(weights, name)]
         return WeightsReport(
             candidate.name,
@@ -261,10 +261,10 @@ class _Measurement:
             tokens_per_second(compiled, max(self.windows, key=len)),
         )
 
-    def _outputs(self, values: dict[str, np.ndarray], *, keep: bool) -> tuple[PredictionSums, list[ErrorSums]]:
+    def _outputs(self, weights: Weights, *, keep: bool) -> tuple[PredictionSums, list[ErrorSums]]:
         """Compute a candidate's outputs and their differences from those of the reference, which are kept before."""
         predictions, states = PredictionSums(), [ErrorSums() for _ in range(self.source.config.n_layer)]
-        for number, (logits, hidden) in enumerate(self._traces(values)):
+        for number, (logits, hidden) in enumerate(self._traces(weights)):
             if keep:
                 self.kept.save(number, logits, hidden)
             expected, expected_hidden = self.kept.load(number)
@@ -273,10 +273,10 @@ class _Measurement:
                 sums.add(expected_hidden[layer], hidden[layer])
         return predictions, states
 
-    def _traces(self, values: dict[str, np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _traces(self, weights: Weights) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the logits, [seq, vocab_size], and all layers' outputs, [n_layer, seq, n_embd], of each window."""
         config = self.source.config
-        tracer = Tracer(Stages(config, self.graphs, values), self.source.tokenizer)
+        tracer = Tracer(Stages(config, self.graphs, weights), self.source.tokenizer)
         for window in self.windows:
             (trace,) = tracer.trace([window], ("h.*", "logits"))
             yield trace["logits"], np.stack([trace[f"h.{layer}"] for layer in range(config.n_layer)])

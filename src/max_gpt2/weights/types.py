@@ -1,4 +1,4 @@
-"""The types of weights, under the names of GGUF."""
+"""The types of weights, under the names of GGUF, and the canonical names of the matrices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +18,14 @@ WeightsOption = Literal[
 #: The type of each value of the option.
 OPTION_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"} | {name.lower(): name for name in TYPES[3:]}
 DEFAULT_WEIGHTS: WeightsOption = "float32"
+
+#: The canonical names of the matrices are those of Hugging Face's `GPT2LMHeadModel`.
+WTE = "transformer.wte.weight"
+WPE = "transformer.wpe.weight"
+LM_HEAD = "lm_head.weight"
+#: The weights of the four Conv1D layers of each block, [in, out]. `attn.c_proj` is square, so its shape does not show
+#: whether it is transposed.
+CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
 #: Columns of a panel, the unit in which the kernels read a quantised weight: see `kernels/weights.mojo`.
 PANEL = 32

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ def test_page_describes_the_model(client: TestClient, tracer: Tracer) -> None:
     (model,) = info.pop("models")
     assert info.pop("version")
     assert info == {"text": "abc", "bos": True, "file": False}
-    distinct = {id(one): one.size for one in tracer.stages.weights.values()}
+    distinct = {id(one): prod(one.shape) for one in tracer.stages.weights.values()}
     assert model["parameters"] == sum(distinct.values())
     assert {model[name] for name in ("n_layer", "n_head", "n_embd", "vocab_size", "n_positions")} == {3, 24, 311, 67}
     assert model["verdict"] == {"passed": True, "text": "Verified."}

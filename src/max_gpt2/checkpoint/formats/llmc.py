@@ -13,9 +13,9 @@ import numpy as np
 from max_gpt2.checkpoint.formats.detect import AGAIN
 from max_gpt2.checkpoint.formats.huggingface import map_values
 from max_gpt2.checkpoint.formats.source import EXACT, Source, StoredTensor
-from max_gpt2.checkpoint.layout import WTE
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError
+from max_gpt2.weights import WTE
 
 _HEADER = 256  # int32 values
 _VERSIONS = {3: "F32", 5: "BF16"}

@@ -4,6 +4,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from max_gpt2.inspect.probes import name_in
 from max_gpt2.inspect.trace import Trace, Tracer
 from max_gpt2.inspect.xray.predictions import predictions
 from max_gpt2.inspect.xray.state import State, encode_array, token_text, token_texts
+from max_gpt2.weights import LM_HEAD, WTE
 
 #: Recent traces are kept up to this size, and two in any case, so that a step back is not computed again.
 _KEPT_BYTES = 1 << 30
@@ -46,8 +48,8 @@ class Analysis:
         sizes = {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")}
         sizes["tokenizer_size"] = self.tracer.tokenizer.size  # the sampler never chooses an id above
         weights = self.tracer.stages.weights
-        tied = weights["lm_head.weight"] is weights["transformer.wte.weight"]
-        parameters = sum(one.size for name, one in weights.items() if not (tied and name == "lm_head.weight"))
+        tied = weights[LM_HEAD] is weights[WTE]
+        parameters = sum(prod(one.shape) for name, one in weights.items() if not (tied and name == LM_HEAD))
         bos = self.tracer.tokenizer.start_id if self._has_bos() else None
         return {"name": self.name, **sizes, "parameters": parameters, "bos": bos, "verdict": dict(self.verdict)}
 

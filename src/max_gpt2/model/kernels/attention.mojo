@@ -40,7 +40,7 @@ struct Attention:
         scale: Scalar[F32],
         ctx: DeviceContext,
     ) raises:
-        var cache = LayerCache.contiguous(keys, values, slots, Int(layer))
+        var cache = LayerCache.contiguous(keys, values, slots).layer(Int(layer))
         var batch = RaggedBatch(row_offsets, cache_lengths, qkv.dim_size(0))
         debug_assert[assert_mode="safe"](slots.dim_size(0) == batch.size, "slots is not [batch]")
         _attention(y, qkv, cache, batch, scale)
@@ -67,7 +67,7 @@ struct PagedAttention:
         scale: Scalar[F32],
         ctx: DeviceContext,
     ) raises:
-        var cache = LayerCache.paged(blocks, lookup_table, Int(layer))
+        var cache = LayerCache.paged(blocks, lookup_table).layer(Int(layer))
         var batch = RaggedBatch(row_offsets, cache_lengths, qkv.dim_size(0))
         debug_assert[assert_mode="safe"](lookup_table.dim_size(0) == batch.size, "lookup_table is not [batch, pages]")
         _attention(y, qkv, cache, batch, scale)
@@ -84,7 +84,7 @@ def _attention(y: ResultTensor2D, qkv: FloatTensor2D, cache: LayerCache, batch: 
     def work(mut team: ThreadTeam) {var}:
         attention(team, qkv_rows, cache, batch, y_rows, scale)
 
-    run_team(work)
+    run_team(2, work)
 
 
 @always_inline

@@ -30,11 +30,13 @@ from std.math import align_up, ceildiv
 from .activations import activate
 from .matrix import BLOCK_ROW, LinearWeights, Matrix, Workspace
 from .tuning import CACHE_LINE, KC, MC, MR, MR_STEP, NR, NR_VECTORS, PACK_PREFETCH_ROWS
-from .types import Floats, MutFloats, UntrackedFloats, Vector, W
+from .types import F32, Floats, MutFloats, U8, UntrackedBytes, UntrackedFloats, Vector, W
 from .types import load_masked, prefetch_l2, store_masked
+from .weights import PANEL, TYPE_F32, TYPES, decode_block, element_type, is_quantised, panel_bytes, row_bytes
 
-#: Cache lines of a row of a micro-panel.
+#: Cache lines of a row of a micro-panel of y, or of a float32 weight.
 comptime PANEL_LINES = ceildiv(NR, CACHE_LINE)
+comptime LINE_BYTES = 4 * CACHE_LINE
 
 
 @fieldwise_init
@@ -55,9 +57,10 @@ struct KBlock(TrivialRegisterPassable):
 struct _Panel(TrivialRegisterPassable):
     """A micro-panel [depth, columns] of w, and the elements of the bias that belong to it."""
 
-    var w: UntrackedFloats  # [depth, columns], rows N apart
+    var w: UntrackedFloats  # [depth, columns], rows N apart, if it is float32
     var N: Int
-    var packed: UntrackedFloats  # [KC, NR], written by the first tile
+    var packed: UntrackedFloats  # [KC, NR], written by the first tile, or before it
+    var is_packed: Bool
     var bias: UntrackedFloats  # [columns]
     var depth: Int  # at most KC
     var columns: Int  # at most NR
@@ -66,9 +69,9 @@ struct _Panel(TrivialRegisterPassable):
 
 @fieldwise_init
 struct _Prefetch(TrivialRegisterPassable):
-    """Cache lines to prefetch, `stride` floats apart, one in each step. The last is repeated when all are done."""
+    """Cache lines to prefetch, `stride` bytes apart, one in each step. The last is repeated when all are done."""
 
-    var first: UntrackedFloats
+    var first: UntrackedBytes
     var stride: Int
     var lines: Int
 
@@ -78,10 +81,43 @@ struct _Prefetch(TrivialRegisterPassable):
 
 
 @fieldwise_init
+struct _NextPanel(TrivialRegisterPassable):
+    """The memory of the next micro-panel: `passes` columns of `lines` cache lines, which are `stride` bytes apart.
+
+    Weights mapped from a file are not aligned to cache lines, so a row may take one more line than its size.
+    """
+
+    var data: UntrackedBytes
+    var stride: Int
+    var lines: Int
+    var passes: Int
+
+    @always_inline
+    def __init__(out self, layer: LinearWeights, k: Int, j: Int):
+        """Describe the micro-panel of column `j` in the block that starts at row `k`."""
+        if is_quantised(layer.type):
+            self.data = layer.block(k, j)
+            self.stride = LINE_BYTES
+            self.lines = ceildiv(panel_bytes(layer.type, min(KC, layer.K - k)), LINE_BYTES)
+            self.passes = 1
+            return
+        var element = row_bytes(layer.type, 1)
+        self.data = layer.weight.unsafe_offset((k * layer.N + j) * element)
+        self.stride = layer.N * element
+        self.lines = min(KC, layer.K - k)
+        self.passes = ceildiv(NR * element, LINE_BYTES) + 1
+
+    @always_inline
+    def prefetch(self, index: Int) -> _Prefetch:
+        """Return the prefetches of a pass."""
+        return _Prefetch(self.data.unsafe_offset(index * LINE_BYTES), self.stride, self.lines)
+
+
+@fieldwise_init
 struct _Neighbors(TrivialRegisterPassable):
     """The operands that follow a micro-panel, which are prefetched while it is computed."""
 
-    var w: UntrackedFloats  # the next micro-panel
+    var w: _NextPanel
     var y: UntrackedFloats  # its first column of y
     var first: Bool  # this micro-panel is the first of its block of x
     var last: Bool  # this micro-panel is the last of its block of x
@@ -116,10 +152,13 @@ def gemm[activation: StaticString](x: Matrix, layer: LinearWeights, y: Matrix, M
                 _pad_tail(x_block, x_tail, rows, depth)
             for j in range(first, last, NR):
                 var ends = j + NR >= last
-                var w = layer.weight.unsafe_offset(k * N + j)
+                var w = layer.ptr[F32](k, j)
                 var bias = layer.bias.unsafe_offset(j)
-                var panel = _Panel(w, N, packed, bias, depth, min(NR, last - j), block)
-                var next_w = layer.weight.unsafe_offset(next_k * N + next_j if ends else k * N + j + NR)
+                var is_packed = layer.type != TYPE_F32
+                var panel = _Panel(w, N, packed, is_packed, bias, depth, min(NR, last - j), block)
+                if is_packed:
+                    _decode(layer, k, j, panel)
+                var next_w = _NextPanel(layer, next_k if ends else k, next_j if ends else j + NR)
                 var next_y = y.ptr(next_i, next_j) if ends else y.ptr(i, j + NR)
                 var neighbors = _Neighbors(next_w, next_y, j == first, ends)
                 _multiply_panel[activation](x_block, x_tail, panel, y.within_block(i, j), rows, neighbors)
@@ -144,7 +183,7 @@ def _multiply_panel[
     The last tile reads `x_tail` instead of x if `rows` is not a multiple of MR.
     """
     var tiles = ceildiv(rows, MR)
-    if panel.columns < NR:
+    if panel.columns < NR and not panel.is_packed:
         _pack_edge(panel)
     for t in range(tiles):
         var m = t * MR
@@ -155,7 +194,7 @@ def _multiply_panel[
             var x_tile = x_tail.data if height < MR else x.ptr(m, 0)
             _micro_kernel[activation, T, packs](x_tile, panel, y.from_row(m), height, prefetch)
 
-        if m == 0 and panel.columns == NR:
+        if m == 0 and panel.columns == NR and not panel.is_packed:
             tile[MR, True]()
         elif height > 2 * MR_STEP:
             tile[MR, False]()
@@ -176,11 +215,44 @@ def _prefetch_for_tile(
     """
     var line = t - max(0, tiles - PANEL_LINES - 2)  # of the next micro-panel
     if (line < 0 and neighbors.first) or (line > PANEL_LINES and neighbors.last):
-        return _Prefetch(x.ptr(min((t + 1) * MR, rows), 0), CACHE_LINE, panel.depth)
+        return _lines(x.ptr(min((t + 1) * MR, rows), 0), CACHE_LINE, panel.depth)
     elif -PANEL_LINES <= line < 0:
-        return _Prefetch(neighbors.y.unsafe_offset((line + PANEL_LINES) * CACHE_LINE), y.row_stride, rows)
-    var lines = panel.depth if 0 <= line <= PANEL_LINES else 1
-    return _Prefetch(neighbors.w.unsafe_offset(line * CACHE_LINE), panel.N, lines)
+        return _lines(neighbors.y.unsafe_offset((line + PANEL_LINES) * CACHE_LINE), y.row_stride, rows)
+    elif 0 <= line < neighbors.w.passes:
+        return neighbors.w.prefetch(line)
+    return _Prefetch(neighbors.w.data, 0, 1)
+
+
+@always_inline
+def _lines(first: UntrackedFloats, stride: Int, lines: Int) -> _Prefetch:
+    """Return the prefetches of cache lines that are `stride` floats apart."""
+    return _Prefetch(first.unsafe_bitcast[Scalar[U8]](), 4 * stride, lines)
+
+
+def _decode(layer: LinearWeights, k: Int, j: Int, panel: _Panel):
+    """Decode a micro-panel of another type than float32, padded with zeros."""
+    comptime for type in range(TYPES):
+        comptime if is_quantised(type):
+            if type == layer.type:
+                decode_block[type](layer.block(k, j), j % PANEL, panel.packed, panel.depth)
+        elif type != TYPE_F32:
+            if type == layer.type:
+                _decode_rows[element_type(type)](layer, k, j, panel)
+
+
+@always_inline
+def _decode_rows[dtype: DType](layer: LinearWeights, k: Int, j: Int, panel: _Panel):
+    for row in range(panel.depth):
+        var w = layer.ptr[dtype](k + row, j)
+        prefetch_l2(w.unsafe_offset(PACK_PREFETCH_ROWS * layer.N))
+        for v in range(NR_VECTORS):
+            var values = Vector(0)
+            if v * W + W <= panel.columns:
+                values = w.unsafe_load[width=W](v * W).cast[F32]()
+            else:
+                for lane in range(min(W, panel.columns - v * W)):
+                    values[lane] = w.unsafe_load(v * W + lane).cast[F32]()
+            panel.packed.unsafe_store(row * NR + v * W, values)
 
 
 def _pack_edge(panel: _Panel):

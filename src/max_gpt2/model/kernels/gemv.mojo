@@ -1,7 +1,8 @@
-"""Matrix product for few rows, y = activation(x @ w + bias): memory-bound.
+"""Matrix product for few rows, y = activation(x @ w + bias), with a weight in rows: memory-bound.
 
-Each weight is read once, in place. The threads do not divide w by columns but into contiguous ranges of memory, which a
-core reads fastest: whole blocks of KC rows, and a part of the columns only at the two ends of a range.
+`quantised.mojo` has the product for weights in panels. Each weight is read once, in place. The threads do not divide w
+by columns but into contiguous ranges of memory, which a core reads fastest: whole blocks of KC rows, and a part of the
+columns only at the two ends of a range.
 
                  N                                    N
       +--------+--------+-----+            +--------+--------+-----+
@@ -24,11 +25,13 @@ operations as in `gemm.mojo`, so both give bitwise identical results.
 
 from std.math import ceildiv
 from std.memory import unsafe_memset_zero
+from std.sys import size_of
 
 from .activations import activate
 from .matrix import LinearWeights, Matrix, Workspace
 from .tuning import GEMV_ACCUMULATORS, GEMV_KR, GEMV_MAX_ROWS, GEMV_NO_PREFETCH_ROWS, KC, NR, NR_VECTORS
-from .types import Floats, MutFloats, UntrackedFloats, Vector, W, load_masked, prefetch_l2, store_masked
+from .types import F32, Floats, MutFloats, UntrackedFloats, Vector, W, load_masked, prefetch_l2, store_masked
+from .weights import TYPES, element_type, is_quantised
 
 
 @fieldwise_init
@@ -62,6 +65,14 @@ struct PartialSums(TrivialRegisterPassable):
 
 def gemv(x: Matrix, sums: PartialSums, begin: Int, end: Int):
     """Compute the panels [begin, end) of the partial sums, indexed over all blocks, from x, [M, K]."""
+    comptime for type in range(TYPES):
+        comptime if not is_quantised(type):
+            if type == sums.layer.type:
+                _gemv_rows[element_type(type)](x, sums, begin, end)
+
+
+def _gemv_rows[dtype: DType](x: Matrix, sums: PartialSums, begin: Int, end: Int):
+    """Compute partial sums with a weight whose rows are contiguous."""
     var M = sums.M
     var layer = sums.layer
     var panels = sums.panels()
@@ -79,7 +90,7 @@ def gemv(x: Matrix, sums: PartialSums, begin: Int, end: Int):
         while panel < block_end:
             var count = min(panels_of_pass, block_end - panel)
             var j = layer.first + (panel - block * panels) * NR
-            var w = layer.weight.unsafe_offset(k * layer.N + j)
+            var w = layer.ptr[dtype](k, j)
             unsafe_memset_zero(sums.panel(panel), count * NR * M)
             _multiply(packed, w, layer.N, sums.panel(panel), M, depth, min(count * NR, layer.last - j))
             panel += count
@@ -123,9 +134,17 @@ def _pack(x: Matrix, packed: MutFloats, M: Int, depth: Int):
 
 
 @always_inline
-def _multiply(packed: Floats, w: Floats, N: Int, sums: MutFloats, M: Int, depth: Int, columns: Int):
+def _multiply[
+    dtype: DType
+](packed: Floats, w: Pointer[Scalar[dtype], _], N: Int, sums: MutFloats, M: Int, depth: Int, columns: Int):
     """Add the packed rows of x, [M, depth], times w, [depth, columns], to the partial sums."""
     var k = 0
+    if M == 1:  # nothing is reused, so the registers may hold more rows
+        comptime G = GEMV_KR * (4 // size_of[dtype]())
+        while k + G <= depth:
+            var w_group = w.unsafe_offset(k * N)
+            _multiply_group[G, GEMV_NO_PREFETCH_ROWS == 0](packed.unsafe_offset(k), w_group, N, sums, 1, columns)
+            k += G
     while k + GEMV_KR <= depth:
         var x_group = packed.unsafe_offset(k * M)
         var w_group = w.unsafe_offset(k * N)
@@ -140,7 +159,9 @@ def _multiply(packed: Floats, w: Floats, N: Int, sums: MutFloats, M: Int, depth:
 
 
 @always_inline
-def _multiply_group[G: Int, prefetches: Bool](x: Floats, w: Floats, N: Int, sums: MutFloats, M: Int, columns: Int):
+def _multiply_group[
+    dtype: DType, //, G: Int, prefetches: Bool
+](x: Floats, w: Pointer[Scalar[dtype], _], N: Int, sums: MutFloats, M: Int, columns: Int):
     """Add x, [M, G], times w, [G, columns], to the partial sums, panels [M, NR]."""
     comptime V = NR_VECTORS
     var j = 0
@@ -149,9 +170,9 @@ def _multiply_group[G: Int, prefetches: Bool](x: Floats, w: Floats, N: Int, sums
         comptime for g in range(G):
             var row = w.unsafe_offset(g * N + j)
             comptime for v in range(V):
-                tile[g * V + v] = row.unsafe_load[width=W](v * W)
+                tile[g * V + v] = row.unsafe_load[width=W](v * W).cast[F32]()
             comptime if prefetches:
-                comptime for v in range(V):
+                comptime for v in range(0, V, 4 // size_of[dtype]()):  # a prefetch for each vector of bytes
                     prefetch_l2(row.unsafe_offset(G * N + v * W))
         var panel = sums.unsafe_offset(j * M)
         for m in range(M):
@@ -170,5 +191,5 @@ def _multiply_group[G: Int, prefetches: Bool](x: Floats, w: Floats, N: Int, sums
         for c in range(columns - j):
             var sum = panel.unsafe_load(m * NR + c)
             comptime for g in range(G):
-                sum = w.unsafe_load(g * N + j + c).fma(x.unsafe_load(m * G + g), sum)
+                sum = w.unsafe_load(g * N + j + c).cast[F32]().fma(x.unsafe_load(m * G + g), sum)
             panel.unsafe_store(m * NR + c, sum)

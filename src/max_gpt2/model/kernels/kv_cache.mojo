@@ -113,8 +113,10 @@ struct HeadCache(TrivialRegisterPassable):
 struct LayerCache(TrivialRegisterPassable):
     """The cache of one layer for all sequences of a batch."""
 
-    var keys: UntrackedFloats  # pages [n_head, head_dim, page_size], page_stride apart
-    var values: UntrackedFloats  # pages [n_head, page_size, head_dim], page_stride apart
+    var keys: UntrackedFloats  # pages [n_head, head_dim, page_size], page_stride apart; layers layer_stride apart
+    var values: UntrackedFloats  # pages [n_head, page_size, head_dim], page_stride apart; layers layer_stride apart
+    var n_layer: Int  # from this layer on
+    var layer_stride: Int
     var lookup_table: UntrackedInts  # [batch, pages_per_sequence]
     var pages_per_sequence: Int
     var page_size: Int
@@ -124,8 +126,8 @@ struct LayerCache(TrivialRegisterPassable):
 
     @staticmethod
     @always_inline
-    def contiguous(keys: FloatBuffer5D, values: FloatBuffer5D, slots: IntTensor1D, layer: Int) -> Self:
-        """Return one layer of a contiguous cache; its shapes are at the top of this file."""
+    def contiguous(keys: FloatBuffer5D, values: FloatBuffer5D, slots: IntTensor1D) -> Self:
+        """Return the first layer of a contiguous cache; its shapes are at the top of this file."""
         var n_head = keys.dim_size(2)
         var head_dim = keys.dim_size(3)
         var capacity = keys.dim_size(4)
@@ -133,12 +135,12 @@ struct LayerCache(TrivialRegisterPassable):
             debug_assert[assert_mode="safe"](keys.dim_size(axis) == values.dim_size(axis), "keys and values differ")
         debug_assert[assert_mode="safe"](values.dim_size(3) == capacity, "values have another capacity than keys")
         debug_assert[assert_mode="safe"](values.dim_size(4) == head_dim, "values have another head_dim than keys")
-        debug_assert[assert_mode="safe"](0 <= layer < keys.dim_size(0), "layer is not in [0, n_layer)")
         var slot = n_head * head_dim * capacity
-        var first = layer * keys.dim_size(1) * slot
         return Self(
-            untracked(keys.unsafe_ptr().unsafe_offset(first)),
-            untracked(values.unsafe_ptr().unsafe_offset(first)),
+            untracked(keys.unsafe_ptr()),
+            untracked(values.unsafe_ptr()),
+            keys.dim_size(0),
+            keys.dim_size(1) * slot,
             untracked_ints(slots),
             1,
             capacity,
@@ -149,19 +151,20 @@ struct LayerCache(TrivialRegisterPassable):
 
     @staticmethod
     @always_inline
-    def paged(blocks: FloatBuffer6D, lookup_table: IntTensor2D, layer: Int) -> Self:
-        """Return one layer of a paged cache; its shapes are at the top of this file."""
+    def paged(blocks: FloatBuffer6D, lookup_table: IntTensor2D) -> Self:
+        """Return the first layer of a paged cache; its shapes are at the top of this file."""
         var n_layer = blocks.dim_size(2)
         var page_size = blocks.dim_size(3)
         var n_head = blocks.dim_size(4)
         var head_dim = blocks.dim_size(5)
         debug_assert[assert_mode="safe"](blocks.dim_size(1) == 2, "blocks do not have keys and values")
-        debug_assert[assert_mode="safe"](0 <= layer < n_layer, "layer is not in [0, n_layer)")
         var page = page_size * n_head * head_dim  # floats of the keys, or of the values, of a layer
-        var keys = untracked(blocks.unsafe_ptr().unsafe_offset(layer * page))
+        var keys = untracked(blocks.unsafe_ptr())
         return Self(
             keys,
             keys.unsafe_offset(n_layer * page),
+            n_layer,
+            page,
             untracked_ints(lookup_table),
             lookup_table.dim_size(1),
             page_size,
@@ -169,6 +172,16 @@ struct LayerCache(TrivialRegisterPassable):
             n_head,
             head_dim,
         )
+
+    @always_inline
+    def layer(self, index: Int) -> Self:
+        """Return the cache of the layer `index` layers further."""
+        debug_assert[assert_mode="safe"](0 <= index < self.n_layer, "layer is not in [0, n_layer)")
+        var cache = self
+        cache.keys = self.keys.unsafe_offset(index * self.layer_stride)
+        cache.values = self.values.unsafe_offset(index * self.layer_stride)
+        cache.n_layer = self.n_layer - index
+        return cache
 
     def check(self, batch: RaggedBatch, n_embd: Int):
         """Check that the cache has the capacity for a batch, and the heads for `n_embd`."""

@@ -26,8 +26,9 @@ struct LayerNorm:
         ctx: DeviceContext,
     ) raises:
         var M = x.dim_size(0)
-        var norm = NormWeights(weight, bias, eps)
+        var norm = NormWeights(untracked(weight.unsafe_ptr()), untracked(bias.unsafe_ptr()), weight.dim_size(0), eps)
         debug_assert[assert_mode="safe"](x.dim_size(1) == norm.N, "x is not [tokens, n_embd] of weight [n_embd]")
+        debug_assert[assert_mode="safe"](bias.dim_size(0) == norm.N, "weight and bias are not both [n_embd]")
         debug_assert[assert_mode="safe"](y.dim_size(0) == M and y.dim_size(1) == norm.N, "y is not [tokens, n_embd]")
         var x_rows = Matrix.row_major(x)  # [tokens, n_embd]
         var y_rows = Matrix.row_major(y)  # [tokens, n_embd]
@@ -35,9 +36,10 @@ struct LayerNorm:
         def work(mut team: ThreadTeam) {var}:
             layer_norm(team, x_rows, norm, y_rows, M)
 
-        run_team(work)
+        run_team(1, work)
 
 
+@fieldwise_init
 struct NormWeights(TrivialRegisterPassable):
     """The parameters of a layer norm over rows of N elements."""
 
@@ -45,15 +47,6 @@ struct NormWeights(TrivialRegisterPassable):
     var bias: UntrackedFloats  # [N]
     var N: Int
     var eps: Scalar[F32]
-
-    @always_inline
-    def __init__(out self, weight: FloatTensor1D, bias: FloatTensor1D, eps: Scalar[F32]):
-        """Wrap the parameters, and check that the shapes of weight and bias agree."""
-        self.weight = untracked(weight.unsafe_ptr())
-        self.bias = untracked(bias.unsafe_ptr())
-        self.N = weight.dim_size(0)
-        self.eps = eps
-        debug_assert[assert_mode="safe"](bias.dim_size(0) == self.N, "weight and bias are not both [n_embd]")
 
 
 @always_inline

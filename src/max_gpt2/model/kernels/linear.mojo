@@ -12,22 +12,34 @@ from std.math import ceildiv
 from .gemm import gemm
 from .gemv import PartialSums, gemv, reduce_partial_sums
 from .matrix import LinearWeights, Matrix, Workspace, copy_rows
+from .quantised import multiply_row
 from .threads import ThreadTeam, WorkPartition, run_team
 from .tuning import GEMV_MAX_ROWS, NR
-from .types import FloatTensor1D, FloatTensor2D, ResultTensor2D, UntrackedFloats, W, load_masked, store_masked
+from .types import ByteTensor1D, FloatTensor1D, FloatTensor2D, IntTensor1D, ResultTensor2D, UntrackedFloats, W
+from .types import load_masked, store_masked, untracked, untracked_bytes
+from .weights import is_quantised
 
 
 @extensibility.register("gpt2.linear")
 struct Linear:
-    """Apply a linear layer: x [tokens, in], weight [in, out], bias [out] -> [tokens, out]."""
+    """Apply a linear layer: x [tokens, in], weight [in, out] as bytes, its type [1], bias [out] -> [tokens, out]."""
 
     @staticmethod
     def execute[
         target: StaticString, activation: StaticString
-    ](y: ResultTensor2D, x: FloatTensor2D, weight: FloatTensor2D, bias: FloatTensor1D, ctx: DeviceContext) raises:
-        var layer = LinearWeights(weight, bias)
+    ](
+        y: ResultTensor2D,
+        x: FloatTensor2D,
+        weight: ByteTensor1D,
+        type: IntTensor1D,
+        bias: FloatTensor1D,
+        ctx: DeviceContext,
+    ) raises:
         var M = x.dim_size(0)
-        debug_assert[assert_mode="safe"](x.dim_size(1) == layer.K, "x is not [tokens, in] of weight [in, out]")
+        var number = Int(type.unsafe_ptr().unsafe_load(0))
+        var bias_ptr = untracked(bias.unsafe_ptr())
+        var layer = LinearWeights(untracked_bytes(weight), number, bias_ptr, x.dim_size(1), bias.dim_size(0))
+        debug_assert[assert_mode="safe"](weight.dim_size(0) == layer.bytes(), "weight is not [in, out] of this type")
         debug_assert[assert_mode="safe"](y.dim_size(0) == M and y.dim_size(1) == layer.N, "y is not [tokens, out]")
         var x_size = Matrix.blocked_size(M, layer.K)
         var sums_size = PartialSums.size(M, layer.K, layer.N)
@@ -41,7 +53,7 @@ struct Linear:
             copy_rows(team, x_rows, x_blocked, M, layer.K)
             linear[activation](team, x_blocked, layer, y_rows, M, sums)
 
-        run_team(work)
+        run_team(3, work)
         workspace.free()
 
 
@@ -53,8 +65,7 @@ def linear[
 
     `sums` has `PartialSums.size(M, K, columns)` floats.
     """
-    if M <= GEMV_MAX_ROWS:
-        _gemv_phases[activation, False](team, x, layer, y, y, M, sums)
+    if _has_few_rows[activation, False](team, x, layer, y, y, M, sums):
         return
     var items = _ColumnItems(layer, team.size)
 
@@ -69,8 +80,7 @@ def linear_residual(
     mut team: ThreadTeam, x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix, M: Int, sums: UntrackedFloats
 ):
     """Compute residual + x @ weight + bias. Rows of the residual and of y, both [M, N], are contiguous."""
-    if M <= GEMV_MAX_ROWS:
-        _gemv_phases["none", True](team, x, layer, residual, y, M, sums)
+    if _has_few_rows["none", True](team, x, layer, residual, y, M, sums):
         return
     var items = _ColumnItems(layer, team.size)
 
@@ -86,6 +96,23 @@ def linear_residual(
                 store_masked(after.unsafe_offset(j), sum, count)
 
     team.phase(items.partition.count(), compute)
+
+
+@always_inline
+def _has_few_rows[
+    activation: StaticString, add_residual: Bool
+](
+    mut team: ThreadTeam, x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix, M: Int, sums: UntrackedFloats
+) -> Bool:
+    """Compute the layer and return True if M rows are too few for `gemm`."""
+    if is_quantised(layer.type):
+        if M == 1:
+            multiply_row[activation, add_residual](team, x, layer, residual, y)
+            return True
+    elif M <= GEMV_MAX_ROWS:
+        _gemv_phases[activation, add_residual](team, x, layer, residual, y, M, sums)
+        return True
+    return False
 
 
 @always_inline

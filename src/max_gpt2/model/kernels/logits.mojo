@@ -1,4 +1,4 @@
-"""The language-model head, x @ weight.T, with weight [vocab, n_embd] as in the token embedding.
+"""The language-model head, x @ weight.T, with weight [vocab, n_embd] as in the token embedding, in any type.
 
 A logit is the dot product of two rows. Its sum runs along the rows in W lanes, one chain of multiply-adds each, so a
 logit is bitwise identical regardless of the rest of the batch.
@@ -10,33 +10,118 @@ from max.gpu.host import DeviceContext
 from max.runtime.asyncrt import parallelism_level
 from std.math import align_up, ceildiv
 
-from .tuning import HEAD_R, HEAD_T, LOGITS_ACCUMULATORS, LOGITS_ROWS, LOGITS_TOKENS, LOGITS_UNROLL
-from .types import FloatTensor2D, ResultTensor2D, UntrackedFloats, Vector, W, prefetch_l2, untracked
+from .matrix import Workspace
+from .tuning import (
+    CACHE_LINE,
+    DECODED_ROWS,
+    HEAD_R,
+    HEAD_T,
+    LOGITS_ACCUMULATORS,
+    LOGITS_ROWS,
+    LOGITS_TOKENS,
+    LOGITS_UNROLL,
+)
+from .types import ByteTensor2D, FloatTensor2D, IntTensor1D, ResultTensor2D, UntrackedFloats, Vector, W
+from .types import prefetch_l2, untracked, untracked_bytes
+from .weights import I8, TYPE_F32, TYPES, BlockScales, Table, block_quants, block_scales, block_values, element_type
+from .weights import is_quantised, load_as, row_block, row_bytes
 
 
 @extensibility.register("gpt2.logits")
 struct Logits:
-    """Compute logits: x [tokens, n_embd], weight [vocab, n_embd] -> [tokens, vocab]."""
+    """Compute logits: x [tokens, n_embd], weight [vocab, n_embd] as bytes -> [tokens, vocab].
+
+    `type` begins with the type of the weight; `weight` is [vocab, bytes of a row].
+    """
 
     @staticmethod
     def execute[
         target: StaticString
-    ](y: ResultTensor2D, x: FloatTensor2D, weight: FloatTensor2D, ctx: DeviceContext) raises:
+    ](y: ResultTensor2D, x: FloatTensor2D, weight: ByteTensor2D, type: IntTensor1D, ctx: DeviceContext) raises:
         var M = x.dim_size(0)
-        var K = weight.dim_size(1)
+        var K = x.dim_size(1)
         var N = weight.dim_size(0)
-        debug_assert[assert_mode="safe"](x.dim_size(1) == K, "x is not [tokens, n_embd] of weight [vocab, n_embd]")
+        var table = Table(untracked_bytes(weight), Int(type.unsafe_ptr().unsafe_load(0)), K)
+        debug_assert[assert_mode="safe"](
+            weight.dim_size(1) == row_bytes(table.type, K), "weight is not [vocab, n_embd]"
+        )
         debug_assert[assert_mode="safe"](y.dim_size(0) == M and y.dim_size(1) == N, "y is not [tokens, vocab]")
         var x_ptr = untracked(x.unsafe_ptr())
-        var head = Head(x_ptr, untracked(weight.unsafe_ptr()), untracked(y.unsafe_ptr()), K, K, N)
+        var y_ptr = untracked(y.unsafe_ptr())
         var share = align_up(ceildiv(N, parallelism_level(None)), LOGITS_ROWS)  # of the vocabulary, for a thread
 
         def compute(thread: Int) {var}:
             var last = min((thread + 1) * share, N)
-            for n in range(thread * share, last, LOGITS_ROWS):
-                head.columns(M, n, min(n + LOGITS_ROWS, last))
+            if table.type == TYPE_F32:
+                var head = Head(x_ptr, table.floats(), y_ptr, K, K, N)
+                for n in range(thread * share, last, LOGITS_ROWS):
+                    head.columns(M, n, min(n + LOGITS_ROWS, last))
+            elif M == 1:
+                logits_of_token(table, x_ptr, y_ptr, thread * share, last)
+            else:
+                # Rows that are decoded once stay in the cache while all tokens use them.
+                var workspace = Workspace(LOGITS_ROWS * K)
+                var rows = workspace.take(LOGITS_ROWS * K)  # [LOGITS_ROWS, K]
+                for n in range(thread * share, last, LOGITS_ROWS):
+                    var count = min(LOGITS_ROWS, last - n)
+                    table.row(n).decode_rows(count, rows, K)
+                    Head(x_ptr, rows, y_ptr.unsafe_offset(n), K, K, N).columns(M, 0, count)
+                workspace.free()
 
         sync_parallelize(compute, ceildiv(N, share))
+
+
+def logits_of_token(table: Table, x: UntrackedFloats, y: UntrackedFloats, first: Int, last: Int):
+    """Compute the columns [first, last) of y, [vocab], from x, [K], with a weight of another type than float32."""
+    comptime for type in range(1, TYPES):
+        if type == table.type:
+            var n = first
+            while n + DECODED_ROWS <= last:
+                _dot_rows[type, DECODED_ROWS](table.row(n), x, y.unsafe_offset(n))
+                n += DECODED_ROWS
+            while n < last:
+                _dot_rows[type, 1](table.row(n), x, y.unsafe_offset(n))
+                n += 1
+
+
+@always_inline
+def _dot_rows[type: Int, R: Int](table: Table, x: UntrackedFloats, y: UntrackedFloats):
+    """Compute y, [R], the dot products of x and R rows of the weight, which are decoded in registers."""
+    var stride = row_bytes(type, table.K)
+    var sums = Array[Vector, R](fill=0)
+    var k = 0
+    comptime if is_quantised(type):
+        comptime BLOCK = row_block(type)
+        for block in range(table.K // BLOCK):
+            var at = table.data.unsafe_offset(block * comptime (row_bytes(type, BLOCK)))
+            var scales = Array[BlockScales[type], R](uninitialized=True)
+            comptime for r in range(R):
+                scales[r] = block_scales[type](at.unsafe_offset(r * stride))
+                comptime for line in range(0, row_bytes(type, BLOCK), 4 * CACHE_LINE):
+                    prefetch_l2(at.unsafe_offset((r + R) * stride + line))
+            comptime for index in range(BLOCK // 32):
+                var quants = Array[SIMD[I8, 32], R](fill=0)
+                comptime for r in range(R):
+                    quants[r] = block_quants[type, index](at.unsafe_offset(r * stride))
+                comptime for offset in range(32 * index, 32 * (index + 1), W):
+                    var factor = x.unsafe_load[width=W](block * BLOCK + offset)
+                    comptime for r in range(R):
+                        sums[r] = block_values[type, offset, W](quants[r], scales[r]).fma(factor, sums[r])
+    else:
+        while k + W <= table.K:
+            var factor = x.unsafe_load[width=W](k)
+            comptime for r in range(R):
+                var row = table.data.unsafe_offset(r * stride)
+                prefetch_l2(row.unsafe_offset(R * stride + 2 * k))
+                sums[r] = load_as[element_type(type), W](row, k).fma(factor, sums[r])
+            k += W
+    comptime for r in range(R):
+        var sum = sums[r].reduce_add()
+        comptime if not is_quantised(type):
+            for rest in range(k, table.K):
+                var value = load_as[element_type(type), 1](table.data.unsafe_offset(r * stride), rest)
+                sum = value.fma(x.unsafe_load(rest), sum)
+        y.unsafe_store(r, sum)
 
 
 @fieldwise_init

@@ -1,4 +1,4 @@
-"""Matrices and their memory layouts: activations in three layouts, weights as in the checkpoint.
+"""Matrices and their memory layouts: activations in three layouts, weights as `weights.mojo` describes.
 
 layout      address of element (m, n)                       used for
 row-major   m * columns + n                                 operands and results of the graph
@@ -25,8 +25,9 @@ from std.memory.alloc import unsafe_alloc
 
 from .threads import ThreadTeam
 from .tuning import CACHE_LINE, KC, ROWS_PER_ITEM
-from .types import F32, Floats, FloatTensor1D, FloatTensor2D, MutFloats, UntrackedFloats, UntrackedInts, Vector, W
+from .types import F32, Floats, MutFloats, UntrackedBytes, UntrackedFloats, UntrackedInts, Vector, W
 from .types import load_masked, store_masked, untracked
+from .weights import PANEL, is_quantised, panel_bytes, row_bytes
 
 #: Distance of two rows in the blocked layout.
 comptime BLOCK_ROW = KC + CACHE_LINE
@@ -102,7 +103,8 @@ struct Matrix(TrivialRegisterPassable):
 struct LinearWeights(TrivialRegisterPassable):
     """The weight [K, N] and bias [N] of a linear layer, restricted to the output columns [first, last)."""
 
-    var weight: UntrackedFloats  # [K, N], row-major
+    var weight: UntrackedBytes  # [K, N], row-major, or the panels of a quantised type
+    var type: Int  # one of weights.mojo
     var bias: UntrackedFloats  # [N]
     var K: Int
     var N: Int
@@ -110,20 +112,43 @@ struct LinearWeights(TrivialRegisterPassable):
     var last: Int
 
     @always_inline
-    def __init__(out self, weight: FloatTensor2D, bias: FloatTensor1D):
-        """Wrap all columns of a layer, and check that the shapes of weight and bias agree."""
-        self.weight = untracked(weight.unsafe_ptr())
-        self.bias = untracked(bias.unsafe_ptr())
-        self.K = weight.dim_size(0)
-        self.N = weight.dim_size(1)
+    def __init__(out self, weight: UntrackedBytes, type: Int, bias: UntrackedFloats, K: Int, N: Int):
+        """Wrap all columns of a layer."""
+        self.weight = weight
+        self.type = type
+        self.bias = bias
+        self.K = K
+        self.N = N
         self.first = 0
-        self.last = self.N
-        debug_assert[assert_mode="safe"](bias.dim_size(0) == self.N, "bias is not [out] of weight [in, out]")
+        self.last = N
 
     @always_inline
     def columns(self, first: Int, last: Int) -> Self:
         """Return the same layer restricted to the columns [first, last)."""
-        return Self(self.weight, self.bias, self.K, self.N, first, last)
+        return Self(self.weight, self.type, self.bias, self.K, self.N, first, last)
+
+    def bytes(self) -> Int:
+        """Return the size of the whole weight."""
+        if not is_quantised(self.type):
+            return self.K * row_bytes(self.type, self.N)
+        var columns = align_up(self.N, PANEL)
+        var panels = columns // PANEL
+        return panels * (
+            self.K // KC * panel_bytes(self.type, KC) + panel_bytes(self.type, self.K % KC) * Int(self.K % KC > 0)
+        )
+
+    @always_inline
+    def ptr[dtype: DType](self, k: Int, j: Int) -> Pointer[mut=True, Scalar[dtype], MutUntrackedOrigin]:
+        """Return the address of an element of a weight that is not quantised; the next row is N elements further."""
+        return self.weight.unsafe_bitcast[Scalar[dtype]]().unsafe_offset(k * self.N + j)
+
+    @always_inline
+    def block(self, k: Int, j: Int) -> UntrackedBytes:
+        """Return the address of the panel of column `j` in the block that starts at row `k`, a multiple of KC."""
+        var panels = ceildiv(self.N, PANEL)
+        var depth = min(KC, self.K - k)
+        var blocks = k // KC * panels * panel_bytes(self.type, KC)
+        return self.weight.unsafe_offset(blocks + j // PANEL * panel_bytes(self.type, depth))
 
 
 struct Workspace(Movable):

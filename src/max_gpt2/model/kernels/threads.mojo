@@ -14,7 +14,7 @@ from std.memory.alloc import unsafe_alloc
 from std.sys.info import CompilationTarget
 from std.sys.intrinsics import llvm_intrinsic
 
-from .tuning import MAX_PHASES, SPIN_LIMIT
+from .tuning import SPIN_LIMIT
 from .types import I64, UntrackedInts
 
 #: Int64 elements between two counters: two cache lines, since processors fetch lines in pairs and two cores must not
@@ -31,13 +31,14 @@ struct ThreadTeam(TrivialRegisterPassable):
     """
 
     var size: Int
-    var counters: UntrackedInts  # [MAX_PHASES, 2, COUNTER_STRIDE]: items taken and items done
+    var counters: UntrackedInts  # [max_phases, 2, COUNTER_STRIDE]: items taken and items done
+    var max_phases: Int
     var phases: Int  # that this thread has entered
 
     @always_inline
     def phase[Work: def(Int) -> None](mut self, items: Int, work: Work):
         """Run `work(item)` once for each item in [0, items), and return when all threads have finished their items."""
-        debug_assert[assert_mode="safe"](self.phases < MAX_PHASES, "an operation has at most MAX_PHASES phases")
+        debug_assert[assert_mode="safe"](self.phases < self.max_phases, "an operation has more phases than it said")
         var taken = self.counters.unsafe_offset(2 * self.phases * COUNTER_STRIDE)
         var done = taken.unsafe_offset(COUNTER_STRIDE)
         self.phases += 1
@@ -57,12 +58,12 @@ struct ThreadTeam(TrivialRegisterPassable):
 
 
 @always_inline
-def run_team[Work: def(mut ThreadTeam) -> None](work: Work):
-    """Run `work` on all threads of MAX's pool, each with its own view of one team."""
-    comptime COUNTERS = 2 * MAX_PHASES * COUNTER_STRIDE
-    var counters = unsafe_alloc[Scalar[I64]](COUNTERS)
-    unsafe_memset_zero(counters, COUNTERS)
-    var team = ThreadTeam(parallelism_level(None), counters, 0)
+def run_team[Work: def(mut ThreadTeam) -> None](max_phases: Int, work: Work):
+    """Run `work`, of at most `max_phases` phases, on all threads of MAX's pool, each with its own view of one team."""
+    var size = 2 * max_phases * COUNTER_STRIDE
+    var counters = unsafe_alloc[Scalar[I64]](size, alignment=64)
+    unsafe_memset_zero(counters, size)
+    var team = ThreadTeam(parallelism_level(None), counters, max_phases, 0)
 
     def thread(index: Int) {imm work, imm team}:
         var mine = team

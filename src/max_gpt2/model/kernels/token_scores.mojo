@@ -26,8 +26,9 @@ from .logits import Head
 from .matrix import Matrix, Workspace, copy_rows
 from .threads import ThreadTeam, WorkPartition, run_team
 from .tuning import HEAD_TOKENS, ROWS_PER_ITEM, SCORE_CHUNK
-from .types import F32, I64, FloatTensor1D, FloatTensor2D, IntTensor1D, UntrackedFloats, UntrackedInts, Vector, W
-from .types import load_masked, untracked, untracked_ints
+from .types import F32, I64, ByteTensor2D, FloatTensor1D, FloatTensor2D, IntTensor1D, UntrackedFloats, UntrackedInts
+from .types import Vector, W, load_masked, untracked, untracked_bytes, untracked_ints
+from .weights import TYPE_F32, Table, row_bytes
 
 comptime F64 = DType.float64
 comptime I32 = DType.int32
@@ -43,7 +44,8 @@ comptime INFINITY = inf[F32]()
 
 @extensibility.register("gpt2.token_scores")
 struct TokenScores:
-    """Score tokens: x [rows, n_embd], weight [vocab, n_embd], targets [rows], mask [vocab], best [top] -> four results.
+    """Score tokens: x [rows, n_embd], weight [vocab, n_embd] as bytes, its type, targets [rows], mask [vocab],
+    best [top] -> four results.
 
     `sums` [3, rows] are logprobs, entropies and logprobs of the mask; `ranks` is [rows]; `top_ids` and `top_logprobs`
     [rows, top] are the most likely ids, best first. The values of `best` do not matter. A negative target has the
@@ -59,16 +61,20 @@ struct TokenScores:
         top_ids: OutputTensor[dtype=I64, rank=2, ...],
         top_logprobs: OutputTensor[dtype=F64, rank=2, ...],
         x: FloatTensor2D,
-        weight: FloatTensor2D,
+        weight: ByteTensor2D,
+        type: IntTensor1D,
         targets: IntTensor1D,
         mask: FloatTensor1D,
         best: IntTensor1D,
         ctx: DeviceContext,
     ) raises:
         var M = x.dim_size(0)
-        var K = weight.dim_size(1)
+        var K = x.dim_size(1)
         var N = weight.dim_size(0)
-        debug_assert[assert_mode="safe"](x.dim_size(1) == K, "x is not [rows, n_embd] of weight [vocab, n_embd]")
+        var table = Table(untracked_bytes(weight), Int(type.unsafe_ptr().unsafe_load(0)), K)
+        debug_assert[assert_mode="safe"](
+            weight.dim_size(1) == row_bytes(table.type, K), "weight is not [vocab, n_embd]"
+        )
         debug_assert[assert_mode="safe"](targets.dim_size(0) == M, "targets is not [rows]")
         debug_assert[assert_mode="safe"](mask.dim_size(0) == N, "mask is not [vocab]")
         var scores = _Scores(
@@ -84,8 +90,8 @@ struct TokenScores:
         var workspace = Workspace(_Reduction.size(partition, M, K, scores.top))
         var x_ptr = untracked(x.unsafe_ptr())
         var target_logits = workspace.take(align_up(M, LANES))
-        var head = Head(x_ptr, untracked(weight.unsafe_ptr()), target_logits, K, K, 1)
-        var reduction = _Reduction(workspace, partition, head, scores, untracked(mask.unsafe_ptr()), N)
+        var head = Head(x_ptr, table.floats(), target_logits, K, K, 1)
+        var reduction = _Reduction(workspace, partition, head, table, scores, untracked(mask.unsafe_ptr()), N)
 
         def work(mut team: ThreadTeam) {var}:
             def score_targets(item: Int) {var}:
@@ -102,7 +108,7 @@ struct TokenScores:
             team.phase(partition.count(), reduce_part)
             team.phase(ceildiv(M, LANES), combine)
 
-        run_team(work)
+        run_team(4, work)
         workspace.free()
 
 
@@ -123,7 +129,8 @@ struct _Reduction(TrivialRegisterPassable):
     """The operands and the intermediate results. P is the number of parts, C that of chunks, M that of tokens."""
 
     var partition: WorkPartition
-    var head: Head  # x [M, K], weight [N, K], y the logits of the targets, [M]
+    var head: Head  # x [M, K], y the logits of the targets, [M]
+    var table: Table  # [N, K]
     var x: Matrix  # [M, K], padded
     var scores: _Scores
     var mask: UntrackedFloats  # [N]
@@ -144,6 +151,7 @@ struct _Reduction(TrivialRegisterPassable):
         mut workspace: Workspace,
         partition: WorkPartition,
         head: Head,
+        table: Table,
         scores: _Scores,
         mask: UntrackedFloats,
         N: Int,
@@ -153,6 +161,7 @@ struct _Reduction(TrivialRegisterPassable):
         var parts = partition.count()
         self.partition = partition
         self.head = head
+        self.table = table
         self.x = Matrix.padded(workspace.take(Matrix.padded_size(M, head.K)), head.K)
         self.scores = scores
         self.mask = mask
@@ -169,15 +178,28 @@ struct _Reduction(TrivialRegisterPassable):
 
     def score_targets(self, item: Int):
         """Compute the logits of the targets of ROWS_PER_ITEM tokens; infinity where there is no target."""
+        var K = self.head.K
+        var workspace = Workspace(K)
+        var row = workspace.take(K)
         for m in range(item * ROWS_PER_ITEM, min((item + 1) * ROWS_PER_ITEM, self.scores.M)):
             var target = Int(self.scores.targets.unsafe_load(m))
             debug_assert(target < self.N, "target ", target, " is not below ", self.N)
             if target < 0:
                 self.head.y.unsafe_store(m, INFINITY)
             else:
-                var K = self.head.K
-                var weight = self.head.weight.unsafe_offset(target * K)
-                Head(self.head.x.unsafe_offset(m * K), weight, self.head.y.unsafe_offset(m), K, K, 1).tile[1, 1]()
+                var weight = self.rows(target, 1, row)
+                Head(self.head.x.unsafe_offset(m * K), weight, self.head.y.unsafe_offset(m), K, K, 1).tile[
+                    1, 1, False
+                ]()
+        workspace.free()
+
+    @always_inline
+    def rows(self, first: Int, count: Int, decoded: UntrackedFloats) -> UntrackedFloats:
+        """Return rows of the weight as float32, [count, K]: in place, or decoded."""
+        if self.table.type == TYPE_F32:
+            return self.table.row(first).floats()
+        self.table.row(first).decode_rows(count, decoded, self.table.K)
+        return decoded
 
     def reduce_part(self, part: Int):
         """Compute the statistics, ranks and most likely ids of all tokens over one part of the vocabulary."""
@@ -189,20 +211,24 @@ struct _Reduction(TrivialRegisterPassable):
         for i in range(part * M * self.scores.top, (part + 1) * M * self.scores.top):
             self.best_logits.unsafe_store(i, -INFINITY)
             self.best_ids.unsafe_store(i, -1)
-        var workspace = Workspace(HEAD_TOKENS * SCORE_CHUNK)
+        var K = self.table.K
+        var decoded_size = 0 if self.table.type == TYPE_F32 else SCORE_CHUNK * K
+        var workspace = Workspace(HEAD_TOKENS * SCORE_CHUNK + decoded_size)
         var logits = workspace.take(HEAD_TOKENS * SCORE_CHUNK)  # [HEAD_TOKENS, SCORE_CHUNK]
+        var decoded = workspace.take(decoded_size)  # [SCORE_CHUNK, K]
         for chunk in range(first, last):
+            var n = chunk * SCORE_CHUNK
+            var weight = self.rows(n, min(SCORE_CHUNK, self.N - n), decoded)
             for m in range(0, M, HEAD_TOKENS):
-                self.reduce_block(part, chunk, m, logits)
+                self.reduce_block(part, chunk, m, weight, logits)
         workspace.free()
 
     @always_inline
-    def reduce_block(self, part: Int, chunk: Int, m: Int, logits: UntrackedFloats):
-        """Compute the logits of HEAD_TOKENS tokens and a chunk, and reduce them."""
+    def reduce_block(self, part: Int, chunk: Int, m: Int, weight: UntrackedFloats, logits: UntrackedFloats):
+        """Compute the logits of HEAD_TOKENS tokens and a chunk, whose rows are `weight`, and reduce them."""
         var n = chunk * SCORE_CHUNK
         var count = min(SCORE_CHUNK, self.N - n)
         var tokens = min(HEAD_TOKENS, self.scores.M - m)
-        var weight = self.head.weight.unsafe_offset(n * self.head.K)
         Head(self.x.ptr(m, 0), weight, logits, self.head.K, self.x.row_stride, SCORE_CHUNK).block(tokens, count)
         for t in range(tokens):
             var row = logits.unsafe_offset(t * SCORE_CHUNK)

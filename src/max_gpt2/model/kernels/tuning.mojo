@@ -6,7 +6,8 @@ Multiplication", and of BLIS. `gemm.mojo` and `gemv.mojo` have a diagram each.
 **Which constants may change.** KC and SCORE_CHUNK are part of the numerical contract: an element of a product is the
 bias plus one partial sum for every KC rows of the weight, and a log probability has one for every SCORE_CHUNK ids, so
 other values give results that differ in the last bits. The vector width W is that of the processor; layer norm,
-softmax, the logits and their exponentials are summed in W lanes. Every other constant in this file changes the speed only, which `tests/model/test_kernels.py` verifies by compiling the kernels with other values.
+softmax, the logits and their exponentials are summed in W lanes. Every other constant in this file changes the speed
+only, which `tests/model/test_kernels.py` verifies by compiling the kernels with other values.
 Constraints between constants are stated beside them and asserted at compile time.
 
 **How they were measured.** Old and new kernels ran in alternation within the same minutes, on random checkpoints of the
@@ -59,6 +60,10 @@ comptime GEMV_KR = 8 if LARGE_REGISTER_FILE else 4
 comptime GEMV_NO_PREFETCH_ROWS = 2 if LARGE_REGISTER_FILE else 0
 #: Accumulators of one pass over a KC block: 24 KiB, three quarters of an L1 cache of 32 KiB.
 comptime GEMV_ACCUMULATORS = 6144
+# Quantised weights, one row of x
+
+#: Bytes ahead at which a panel is prefetched.
+comptime PANEL_PREFETCH_BYTES = 2048
 
 # Attention
 
@@ -82,6 +87,9 @@ comptime LOGITS_ROWS = 64
 #: multiply-adds per second, one over two at five sixths.
 comptime LOGITS_UNROLL = 2
 
+#: Rows of an embedding that are decoded together for one token.
+comptime DECODED_ROWS = 4
+
 # Token scores
 
 #: Ids whose logits are summed in float32 before the sums are added up in float64. PART OF THE CONTRACT. The embedding's
@@ -100,5 +108,3 @@ comptime ROWS_PER_ITEM = 16
 #: Polls of a counter before a waiting thread yields its core. Polling this often takes longer than any phase on a free
 #: core, so a thread yields only if another one was descheduled.
 comptime SPIN_LIMIT = 20000
-#: Phases that one operation may have. A block has at most 16. Each takes two pairs of cache lines.
-comptime MAX_PHASES = 20

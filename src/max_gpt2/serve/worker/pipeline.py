@@ -46,7 +46,7 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
         self._max_batch_size = memory_plan.planned_max_batch_size
         self.compiled_artifacts = CompiledArtifacts()
         checkpoint = served_checkpoint(pipeline_config.model.model_path)
-        self._run = load_or_compile_paged(checkpoint.config, checkpoint.state_dict)
+        self._run = load_or_compile_paged(checkpoint.config, checkpoint.weights)
         self._config, self._tokens = checkpoint.config, checkpoint.tokenizer.size
         self._no_mask = np.zeros(checkpoint.config.vocab_size, dtype=np.float32)
         length = memory_plan.planned_max_length or checkpoint.config.n_positions

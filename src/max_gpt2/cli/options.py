@@ -50,7 +50,7 @@ WhichWeights = Annotated[
     Literal["auto", "float32", "float16", "bfloat16", "q8_0", "q6_k", "q5_k", "q5_1", "q5_0", "q4_k", "q4_1", "q4_0"],
     typer.Option("--weights", help="Type of the weights in memory; auto keeps the type that each has in the file."),
 ]
-DEFAULT_WEIGHTS: Final = "float32"
+DEFAULT_WEIGHTS: Final = "auto"
 
 
 def parse_adapters(values: list[str] | None) -> "tuple[Adapter, ...]":

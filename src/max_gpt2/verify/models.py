@@ -59,7 +59,7 @@ class Implementation(Protocol):
         ...
 
 
-COMPILING_STATES = "Compiling a second graph, with the hidden states as outputs (takes as long again)"
+COMPILING_STATES = "Compiling each operation by itself, to read hidden states (takes as long again)"
 
 
 @dataclass(frozen=True)

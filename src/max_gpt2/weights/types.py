@@ -17,7 +17,7 @@ WeightsOption = Literal[
 ]
 #: The type of each value of the option.
 OPTION_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"} | {name.lower(): name for name in TYPES[3:]}
-DEFAULT_WEIGHTS: WeightsOption = "float32"
+DEFAULT_WEIGHTS: WeightsOption = "auto"
 
 #: The canonical names of the matrices are those of Hugging Face's `GPT2LMHeadModel`.
 WTE = "transformer.wte.weight"

@@ -23,12 +23,12 @@ def load_scorer(folder: str) -> Callable[[list[list[int]]], list[list[float]]]:
     """Load the weights and compile the two products."""
     checkpoint = load_checkpoint(folder)
     config, weights = checkpoint.config, checkpoint.state_dict
-    graphs = load_or_compile_stages(config)
+    graphs = load_or_compile_stages()
     linear, head = graphs["linear"], graphs["logits"]
     names = [f"transformer.h.{layer}.{name}" for layer in range(config.n_layer) for name in _LINEARS]
     layers = [(weights[f"{name}.weight"], Buffer.from_numpy(weights[f"{name}.bias"])) for name in names]
     as_bytes = {id(weight): Buffer.from_numpy(weight.view(np.uint8).reshape(-1)) for weight, _ in layers}
-    table, float32 = Buffer.from_numpy(weights[LM_HEAD].view(np.uint8)), Buffer.from_numpy(np.zeros(1, np.int64))
+    table, float32 = Buffer.from_numpy(weights[LM_HEAD].view(np.uint8)), Buffer.from_numpy(np.zeros(2, np.int64))
 
     @cache  # filled by the warm-up
     def inputs(tokens: int, width: int) -> Buffer:

@@ -243,7 +243,7 @@ class GPT2:
         model = self.engine.model
         if self._edited is not None:
             return self._edited
-        return Tracer(Stages(model.config, load_or_compile_stages(model.config), model.weights), self.tokenizer)
+        return Tracer(Stages(model.config, load_or_compile_stages(), model.weights), self.tokenizer)
 
     @cached_property
     def _scorer(self) -> Scorer:

@@ -18,7 +18,7 @@ from solutions.solution_13 import MaxGPT2LMHeadModel
 @pytest.fixture(scope="session")
 def tracer(tiny_checkpoint: Checkpoint) -> Tracer:
     config = tiny_checkpoint.config
-    return Tracer(Stages(config, load_or_compile_stages(config), tiny_checkpoint.state_dict), tiny_checkpoint.tokenizer)
+    return Tracer(Stages(config, load_or_compile_stages(), tiny_checkpoint.state_dict), tiny_checkpoint.tokenizer)
 
 
 @pytest.fixture(scope="session")

@@ -37,12 +37,6 @@ class LayerOutputs:
     top_ids: np.ndarray = field(default_factory=lambda: np.zeros(0))
     top_logprobs: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
-    @classmethod
-    def of(cls, outputs: list[Buffer]) -> "LayerOutputs":
-        """Read the outputs of a graph."""
-        arrays = [output.to_numpy() for output in outputs]
-        return cls(dict(zip(ACTIVATIONS, arrays, strict=False)), *arrays[len(ACTIVATIONS) :])
-
 
 @dataclass(frozen=True)
 class LayerInputs:
@@ -71,7 +65,18 @@ class CompiledLayers:
         number, tokens = int64_type("type"), int64_type("tokens")
         table, ids = TensorType(DType.uint8, ["rows", "row_bytes"], CPU()), int64_type("ids")
         x, weight, bias = _floats("tokens", "in"), TensorType(DType.uint8, ["bytes"], CPU()), _floats("out")
-        types = [x, weight, number, bias, table, number, _floats("tokens", "out"), ids, ids, _floats("rows", "in")]
+        types = [
+            x,
+            weight,
+            int64_type("numbers"),
+            bias,
+            table,
+            number,
+            _floats("tokens", "out"),
+            ids,
+            ids,
+            _floats("rows", "in"),
+        ]
         types += [_floats(), tokens, _floats("rows"), int64_type("top")]
         graph = build_graph("layers", types, self._outputs)
         (self._run,) = InferenceSession(devices=[CPU()]).init_all(compile_module(graph)).values()
@@ -81,7 +86,7 @@ class CompiledLayers:
         x, data, type_, bias, table, head_type, hidden, ids, positions, wpe, eps, targets, mask, best = inputs
         weight, head = Typed(data, type_), Typed(table, head_type)
         return [
-            *(ops_mojo.linear(x, weight, bias, activation) for activation in ACTIVATIONS),
+            ops_mojo.linear(x, weight, bias),
             ops_mojo.layer_norm(hidden, bias, bias, eps),
             ops_mojo.logits(x, head),
             ops_mojo.embed(ids, positions, head, wpe),
@@ -90,10 +95,14 @@ class CompiledLayers:
 
     def __call__(self, given: LayerInputs) -> LayerOutputs:
         weight, head = as_bytes(given.weight).reshape(-1), as_bytes(given.head)
-        types = [np.array([type_number(one)]) for one in (given.weight, given.head)]
-        arrays = [given.x, weight, types[0], given.bias, head, types[1], given.hidden, given.ids, given.positions]
-        arrays += [given.wpe, np.array(EPS, np.float32), given.targets, given.mask, given.best]
-        return LayerOutputs.of(self._run.execute(*map(Buffer.from_numpy, arrays)))
+        rest = [given.bias, head, np.array([type_number(given.head)]), given.hidden, given.ids, given.positions]
+        rest += [given.wpe, np.array(EPS, np.float32), given.targets, given.mask, given.best]
+        linear: dict[str, np.ndarray] = {}
+        for number, name in enumerate(ACTIVATIONS):
+            numbers = np.array([type_number(given.weight), number])
+            outputs = self._run.execute(*map(Buffer.from_numpy, [given.x, weight, numbers, *rest]))
+            linear[name], *others = (output.to_numpy() for output in outputs)
+        return LayerOutputs(linear, *others)
 
 
 class _BuiltinLayers(Module[..., tuple[Tensor, ...]]):
@@ -123,7 +132,8 @@ class BuiltinLayers:
         assert isinstance(given.weight, np.ndarray)
         assert isinstance(given.head, np.ndarray)
         arrays = [given.x, given.weight, given.bias, given.head, given.hidden, given.ids, given.positions, given.wpe]
-        return LayerOutputs.of(self._run.execute_raw(*map(Buffer.from_numpy, arrays)))
+        outputs = [output.to_numpy() for output in self._run.execute_raw(*map(Buffer.from_numpy, arrays))]
+        return LayerOutputs(dict(zip(ACTIVATIONS, outputs, strict=False)), *outputs[len(ACTIVATIONS) :])
 
 
 def _floats(*shape: int | str) -> TensorType:

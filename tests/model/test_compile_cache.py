@@ -10,7 +10,6 @@ from max.engine import read
 
 from fixtures.checkpoints import random_ids, reference_logits, reference_model
 from max_gpt2.checkpoint import Checkpoint
-from max_gpt2.config import GPT2Config
 from max_gpt2.model import CompiledModel, compile_cache
 from max_gpt2.model import compile as compile_module
 from max_gpt2.model.compile_cache import graph_key, load_or_compile
@@ -22,7 +21,7 @@ def artifact(tiny_checkpoint: Checkpoint, tiny_model: CompiledModel) -> Artifact
     del tiny_model
     folder = compile_cache.compiled_files()
     assert folder is not None
-    (path,) = folder.glob(f"{graph_key(tiny_checkpoint.config, 'mojo')}-*.mef")
+    (path,) = folder.glob(f"{graph_key('mojo')}-*.mef")
     return read(path)
 
 
@@ -37,8 +36,8 @@ def compiled(monkeypatch: pytest.MonkeyPatch, artifact: Artifact) -> list[str]:
     """Record one entry per compiled graph; to compile takes half a minute, so the graph is always the same."""
     calls: list[str] = []
 
-    def counted(kind: str, activation: str) -> Artifact:
-        assert (kind, activation) == ("mojo", "gelu_tanh")
+    def counted(kind: str) -> Artifact:
+        assert kind == "mojo"
         calls.append("a graph")
         return artifact
 
@@ -50,7 +49,7 @@ def test_graph_is_compiled_once(tiny_checkpoint: Checkpoint, folder: Path, compi
     config, ids = tiny_checkpoint.config, random_ids(2, 9)
     first = load_or_compile(config, tiny_checkpoint.state_dict)
     (path,) = folder.iterdir()
-    assert path.name.startswith(graph_key(config, "mojo"))
+    assert path.name.startswith(graph_key("mojo"))
     again = load_or_compile(config, tiny_checkpoint.state_dict)
     assert compiled == ["a graph"]
     np.testing.assert_array_equal(again.logits(ids), first.logits(ids))
@@ -85,15 +84,13 @@ def test_key_depends_on_config_kernels_version_and_processor(
     tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_checkpoint.config
-    key = graph_key(config, "mojo")
-    assert graph_key(GPT2Config(n_embd=1600, scale_attn_weights=False), "mojo") == key  # sizes and flags are inputs
-    builtin = graph_key(config, "builtin")
-    assert graph_key(dataclasses.replace(config, eos_token_ids=(1,), tie_word_embeddings=False), "builtin") == builtin
-    assert graph_key(dataclasses.replace(config, scale_attn_weights=False), "builtin") != builtin
-    others = {graph_key(dataclasses.replace(config, activation_function="relu"), "mojo"), builtin}
+    key = graph_key("mojo")
+    builtin = graph_key("builtin", config)
+    assert graph_key("builtin", dataclasses.replace(config, eos_token_ids=(1,), tie_word_embeddings=False)) == builtin
+    others = {builtin, graph_key("builtin", dataclasses.replace(config, scale_attn_weights=False))}
     monkeypatch.setattr(compile_cache.metadata, "version", lambda _: "27.0")
-    others.add(graph_key(config, "mojo"))
+    others.add(graph_key("mojo"))
     monkeypatch.undo()
     monkeypatch.setattr(compile_cache, "_processor", lambda: "another")
-    others.add(graph_key(config, "mojo"))
+    others.add(graph_key("mojo"))
     assert len(others - {key}) == 4

@@ -90,7 +90,7 @@ def test_logits_and_scores_with_a_paged_cache(pair: Pair) -> None:
 def test_hidden_states_and_embeddings(pair: Pair) -> None:
     config, stored, values = pair
     (ids,) = some_ids(1, 12).tolist()
-    graphs = load_or_compile_stages(config)
+    graphs = load_or_compile_stages()
     ours, theirs = (StagedHiddenStates(Stages(config, graphs, one)) for one in (stored, values))
     for name, state in theirs.hidden_states(ids).items():
         np.testing.assert_array_equal(ours.hidden_states(ids)[name], state, err_msg=name)

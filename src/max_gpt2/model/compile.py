@@ -1,7 +1,7 @@
 """Build the graphs of the Mojo kernels and compile them for the CPU.
 
-No graph contains weights or sizes: both are inputs. So one compiled graph serves every model with its activation
-function, in every type of weights.
+No graph contains weights, sizes or flags: they are inputs. So one compiled graph serves every model, in every type of
+weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,6 @@ from max.engine import InferenceSession
 from max.graph import BufferType, DeviceRef, Graph, TensorType, Value
 from max.graph import ops as max_ops
 
-from max_gpt2.config import Activation
 from max_gpt2.model import ops_mojo as ops
 from max_gpt2.model.batch import int64_type
 from max_gpt2.model.ops_mojo import Typed
@@ -25,9 +24,9 @@ Kind = Literal["mojo", "paged", "scoring", "stages"]
 _DEVICE = DeviceRef.CPU()
 
 
-def compile_graph(kind: Kind, activation: Activation) -> Artifact:
-    """Compile a graph, or the graphs of "stages" as one artifact, for models with this activation function."""
-    graphs = {"mojo": _generation, "paged": _paged, "scoring": _scoring, "stages": _stages}[kind](activation)
+def compile_graph(kind: Kind) -> Artifact:
+    """Compile a graph, or the graphs of "stages" as one artifact."""
+    graphs = {"mojo": _generation, "paged": _paged, "scoring": _scoring, "stages": _stages}[kind]()
     return compile_module(graphs[0])
 
 
@@ -37,20 +36,20 @@ def compile_module(graph: Graph) -> Artifact:
     return session.compile(graph.module, custom_extensions=ops.extensions())
 
 
-def _generation(activation: Activation) -> list[Graph]:
+def _generation() -> list[Graph]:
     """Build the graph of `CompiledModel`: model, the arrays of `RaggedBatch`, `KVCache.buffers` -> [rows, vocab]."""
     types = [*_model_types(), *_token_types(), int64_type("rows"), *_cache_types()]
 
     def logits(*inputs: Any) -> Sequence[Value[Any]]:
         model, ln_f, head, ids, positions, row_offsets, cache_lengths, slots, logits_indices, *cache = inputs
         batch = row_offsets, cache_lengths, slots
-        x = ops.transformer([ids, positions, logits_indices], model, ln_f, batch, cache, activation)
+        x = ops.transformer([ids, positions, logits_indices], model, ln_f, batch, cache)
         return [ops.logits(x, Typed(head, model))]
 
     return [build_graph("logits", types, logits)]
 
 
-def _scoring(activation: Activation) -> list[Graph]:
+def _scoring() -> list[Graph]:
     """Build the graph of `FusedScoringModel`.
 
     model, the arrays of `RaggedBatch`, `targets` [rows], `mask` [vocab], `best` [top], and the buffers of a cache with
@@ -62,13 +61,13 @@ def _scoring(activation: Activation) -> list[Graph]:
         model, ln_f, head, ids, positions, row_offsets, cache_lengths, slots, logits_indices, *rest = inputs
         targets, mask, best, *cache = rest
         batch = row_offsets, cache_lengths, slots
-        x = ops.transformer([ids, positions, logits_indices], model, ln_f, batch, cache, activation)
+        x = ops.transformer([ids, positions, logits_indices], model, ln_f, batch, cache)
         return ops.token_scores(x, Typed(head, model), targets, mask, best)
 
     return [build_graph("scores", types, scores)]
 
 
-def _paged(activation: Activation) -> list[Graph]:
+def _paged() -> list[Graph]:
     """Build the graph of a server, which returns logits of some tokens and scores the next tokens of others.
 
     model, the arrays of `PagedBatch` with `lookup_table` instead of `slots`, `sampled` and `scored`, which index
@@ -84,7 +83,7 @@ def _paged(activation: Activation) -> list[Graph]:
         model, ln_f, head, ids, positions, row_offsets, cache_lengths, lookup_table, logits_indices, *rest = inputs
         sampled, scored, targets, mask, best, *cache = rest
         batch = row_offsets, cache_lengths, lookup_table
-        x = ops.transformer([ids, positions, logits_indices], model, ln_f, batch, cache, activation)
+        x = ops.transformer([ids, positions, logits_indices], model, ln_f, batch, cache)
         weight = Typed(head, model)
         logits = ops.logits(max_ops.gather(x, sampled, axis=0), weight)
         return [logits, *ops.token_scores(max_ops.gather(x, scored, axis=0), weight, targets, mask, best)]
@@ -92,7 +91,7 @@ def _paged(activation: Activation) -> list[Graph]:
     return [build_graph("served", types, both)]
 
 
-def _stages(activation: Activation) -> list[Graph]:
+def _stages() -> list[Graph]:
     """Build a graph for each operation: see `Stages`."""
     graphs: list[Graph] = []
 
@@ -101,15 +100,14 @@ def _stages(activation: Activation) -> list[Graph]:
         module = graphs[0].module if graphs else None
         graphs.append(build_graph(name, types, lambda *inputs: [operation(*inputs)], module))
 
-    def linear(function: Activation) -> Callable[..., Value[Any]]:
-        return lambda x, weight, type_, bias: ops.linear(x, Typed(weight, type_), bias, function)
-
     x, vector, number = _floats("tokens", "in"), _floats("in"), int64_type("type")
     table, weight = _bytes("rows", "row_bytes"), _bytes("bytes")
     ids = int64_type("tokens")
     add("embed", lambda i, p, t, n, wpe: ops.embed(i, p, Typed(t, n), wpe), ids, ids, table, number, _floats("p", "in"))
-    add("linear", linear("none"), x, weight, number, _floats("out"))
-    add("activated", linear(activation), x, weight, number, _floats("out"))
+    numbers = int64_type("numbers")
+    add(
+        "linear", lambda x, w, numbers, bias: ops.linear(x, Typed(w, numbers), bias), x, weight, numbers, _floats("out")
+    )
     add("layer_norm", ops.layer_norm, x, vector, vector, _floats())
     cache = [int64_type("row_offsets"), int64_type("batch"), int64_type("batch"), *_cache_types()]
     qkv = _floats("tokens", "width"), TensorType(DType.int64, [], _DEVICE), _floats()

@@ -1,8 +1,8 @@
 """Load compiled graphs from files, or compile them and save the result for later starts.
 
 MAX has a cache of its own, but it is keyed by the built graph and the translated kernels, which take seconds to make.
-The files here are keyed by what the graph depends on: the activation function (for MAX's own operations, all sizes and
-flags of the model), the sources of the graph and its kernels, the version of MAX, and the processor.
+The files here are keyed by what the graph depends on: the sources of the graph and its kernels, the version of MAX, and
+the processor; for MAX's own operations also the sizes and flags of the model.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from max_gpt2.config import ACTIVATIONS, GPT2Config, Kernels
+from max_gpt2.config import GPT2Config, Kernels
 from max_gpt2.model.scoring import FusedScoringModel, LogitsScoringModel, ScoringModel
 from max_gpt2.model.session import CompiledModel, HiddenStates, Run
 from max_gpt2.model.stages import StagedHiddenStates, Stages
@@ -70,15 +70,15 @@ def load_or_compile_paged(config: GPT2Config, weights: Weights) -> Run:
     return _with_table(config, weights, "paged")
 
 
-def load_or_compile_stages(config: GPT2Config) -> dict[str, Run]:
+def load_or_compile_stages() -> dict[str, Run]:
     """Return the graphs "stages" of `max_gpt2.model.compile` by name, as functions of buffers."""
-    return {name: with_timer_slack(run) for name, run in _mojo_graphs(config, "stages").items()}
+    return {name: with_timer_slack(run) for name, run in _mojo_graphs("stages").items()}
 
 
 def load_hidden_states(config: GPT2Config, weights: Weights, kernels: Kernels = "mojo") -> HiddenStates:
     """Return a model that returns all hidden states; `weights` is used as in `load_or_compile`."""
     if kernels == "mojo":
-        return StagedHiddenStates(Stages(config, load_or_compile_stages(config), weights))
+        return StagedHiddenStates(Stages(config, load_or_compile_stages(), weights))
     from max_gpt2.model.builtin import compile_hidden_states
 
     return compile_hidden_states(config, float32_weights(weights))
@@ -86,7 +86,7 @@ def load_hidden_states(config: GPT2Config, weights: Weights, kernels: Kernels = 
 
 def _with_table(config: GPT2Config, weights: Weights, kind: "Kind", *, one_cache: bool = False) -> Run:
     """Return a graph whose first inputs, the model, are given."""
-    (graph,) = _mojo_graphs(config, kind).values()
+    (graph,) = _mojo_graphs(kind).values()
     run, table = with_timer_slack(graph), ModelTable(config, weights, one_cache)
     model = table.buffers()
 
@@ -97,13 +97,13 @@ def _with_table(config: GPT2Config, weights: Weights, kind: "Kind", *, one_cache
     return run_model
 
 
-def _mojo_graphs(config: GPT2Config, kind: "Kind") -> dict[str, Run]:
+def _mojo_graphs(kind: "Kind") -> dict[str, Run]:
     """Return the graphs of one kind by name."""
 
     def compile_() -> "tuple[dict[str, Run], CompiledArtifact]":
         from max_gpt2.model import compile as compiler
 
-        artifact = compiler.compile_graph(kind, ACTIVATIONS[config.activation_function])
+        artifact = compiler.compile_graph(kind)
         return load(artifact), artifact
 
     def load(artifact: "CompiledArtifact") -> dict[str, Run]:
@@ -113,7 +113,7 @@ def _mojo_graphs(config: GPT2Config, kind: "Kind") -> dict[str, Run]:
         session = InferenceSession(devices=[CPU()])
         return {name: model.execute for name, model in session.init_all(artifact).items()}
 
-    return _load_or_compile(graph_key(config, kind), compile_, load)
+    return _load_or_compile(graph_key(kind), compile_, load)
 
 
 def _builtin(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> Run:
@@ -132,7 +132,7 @@ def _builtin(config: GPT2Config, state_dict: Mapping[str, np.ndarray]) -> Run:
         session = InferenceSession(devices=[CPU()])
         return session.init(artifact, weights_registry=dict(state_dict))
 
-    return with_timer_slack(_load_or_compile(graph_key(config, "builtin"), compile_, load))
+    return with_timer_slack(_load_or_compile(graph_key("builtin", config), compile_, load))
 
 
 class _Exportable(Protocol):
@@ -182,11 +182,13 @@ def compiled_files() -> Path | None:
     return cache / "max-gpt2" if cache else None
 
 
-def graph_key(config: GPT2Config, graph: "Kind | Literal['builtin']") -> str:
-    """Return a digest of everything that a compiled graph depends on: the first part of its file name."""
-    fields: dict[str, Any] = {"activation": ACTIVATIONS[config.activation_function]}
-    if graph == "builtin":
-        fields = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_THE_GRAPH}
+def graph_key(graph: "Kind | Literal['builtin']", config: GPT2Config | None = None) -> str:
+    """Return a digest of everything that a compiled graph depends on: the first part of its file name.
+
+    Only "builtin" depends on a config.
+    """
+    fields = {} if config is None else asdict(config)
+    fields = {name: value for name, value in fields.items() if name not in _NOT_IN_THE_GRAPH}
     sources = Path(__file__).parent
     files = sorted(path for path in sources.rglob("*") if path.suffix == ".mojo" or path.name in _GRAPH_SOURCES[graph])
     parts = [json.dumps(fields, sort_keys=True), graph, metadata.version("max"), _processor()]

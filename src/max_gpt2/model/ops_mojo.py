@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 from max.dtype import DType
 from max.graph import DeviceRef, TensorType, TensorValue, Value, ops
 
-from max_gpt2.config import Activation
-
 #: The folder of the kernels.
 KERNELS = Path(__file__).parent / "kernels"
 
@@ -20,7 +18,7 @@ Values = Sequence[Any]
 
 
 class Typed(NamedTuple):
-    """A weight as bytes, and its type: [bytes], or [rows, row_bytes] of an embedding; and [1] or more, of int64."""
+    """A weight as bytes, [bytes] or [rows, row_bytes] of an embedding, and int64 numbers that begin with its type."""
 
     data: TensorValue
     type: TensorValue
@@ -36,9 +34,12 @@ def embed(ids: TensorValue, positions: TensorValue, wte: Typed, wpe: TensorValue
     return _call("gpt2.embed", [ids, positions, *wte, wpe], ids.shape[0], wpe.shape[1])
 
 
-def linear(x: TensorValue, weight: Typed, bias: TensorValue, activation: Activation) -> TensorValue:
-    """Return activation(x @ weight + bias): [tokens, in], [in, out], [out] -> [tokens, out]."""
-    return _call("gpt2.linear", [x, *weight, bias], x.shape[0], bias.shape[0], activation=activation)
+def linear(x: TensorValue, weight: Typed, bias: TensorValue) -> TensorValue:
+    """Return activation(x @ weight + bias): [tokens, in], [in, out], [out] -> [tokens, out].
+
+    The type of the weight is followed by the number of the activation function: `weight.type` is [2].
+    """
+    return _call("gpt2.linear", [x, *weight, bias], x.shape[0], bias.shape[0])
 
 
 def layer_norm(x: TensorValue, weight: TensorValue, bias: TensorValue, eps: TensorValue) -> TensorValue:
@@ -56,9 +57,7 @@ def attention(qkv: TensorValue, layer: Value[Any], scale: Value[Any], batch: Val
     return _in_place(f"gpt2.{_prefix(cache)}attention", [qkv, *cache, *batch, layer, scale], shape)
 
 
-def transformer(
-    tokens: Values, model: Value[Any], ln_f: TensorValue, batch: Values, cache: Values, activation: Activation
-) -> TensorValue:
+def transformer(tokens: Values, model: Value[Any], ln_f: TensorValue, batch: Values, cache: Values) -> TensorValue:
     """Apply the transformer: token ids to final hidden states, [rows, n_embd].
 
     `tokens` are the ids [tokens], their positions [tokens] and `logits_indices` [rows]; `model` is the table of
@@ -68,7 +67,7 @@ def transformer(
     """
     shape = TensorType(DType.float32, [tokens[2].shape[0], ln_f.shape[0]], DeviceRef.CPU())
     inputs = [*tokens, model, ln_f, *cache, *batch]
-    return _in_place(f"gpt2.{_prefix(cache)}transformer", inputs, shape, activation=activation)
+    return _in_place(f"gpt2.{_prefix(cache)}transformer", inputs, shape)
 
 
 def logits(x: TensorValue, weight: Typed) -> TensorValue:
@@ -98,10 +97,10 @@ def _prefix(cache: Values) -> str:
     return "" if len(cache) > 1 else "paged_"
 
 
-def _in_place(name: str, inputs: Values, shape: TensorType, **parameters: str) -> TensorValue:
-    return ops.inplace_custom(name, DeviceRef.CPU(), list(inputs), [shape], parameters)[0].tensor
+def _in_place(name: str, inputs: Values, shape: TensorType) -> TensorValue:
+    return ops.inplace_custom(name, DeviceRef.CPU(), list(inputs), [shape])[0].tensor
 
 
-def _call(name: str, inputs: Values, *shape: Any, **parameters: str) -> TensorValue:
+def _call(name: str, inputs: Values, *shape: Any) -> TensorValue:
     types = [TensorType(DType.float32, shape, DeviceRef.CPU())]
-    return ops.custom(name, DeviceRef.CPU(), list(inputs), types, parameters)[0].tensor
+    return ops.custom(name, DeviceRef.CPU(), list(inputs), types)[0].tensor

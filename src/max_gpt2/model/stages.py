@@ -14,7 +14,7 @@ from max_gpt2.config import GPT2Config
 from max_gpt2.model.batch import RaggedBatch, causal_mask
 from max_gpt2.model.kv_cache import KVCache
 from max_gpt2.model.session import Run, state_names
-from max_gpt2.model.table import as_bytes, type_number
+from max_gpt2.model.table import activation_number, as_bytes, type_number
 from max_gpt2.weights import LM_HEAD, WPE, WTE, Weight, Weights, float32
 
 
@@ -56,9 +56,10 @@ class Stages:
 
     def linear(self, x: np.ndarray, name: str, *, activated: bool = False) -> np.ndarray:
         """Apply a linear layer, such as "h.0.mlp.c_fc", and the activation function: [tokens, in] -> [tokens, out]."""
-        data, number = _typed(self.weights[f"transformer.{name}.weight"])
-        bias = self.float32(f"transformer.{name}.bias")
-        return self._call("activated" if activated else "linear", x, data.reshape(-1), number, bias)
+        weight, bias = self.weights[f"transformer.{name}.weight"], self.float32(f"transformer.{name}.bias")
+        function = activation_number(self.config.activation_function) if activated else 0
+        numbers = np.array([type_number(weight), function])
+        return self._call("linear", x, as_bytes(weight).reshape(-1), numbers, bias)
 
     def attention(self, qkv: np.ndarray, layer: int, batch: RaggedBatch, cache: list[Buffer]) -> np.ndarray:
         """Apply causal attention and store keys and values in the cache: [tokens, 3 * n_embd] -> [tokens, n_embd]."""

@@ -5,12 +5,13 @@ A compiled graph contains no weights: it finds them by their addresses, in the t
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 import ml_dtypes
 import numpy as np
 from max.driver import Buffer
 
-from max_gpt2.config import GPT2Config
+from max_gpt2.config import ACTIVATIONS, Activation, GPT2Config
 from max_gpt2.weights import CONV1D, LM_HEAD, TYPES, WTE, Quantised, Weight, Weights
 
 _DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
@@ -24,6 +25,11 @@ def type_number(weight: Weight) -> int:
     if weight.dtype not in _NUMBERS:
         raise TypeError(f"a weight is {weight.dtype}, which the kernels do not read")
     return _NUMBERS[weight.dtype]
+
+
+def activation_number(function: str) -> int:
+    """Return the number of an activation function, by one of Hugging Face's names, in the kernels."""
+    return get_args(Activation).index(ACTIVATIONS[function])
 
 
 def as_bytes(weight: Weight) -> np.ndarray:
@@ -57,7 +63,8 @@ class ModelTable:
         config, wte = self.config, self.weights[WTE]
         sizes = [type_number(self.weights[LM_HEAD]), config.n_layer, config.intermediate_size]
         wpe, bias = (_address(self._vector(f"transformer.{name}")) for name in ("wpe.weight", "ln_f.bias"))
-        return [*sizes, _bits(config.layer_norm_epsilon), _address(as_bytes(wte)), type_number(wte), wpe, bias]
+        embeddings = _address(as_bytes(wte)), type_number(wte), wpe, bias
+        return [*sizes, _bits(config.layer_norm_epsilon), *embeddings, activation_number(config.activation_function)]
 
     def _layers(self) -> Iterator[int]:
         for layer in range(self.config.n_layer):

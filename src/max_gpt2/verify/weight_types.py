@@ -160,7 +160,7 @@ def _compile(reference: Candidate, weights: dict[str, Weight]) -> dict[str, Run]
     """Compile the graphs that the measurements need; return those of `load_or_compile_stages`."""
     config = reference.source.config
     load_or_compile(config, weights, reference.source.options.kernels)
-    return load_or_compile_stages(config)
+    return load_or_compile_stages()
 
 
 def _label(candidate: Candidate) -> str:

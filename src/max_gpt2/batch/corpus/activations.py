@@ -55,7 +55,7 @@ class ActivationsTask:
         """See `Task`."""
         import_pyarrow()
         config, weights = opened.config, opened.load_weights(run)
-        graphs = run(COMPILING, lambda: load_or_compile_stages(config))
+        graphs = run(COMPILING, lambda: load_or_compile_stages())
         tracer = Tracer(Stages(config, graphs, weights), opened.tokenizer)
 
         def process(rows: Iterable[Row]) -> Iterator[Mapping[str, Any]]:

@@ -25,7 +25,7 @@ _LAST_ANSWERS_S = 1
 def load_analysis(name: str, opened: ModelSource, run: Runner = silently) -> Analysis:
     """Load the weights of an opened model, by the name that the page shows; raises CheckpointError if damaged."""
     weights = opened.load_weights(run)
-    graphs = run(COMPILING, lambda: load_or_compile_stages(opened.config))
+    graphs = run(COMPILING, lambda: load_or_compile_stages())
     tracer = Tracer(Stages(opened.config, graphs, weights), opened.tokenizer)
     verdict = read_verdict(fingerprint(opened))
     passed = verdict.passed if verdict is not None and verdict.is_current else None

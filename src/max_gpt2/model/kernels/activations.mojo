@@ -12,28 +12,36 @@ comptime SQRT_2_OVER_PI = 0.7978845608028654
 comptime SQRT_HALF = 0.7071067811865476
 
 
-@always_inline
-def activate[name: StaticString](x: Vector) -> Vector:
-    """Return the activation function of every element; "none" is the identity.
+#: The numbers of the functions: their order in `Activation` of `config.py`.
+comptime NONE = 0
+comptime GELU_TANH = 1
+comptime GELU_ERF = 2
+comptime QUICK_GELU = 3
+comptime RELU = 4
+comptime SILU = 5
+comptime TANH = 6
 
-    The name is a compile-time parameter, so each layer is compiled with its function inlined.
-    """
-    comptime if name == "none":
-        return x
-    elif name == "gelu_tanh":
+
+@always_inline
+def activate(function: Int, x: Vector) -> Vector:
+    """Return an activation function of every element; NONE is the identity."""
+    return x if function == NONE else _apply(function, x)
+
+
+@no_inline  # inlined, every function would be compiled into every product
+def _apply(function: Int, x: Vector) -> Vector:
+    if function == GELU_TANH:
         return 0.5 * x * (1 + tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
-    elif name == "gelu_erf":
+    if function == GELU_ERF:
         return 0.5 * x * (1 + erf(SQRT_HALF * x))
-    elif name == "quick_gelu":
+    if function == QUICK_GELU:
         return x * _sigmoid(1.702 * x)
-    elif name == "relu":
+    if function == RELU:
         return max(x, 0)
-    elif name == "silu":
+    if function == SILU:
         return x * _sigmoid(x)
-    elif name == "tanh":
-        return tanh(x)
-    else:
-        comptime assert False, "unknown activation function"
+    debug_assert[assert_mode="safe"](function == TANH, "unknown activation function")
+    return tanh(x)
 
 
 @always_inline

@@ -27,7 +27,7 @@ until all of them arrive. This includes the lines of y, since a store waits for 
 
 from std.math import align_up, ceildiv
 
-from .activations import activate
+from .activations import NONE, activate
 from .matrix import BLOCK_ROW, LinearWeights, Matrix, Workspace
 from .tuning import CACHE_LINE, KC, MC, MR, MR_STEP, NR, NR_VECTORS, PACK_PREFETCH_ROWS
 from .types import F32, Floats, MutFloats, U8, UntrackedBytes, UntrackedFloats, Vector, W
@@ -45,12 +45,13 @@ struct KBlock(TrivialRegisterPassable):
 
     var first: Bool
     var last: Bool
+    var activation: Int  # a number of activations.mojo
 
     @always_inline
-    def accumulate[activation: StaticString](self, bias: Floats, y: MutFloats, sum: Vector, count: Int):
+    def accumulate(self, bias: Floats, y: MutFloats, sum: Vector, count: Int):
         """Add the partial sum of this block to `count` elements of y."""
         var value = sum + (load_masked(bias, count) if self.first else load_masked(y, count))
-        store_masked(y, activate[activation](value) if self.last else value, count)
+        store_masked(y, activate(self.activation, value) if self.last else value, count)
 
 
 @fieldwise_init
@@ -123,7 +124,7 @@ struct _Neighbors(TrivialRegisterPassable):
     var last: Bool  # this micro-panel is the last of its block of x
 
 
-def gemm[activation: StaticString](x: Matrix, layer: LinearWeights, y: Matrix, M: Int, next_item: Int):
+def gemm(x: Matrix, layer: LinearWeights, y: Matrix, M: Int, next_item: Int, activation: Int):
     """Compute the columns [layer.first, layer.last) of y, [M, N], from x, [M, K], in the blocked layout.
 
     `next_item` is the first column of the work item that this thread is most likely to compute next.
@@ -142,7 +143,7 @@ def gemm[activation: StaticString](x: Matrix, layer: LinearWeights, y: Matrix, M
         var last_rows = i + mc >= M
         for k in range(0, K, KC):
             var depth = min(KC, K - k)
-            var block = KBlock(k == 0, k + depth == K)
+            var block = KBlock(k == 0, k + depth == K, activation)
             # After the last micro-panel comes the next block of K, the next block of M, or another work item.
             var next_j = next_item if block.last and last_rows else first
             var next_k = 0 if block.last else k + depth
@@ -161,7 +162,7 @@ def gemm[activation: StaticString](x: Matrix, layer: LinearWeights, y: Matrix, M
                 var next_w = _NextPanel(layer, next_k if ends else k, next_j if ends else j + NR)
                 var next_y = y.ptr(next_i, next_j) if ends else y.ptr(i, j + NR)
                 var neighbors = _Neighbors(next_w, next_y, j == first, ends)
-                _multiply_panel[activation](x_block, x_tail, panel, y.within_block(i, j), rows, neighbors)
+                _multiply_panel(x_block, x_tail, panel, y.within_block(i, j), rows, neighbors)
     workspace.free()
 
 
@@ -175,9 +176,7 @@ def _pad_tail(x: Matrix, x_tail: Matrix, rows: Int, depth: Int):
 
 
 @always_inline
-def _multiply_panel[
-    activation: StaticString
-](x: Matrix, x_tail: Matrix, panel: _Panel, y: Matrix, rows: Int, neighbors: _Neighbors):
+def _multiply_panel(x: Matrix, x_tail: Matrix, panel: _Panel, y: Matrix, rows: Int, neighbors: _Neighbors):
     """Add x, [rows, depth], times a micro-panel, to y, [rows, columns].
 
     The last tile reads `x_tail` instead of x if `rows` is not a multiple of MR.
@@ -192,7 +191,7 @@ def _multiply_panel[
 
         def tile[T: Int, packs: Bool]() {var}:
             var x_tile = x_tail.data if height < MR else x.ptr(m, 0)
-            _micro_kernel[activation, T, packs](x_tile, panel, y.from_row(m), height, prefetch)
+            _micro_kernel[T, packs](x_tile, panel, y.from_row(m), height, prefetch)
 
         if m == 0 and panel.columns == NR and not panel.is_packed:
             tile[MR, True]()
@@ -264,9 +263,7 @@ def _pack_edge(panel: _Panel):
 
 
 @no_inline  # inlined, the addresses of all variants would be updated from tile to tile
-def _micro_kernel[
-    activation: StaticString, T: Int, packs: Bool
-](x: UntrackedFloats, panel: _Panel, y: Matrix, rows: Int, prefetch: _Prefetch):
+def _micro_kernel[T: Int, packs: Bool](x: UntrackedFloats, panel: _Panel, y: Matrix, rows: Int, prefetch: _Prefetch):
     """Add the product of x, [T, depth], and a micro-panel to a tile of y, [rows, columns].
 
     With `packs`, read the micro-panel from w and pack it at the same time.
@@ -296,7 +293,7 @@ def _micro_kernel[
             if m < rows:
                 comptime for v in range(V):
                     if panel.columns > v * W:
-                        panel.block.accumulate[activation](
+                        panel.block.accumulate(
                             panel.bias.unsafe_offset(v * W), y.ptr(m, v * W), sums[m * V + v], panel.columns - v * W
                         )
         return
@@ -304,9 +301,9 @@ def _micro_kernel[
         var before = panel.bias if panel.block.first else y.data.unsafe_offset(m * y.row_stride)
         comptime for v in range(V):
             sums[m * V + v] += before.unsafe_load[width=W](v * W)
-    if panel.block.last:
+    if panel.block.last and panel.block.activation != NONE:
         comptime for i in range(T * V):
-            sums[i] = activate[activation](sums[i])
+            sums[i] = activate(panel.block.activation, sums[i])
     comptime for m in range(T):
         comptime for v in range(V):
             y.ptr(m, v * W).unsafe_store(0, sums[m * V + v])

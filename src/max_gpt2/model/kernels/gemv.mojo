@@ -98,8 +98,8 @@ def _gemv_rows[dtype: DType](x: Matrix, sums: PartialSums, begin: Int, end: Int)
 
 
 def reduce_partial_sums[
-    activation: StaticString, add_residual: Bool
-](sums: PartialSums, residual: Matrix, y: Matrix, begin: Int, end: Int):
+    add_residual: Bool
+](sums: PartialSums, residual: Matrix, y: Matrix, begin: Int, end: Int, activation: Int):
     """Compute the panels [begin, end) of y, [M, N]: activation(bias + partial sums), plus any residual."""
     var layer = sums.layer
     for panel in range(begin, end):
@@ -113,7 +113,7 @@ def reduce_partial_sums[
                 for block in range(sums.blocks()):
                     var sum = sums.panel(block * sums.panels() + panel)
                     value = sum.unsafe_load[width=W](m * NR + v * W) + value
-                value = activate[activation](value)
+                value = activate(activation, value)
                 comptime if add_residual:
                     value = load_masked(residual.ptr(m, j), count) + value
                 store_masked(y.ptr(m, j), value, count)

@@ -9,6 +9,7 @@ import extensibility
 from max.gpu.host import DeviceContext
 from std.math import ceildiv
 
+from .activations import NONE
 from .gemm import gemm
 from .gemv import PartialSums, gemv, reduce_partial_sums
 from .matrix import LinearWeights, Matrix, Workspace, copy_rows
@@ -22,23 +23,28 @@ from .weights import is_quantised
 
 @extensibility.register("gpt2.linear")
 struct Linear:
-    """Apply a linear layer: x [tokens, in], weight [in, out] as bytes, its type [1], bias [out] -> [tokens, out]."""
+    """Apply a linear layer: x [tokens, in], weight [in, out] as bytes, numbers [2], bias [out] -> [tokens, out].
+
+    `numbers` are the type of the weight and the activation function.
+    """
 
     @staticmethod
     def execute[
-        target: StaticString, activation: StaticString
+        target: StaticString
     ](
         y: ResultTensor2D,
         x: FloatTensor2D,
         weight: ByteTensor1D,
-        type: IntTensor1D,
+        numbers: IntTensor1D,
         bias: FloatTensor1D,
         ctx: DeviceContext,
     ) raises:
         var M = x.dim_size(0)
-        var number = Int(type.unsafe_ptr().unsafe_load(0))
+        debug_assert[assert_mode="safe"](numbers.dim_size(0) == 2, "numbers is not [2]")
+        var type = Int(numbers.unsafe_ptr().unsafe_load(0))
+        var activation = Int(numbers.unsafe_ptr().unsafe_load(1))
         var bias_ptr = untracked(bias.unsafe_ptr())
-        var layer = LinearWeights(untracked_bytes(weight), number, bias_ptr, x.dim_size(1), bias.dim_size(0))
+        var layer = LinearWeights(untracked_bytes(weight), type, bias_ptr, x.dim_size(1), bias.dim_size(0))
         debug_assert[assert_mode="safe"](weight.dim_size(0) == layer.bytes(), "weight is not [in, out] of this type")
         debug_assert[assert_mode="safe"](y.dim_size(0) == M and y.dim_size(1) == layer.N, "y is not [tokens, out]")
         var x_size = Matrix.blocked_size(M, layer.K)
@@ -51,26 +57,32 @@ struct Linear:
 
         def work(mut team: ThreadTeam) {var}:
             copy_rows(team, x_rows, x_blocked, M, layer.K)
-            linear[activation](team, x_blocked, layer, y_rows, M, sums)
+            linear(team, x_blocked, layer, y_rows, M, sums, activation)
 
         run_team(3, work)
         workspace.free()
 
 
 @always_inline
-def linear[
-    activation: StaticString
-](mut team: ThreadTeam, x: Matrix, layer: LinearWeights, y: Matrix, M: Int, sums: UntrackedFloats):
+def linear(
+    mut team: ThreadTeam,
+    x: Matrix,
+    layer: LinearWeights,
+    y: Matrix,
+    M: Int,
+    sums: UntrackedFloats,
+    activation: Int = NONE,
+):
     """Compute the layer's columns of y, [M, N], from x, [M, K], in the blocked layout: one phase, or two for few rows.
 
     `sums` has `PartialSums.size(M, K, columns)` floats.
     """
-    if _has_few_rows[activation, False](team, x, layer, y, y, M, sums):
+    if _has_few_rows[False](team, x, layer, y, y, M, sums, activation):
         return
     var items = _ColumnItems(layer, team.size)
 
     def compute(item: Int) {var}:
-        gemm[activation](x, items.layer(item), y, M, items.next(item))
+        gemm(x, items.layer(item), y, M, items.next(item), activation)
 
     team.phase(items.partition.count(), compute)
 
@@ -80,13 +92,13 @@ def linear_residual(
     mut team: ThreadTeam, x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix, M: Int, sums: UntrackedFloats
 ):
     """Compute residual + x @ weight + bias. Rows of the residual and of y, both [M, N], are contiguous."""
-    if _has_few_rows["none", True](team, x, layer, residual, y, M, sums):
+    if _has_few_rows[True](team, x, layer, residual, y, M, sums, NONE):
         return
     var items = _ColumnItems(layer, team.size)
 
     def compute(item: Int) {var}:
         var part = items.layer(item)
-        gemm["none"](x, part, y, M, items.next(item))
+        gemm(x, part, y, M, items.next(item), NONE)
         for m in range(M):
             var before = residual.ptr(m, 0)
             var after = y.ptr(m, 0)
@@ -100,25 +112,41 @@ def linear_residual(
 
 @always_inline
 def _has_few_rows[
-    activation: StaticString, add_residual: Bool
+    add_residual: Bool
 ](
-    mut team: ThreadTeam, x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix, M: Int, sums: UntrackedFloats
+    mut team: ThreadTeam,
+    x: Matrix,
+    layer: LinearWeights,
+    residual: Matrix,
+    y: Matrix,
+    M: Int,
+    sums: UntrackedFloats,
+    activation: Int,
 ) -> Bool:
     """Compute the layer and return True if M rows are too few for `gemm`."""
     if is_quantised(layer.type):
         if M == 1:
-            multiply_row[activation, add_residual](team, x, layer, residual, y)
+            multiply_row[add_residual](team, x, layer, residual, y, activation)
             return True
     elif M <= GEMV_MAX_ROWS:
-        _gemv_phases[activation, add_residual](team, x, layer, residual, y, M, sums)
+        _gemv_phases[add_residual](team, x, layer, residual, y, M, sums, activation)
         return True
     return False
 
 
 @always_inline
 def _gemv_phases[
-    activation: StaticString, add_residual: Bool
-](mut team: ThreadTeam, x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix, M: Int, data: UntrackedFloats):
+    add_residual: Bool
+](
+    mut team: ThreadTeam,
+    x: Matrix,
+    layer: LinearWeights,
+    residual: Matrix,
+    y: Matrix,
+    M: Int,
+    data: UntrackedFloats,
+    activation: Int,
+):
     """Compute the partial sums in one phase and y in the next, each thread an equal share."""
     var sums = PartialSums(data, M, layer)
     var threads = team.size
@@ -129,8 +157,8 @@ def _gemv_phases[
         gemv(x, sums, item * all_panels // threads, (item + 1) * all_panels // threads)
 
     def reduce(item: Int) {var}:
-        reduce_partial_sums[activation, add_residual](
-            sums, residual, y, item * panels // threads, (item + 1) * panels // threads
+        reduce_partial_sums[add_residual](
+            sums, residual, y, item * panels // threads, (item + 1) * panels // threads, activation
         )
 
     team.phase(threads, multiply)

@@ -31,8 +31,8 @@ comptime PANEL_VECTORS = PANEL // W
 
 @always_inline
 def multiply_row[
-    activation: StaticString, add_residual: Bool
-](mut team: ThreadTeam, x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix):
+    add_residual: Bool
+](mut team: ThreadTeam, x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix, activation: Int):
     """Compute the layer's columns of y, [1, N], from x, [1, K], in the blocked layout, in one phase."""
     var first = layer.first // PANEL
     var panels = ceildiv(layer.last, PANEL) - first
@@ -43,14 +43,14 @@ def multiply_row[
             comptime for type in range(TYPES):
                 comptime if is_quantised(type):
                     if type == layer.type:
-                        _multiply_panel[type, activation, add_residual](x, layer, residual, y, panel)
+                        _multiply_panel[type, add_residual](x, layer, residual, y, panel, activation)
 
     team.phase(threads, share)
 
 
 def _multiply_panel[
-    type: Int, activation: StaticString, add_residual: Bool
-](x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix, panel: Int):
+    type: Int, add_residual: Bool
+](x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix, panel: Int, activation: Int):
     """Compute the columns of one panel that belong to the layer."""
     var values = Array[Vector, PANEL_VECTORS](fill=0)
     comptime for v in range(PANEL_VECTORS):
@@ -64,7 +64,7 @@ def _multiply_panel[
         var j = panel * PANEL + v * W
         var count = min(W, layer.last - j)
         if count > 0 and j >= layer.first:  # the first column of a layer is that of a vector
-            var value = activate[activation](values[v])
+            var value = activate(activation, values[v])
             comptime if add_residual:
                 value = load_masked(residual.ptr(0, j), count) + value
             store_masked(y.ptr(0, j), value, count)

@@ -37,7 +37,7 @@ struct Transformer:
 
     @staticmethod
     def execute[
-        target: StaticString, activation: StaticString
+        target: StaticString
     ](
         y: ResultTensor2D,
         ids: IntTensor1D,
@@ -56,7 +56,7 @@ struct Transformer:
         var cache = LayerCache.contiguous(keys, values, slots)
         var batch = RaggedBatch(row_offsets, cache_lengths, ids.dim_size(0))
         debug_assert[assert_mode="safe"](slots.dim_size(0) == batch.size, "slots is not [batch]")
-        _transformer[activation](y, ids, positions, logits_indices, table, cache, batch)
+        _transformer(y, ids, positions, logits_indices, table, cache, batch)
 
 
 @extensibility.register("gpt2.paged_transformer")
@@ -65,7 +65,7 @@ struct PagedTransformer:
 
     @staticmethod
     def execute[
-        target: StaticString, activation: StaticString
+        target: StaticString
     ](
         y: ResultTensor2D,
         ids: IntTensor1D,
@@ -83,24 +83,25 @@ struct PagedTransformer:
         var cache = LayerCache.paged(blocks, lookup_table)
         var batch = RaggedBatch(row_offsets, cache_lengths, ids.dim_size(0))
         debug_assert[assert_mode="safe"](lookup_table.dim_size(0) == batch.size, "lookup_table is not [batch, pages]")
-        _transformer[activation](y, ids, positions, logits_indices, table, cache, batch)
+        _transformer(y, ids, positions, logits_indices, table, cache, batch)
 
 
 struct ModelTable(TrivialRegisterPassable):
     """The addresses and types of all weights, and the sizes of the model, in one tensor of int64.
 
     The caller keeps the weights alive and in place. So a compiled graph contains neither weights nor sizes, and serves
-    every model with its activation function. `max_gpt2.model.table` makes the table:
+    every model. `max_gpt2.model.table` makes the table:
 
     index                  content
     0                      type of the head, which the operations after this one read
-    1 .. 7                 n_layer, n_inner, eps as the bits of a float32; wte, its type, wpe, ln_f.bias
+    1 .. 8                 n_layer, n_inner, eps as the bits of a float32; wte, its type, wpe, ln_f.bias; the activation
+                           function of the MLP
     HEADER + 18 * layer    ln_1.weight, ln_1.bias, ln_2.weight, ln_2.bias; weight, type and bias of c_attn, attn_proj,
                            c_fc and mlp_proj; the scale of the attention scores as the bits of a float32; the layer of
                            the cache
     """
 
-    comptime HEADER = 8
+    comptime HEADER = 9
     comptime LAYER = 18
 
     var entries: UntrackedInts
@@ -167,6 +168,7 @@ struct BlockWeights(TrivialRegisterPassable):
     var ln_2: NormWeights  # [C]
     var c_fc: LinearWeights  # [C, I]
     var mlp_proj: LinearWeights  # [I, C]
+    var activation: Int  # of the MLP
     var scale: Scalar[F32]  # of the attention scores
     var cache_layer: Int
 
@@ -186,6 +188,7 @@ struct BlockWeights(TrivialRegisterPassable):
         self.attn_proj = linear(7, C, C)
         self.c_fc = linear(10, C, I)
         self.mlp_proj = linear(13, I, C)
+        self.activation = table.int(8)
         self.scale = table.float(at + 16)
         self.cache_layer = table.int(at + 17)
 
@@ -250,9 +253,7 @@ struct _Buffers(TrivialRegisterPassable):
 comptime BLOCK_PHASES = 16
 
 
-def _transformer[
-    activation: StaticString
-](
+def _transformer(
     y: ResultTensor2D,
     ids: IntTensor1D,
     positions: IntTensor1D,
@@ -283,13 +284,13 @@ def _transformer[
             var layer_cache = cache.layer(layer.cache_layer)
             layer_norm(team, buffers.x, layer.ln_1, buffers.normed, M)
             if R == M or index + 1 < layers:
-                linear["none"](team, buffers.normed, layer.c_attn, buffers.qkv, M, buffers.sums)
+                linear(team, buffers.normed, layer.c_attn, buffers.qkv, M, buffers.sums)
                 attention(team, buffers.qkv, layer_cache, batch, buffers.attended, layer.scale)
-                _after_attention[activation](team, layer, buffers, buffers.x, M)
+                _after_attention(team, layer, buffers, buffers.x, M)
             else:
                 _attend_at(team, layer, buffers, layer_cache, batch, indices, M, R)
                 gather_rows(team, buffers.x, indices, y_rows, R, C)
-                _after_attention[activation](team, layer, buffers, y_rows, R)
+                _after_attention(team, layer, buffers, y_rows, R)
         layer_norm(team, buffers.x if R == M else y_rows, table.final_norm(), y_rows, R)
 
     run_team(BLOCK_PHASES * layers + 2, work)
@@ -309,21 +310,19 @@ def _attend_at(
     """Compute the attention of the R tokens `indices` only, to the keys and values of all M tokens."""
     var C = layer.ln_1.N
     if C % NR == 0:
-        linear["none"](team, buffers.normed, layer.c_attn.columns(C, 3 * C), buffers.qkv, M, buffers.sums)
+        linear(team, buffers.normed, layer.c_attn.columns(C, 3 * C), buffers.qkv, M, buffers.sums)
         gather_rows(team, buffers.normed, indices, buffers.attended, R, C)
-        linear["none"](team, buffers.attended, layer.c_attn.columns(0, C), buffers.queries, R, buffers.sums)
+        linear(team, buffers.attended, layer.c_attn.columns(0, C), buffers.queries, R, buffers.sums)
     else:  # the first key is in the same panel as the last query
-        linear["none"](team, buffers.normed, layer.c_attn, buffers.qkv, M, buffers.sums)
+        linear(team, buffers.normed, layer.c_attn, buffers.qkv, M, buffers.sums)
         gather_rows(team, buffers.qkv, indices, buffers.queries, R, C)
     attention_at(team, buffers.qkv, buffers.queries, indices, R, cache, batch, buffers.attended, layer.scale)
 
 
 @always_inline
-def _after_attention[
-    activation: StaticString
-](mut team: ThreadTeam, layer: BlockWeights, buffers: _Buffers, x: Matrix, M: Int):
+def _after_attention(mut team: ThreadTeam, layer: BlockWeights, buffers: _Buffers, x: Matrix, M: Int):
     """Compute the rest of a block for M tokens, whose residual stream is x; store the result in x."""
     linear_residual(team, buffers.attended, layer.attn_proj, x, buffers.residual, M, buffers.sums)
     layer_norm(team, buffers.residual, layer.ln_2, buffers.normed, M)
-    linear[activation](team, buffers.normed, layer.c_fc, buffers.hidden, M, buffers.sums)
+    linear(team, buffers.normed, layer.c_fc, buffers.hidden, M, buffers.sums, layer.activation)
     linear_residual(team, buffers.hidden, layer.mlp_proj, buffers.residual, x, M, buffers.sums)

@@ -1,9 +1,12 @@
+import weakref
+
 import numpy as np
 import pytest
 
 from fixtures.checkpoints import random_ids, reference_logits, reference_model
 from max_gpt2.checkpoint import Checkpoint
 from max_gpt2.model import CompiledModel
+from max_gpt2.model.compile_cache import load_or_compile
 from solutions.solution_13 import CompiledGPT2
 
 SHAPES = [(1, 1), (2, 7), (3, 67)]
@@ -54,3 +57,14 @@ def test_weights_are_used_in_place(tiny_checkpoint: Checkpoint, tiny_model: Comp
         assert np.abs(tiny_model.logits(ids) - before).max() > 0.1
     finally:
         bias -= 1
+
+
+def test_model_keeps_its_weights_alive(tiny_checkpoint: Checkpoint) -> None:
+    """The kernels know only the addresses of the weights."""
+    weights = {name: array.copy() for name, array in tiny_checkpoint.state_dict.items()}
+    alive = {name: weakref.ref(array) for name, array in weights.items()}
+    model = load_or_compile(tiny_checkpoint.config, weights)
+    weights.clear()
+    assert all(reference() is not None for reference in alive.values())
+    ids = random_ids(1, 4)
+    np.testing.assert_allclose(model.logits(ids), reference_logits(reference_model(), ids), rtol=0, atol=1e-5)

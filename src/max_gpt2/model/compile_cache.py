@@ -12,7 +12,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -84,17 +84,23 @@ def load_hidden_states(config: GPT2Config, weights: Weights, kernels: Kernels = 
     return compile_hidden_states(config, float32_weights(weights))
 
 
+@dataclass(frozen=True)
+class _RunModel:
+    """A graph whose first inputs, the model, are given. It keeps the weights, whose addresses the model holds."""
+
+    run: Run
+    table: ModelTable
+    model: "list[Buffer]"
+
+    def __call__(self, *inputs: "Buffer") -> "list[Buffer]":
+        return self.run(*self.model, *inputs)
+
+
 def _with_table(config: GPT2Config, weights: Weights, kind: "Kind", *, one_cache: bool = False) -> Run:
-    """Return a graph whose first inputs, the model, are given."""
+    """Return a graph with its model."""
     (graph,) = _mojo_graphs(kind).values()
-    run, table = with_timer_slack(graph), ModelTable(config, weights, one_cache)
-    model = table.buffers()
-
-    def run_model(*inputs: "Buffer") -> "list[Buffer]":
-        assert table  # keeps the weights alive, since the kernels know their addresses only
-        return run(*model, *inputs)
-
-    return run_model
+    table = ModelTable(config, dict(weights), one_cache)  # a copy, so that no weight can be removed
+    return _RunModel(with_timer_slack(graph), table, table.buffers())
 
 
 def _mojo_graphs(kind: "Kind") -> dict[str, Run]:

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from math import prod
 
 from max_gpt2.checkpoint.layout import canonical_shapes
 from max_gpt2.config import GPT2Config
@@ -22,9 +23,11 @@ def bandwidth(runs: int = 9) -> float:
     return 4 * 2**28 / statistics.median(seconds[1:])
 
 
-def bytes_per_token(config: GPT2Config) -> int:
-    """Return the bytes of weights read per token: all but the position embeddings; `wte` counts as the head."""
+def bytes_per_token(config: GPT2Config, stored: int | None = None) -> int:
+    """Return the bytes of weights read per token: all but the position embeddings; `wte` counts as the head.
+
+    `stored` are the bytes of all weights as they are stored, by default in float32. Position embeddings are float32.
+    """
     shapes = {name: shape for name, shape in canonical_shapes(config).items() if name != LM_HEAD}
-    del shapes["transformer.wpe.weight"]
-    sizes = [shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes.values()]
-    return 4 * sum(sizes)
+    total = 4 * sum(prod(shape) for shape in shapes.values()) if stored is None else stored
+    return total - 4 * config.n_positions * config.n_embd

@@ -18,7 +18,8 @@ _SEEDS = itertools.count()
 class Measure:
     """A measure: its name, its unit, whether more is better, and a function that takes it.
 
-    Ratios of a `paired` measure are medians of the ratios of every repeat, others are ratios of the medians.
+    Ratios of a `paired` measure are medians of the ratios of every repeat, others are ratios of the medians. `digits`
+    are those after the decimal point of values below 100.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Measure:
     more_is_better: bool
     take: Callable[[Process], float]
     paired: bool = False
+    digits: int = 1
 
     def ratio(self, ours: float, reference: float) -> float:
         """Return how many times better than the reference a value is."""
@@ -33,7 +35,7 @@ class Measure:
 
     def text(self, figure: float) -> str:
         """Format a value with its unit."""
-        return f"{figure:.{1 if figure < 100 else 0}f} {self.unit}"
+        return f"{figure:.{self.digits if figure < 100 else 0}f} {self.unit}"
 
 
 def prompts(batch: int, length: int) -> list[list[int]]:
@@ -82,11 +84,13 @@ MEASURES = [
 #: A subset for the larger size.
 FEW = [MEASURES[0], MEASURES[1], prefill(64), prefill(256)]
 #: Taken by `start`, which needs a process of its own.
-START = Measure("process start to first token", "s", False, lambda _: math.nan)
+START = Measure("process start to first token", "s", False, lambda _: math.nan, digits=2)
 MEMORY = Measure("peak memory, 128 tokens", "MiB", False, lambda _: math.nan)
+#: The peak minus that of the same process with an empty model, as a multiple of the weights' bytes in the file.
+MEMORY_RATIO = Measure("memory above the process's base", "x weights", False, lambda _: math.nan, digits=2)
 #: The batches have about 2,000 tokens each.
 SCORING = [scoring(2, 1000), scoring(16, 128), scoring(85, 24)]
-ALL = [*MEASURES, START, MEMORY, *SCORING]
+ALL = [*MEASURES, START, MEMORY, MEMORY_RATIO, *SCORING]
 
 
 def start(implementation: Implementation) -> tuple[float, float]:

@@ -13,11 +13,31 @@ from typing import Any
 from bench.bandwidth import bytes_per_token
 from bench.measures import ALL, Measure
 from max_gpt2.config import SIZES
+from max_gpt2.weights import TYPES
 
 REFERENCE = "transformers"
 OURS = "max-gpt2"
+LLAMA_CPP = "llama.cpp"
 #: The matrix products of scoring through the kernels of max-gpt2, without anything else.
 PRODUCTS = "matrix products alone"
+
+
+def typed(name: str, type_: str) -> str:
+    """Return the name of an implementation with weights that are not stored in float32."""
+    return f"{name} {type_}"
+
+
+def is_typed(name: str) -> bool:
+    """Return True for the names that `typed` returns."""
+    return name.rpartition(" ")[2] in TYPES
+
+
+def float32_rows(rows: Sequence["Row"]) -> list["Row"]:
+    """Return the rows with the implementations in float32 only."""
+    return [
+        Row(row.size, row.measure, {name: values for name, values in row.figures.items() if not is_typed(name)})
+        for row in rows
+    ]
 
 
 @dataclass
@@ -52,9 +72,13 @@ class Row:
         return f"| {' | '.join(cells)} |"
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Return a Markdown table with one column per implementation; ratios to transformers are in brackets."""
-    names = list(dict.fromkeys(name for row in rows for name in row.figures))
+def table(rows: Sequence[Row], *, stored: bool = False) -> str:
+    """Return a Markdown table with one column per implementation; ratios to transformers are in brackets.
+
+    The implementations are those in float32, or with `stored` the others.
+    """
+    names = [name for name in dict.fromkeys(name for row in rows for name in row.figures) if is_typed(name) == stored]
+    rows = [row for row in rows if not row.figures.keys().isdisjoint(names)]
     head = [f"| | {' | '.join(names)} |", f"|{'---|' * (1 + len(names))}"]
     return "\n".join([*head, *(row.line(names) for row in rows)])
 
@@ -71,10 +95,11 @@ def results(rows: Sequence[Row], notes: Mapping[str, Any], skipped: Mapping[str,
     bandwidth = notes["bandwidth_bytes_per_s"]
     parts = [
         table(rows),
+        *([table(rows, stored=True)] if "stored_bytes" in notes else []),
         f"Measured on {notes['measured']}.",
         f"Medians of {notes['runs']:.0f} runs.",
         f"Memory bandwidth (two PyTorch threads): {bandwidth / 1e9:.1f} GB/s. Share used by decode at batch 1:",
-        "\n".join(f"- {one}" for one in _shares(rows, bandwidth)),
+        "\n".join(f"- {one}" for one in _shares(rows, notes)),
     ]
     if "first_compile_s" in notes:
         seconds = notes["first_compile_s"]
@@ -82,11 +107,12 @@ def results(rows: Sequence[Row], notes: Mapping[str, Any], skipped: Mapping[str,
     return "\n\n".join([*parts, *(f"{name} was skipped: {why}" for name, why in skipped.items())])
 
 
-def _shares(rows: Sequence[Row], bandwidth: float) -> Iterator[str]:
+def _shares(rows: Sequence[Row], notes: Mapping[str, Any]) -> Iterator[str]:
     for row in rows:
         if row.measure.name == ALL[0].name:
             for name in row.figures:
-                share = bytes_per_token(SIZES[row.size]) * row.median(name) / bandwidth
+                stored = notes["stored_bytes"][name] if is_typed(name) else None
+                share = bytes_per_token(SIZES[row.size], stored) * row.median(name) / notes["bandwidth_bytes_per_s"]
                 yield f"{row.size}, {name}: {100 * share:.0f} %"
 
 
@@ -122,13 +148,13 @@ def read_json(path: Path) -> tuple[list[Row], dict[str, Any]]:
 
 
 def plot(path: Path, rows: Sequence[Row]) -> None:
-    """Draw the ratio of every implementation to transformers, as a PNG."""
+    """Draw the ratio of every implementation in float32 to transformers, as a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = [row for row in rows if REFERENCE in row.figures][::-1]
+    rows = [row for row in float32_rows(rows) if REFERENCE in row.figures][::-1]
     names = [name for name in dict.fromkeys(name for row in rows for name in row.figures) if name != REFERENCE]
     figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.22 * len(rows) * (1 + len(names))), layout="constrained")
     height = 0.8 / len(names)

@@ -1,5 +1,7 @@
 """Benchmark max-gpt2 and transformers, and with --peers others, in turn on random checkpoints.
 
+For gpt2, max-gpt2 and llama.cpp are also measured with weights that are stored in half precision or quantized.
+
 `make bench` writes docs/log/performance.md, `make bench-peers` docs/log/peers.md, each with a JSON file, and updates
 docs/performance.md.
 """
@@ -14,8 +16,9 @@ from typing import Any
 from bench import summary
 from bench.bandwidth import bandwidth
 from bench.implementation import Implementation
-from bench.measures import FEW, MEASURES, MEMORY, START, Measure, start
-from bench.page import OURS, REFERENCE, Row, machine, plot, results, updated, write_json
+from bench.measures import FEW, MEASURES, MEMORY, MEMORY_RATIO, START, Measure, start
+from bench.page import LLAMA_CPP, OURS, REFERENCE, Row, machine, plot, results, updated, write_json
+from bench.stored import base_memory, llama_cpp, ours, stored_bytes
 from max_gpt2.config import SIZES
 from tools.make_checkpoint import write_checkpoint
 
@@ -42,14 +45,21 @@ def compare(size: str, compared: Sequence[Implementation], measures: Sequence[Me
     return rows
 
 
-def starts(size: str, compared: Sequence[Implementation], runs: int) -> list[Row]:
-    """Start every implementation in turn: once to compile and to fill the page cache, then `runs` times."""
+def starts(size: str, compared: Sequence[Implementation], runs: int, home: Path) -> list[Row]:
+    """Start every implementation in turn: once to compile and to fill the page cache, then `runs` times.
+
+    The empty models that show the memory of the processes are written into `home`.
+    """
     rows = [Row(size, measure, {one.name: [] for one in compared}) for measure in (START, MEMORY)]
     for repeat in range(runs + 1):
         for one in compared:
             for row, value in zip(rows, start(one), strict=True):
                 if repeat:
                     row.figures[one.name].append(value)
+    bases, weights = base_memory(compared, home), stored_bytes(compared)
+    peaks = rows[1].figures
+    multiples = {name: [(peak - base) * 2**20 / weights[name] for peak in peaks[name]] for name, base in bases.items()}
+    rows.append(Row(size, MEMORY_RATIO, multiples))
     for row in rows:
         print(row.line(list(row.figures)), flush=True)
     return rows
@@ -82,9 +92,13 @@ def main() -> None:
 
                 found, skipped = peers(arguments.peers, folder)
                 compared += found
+            if size == "gpt2":
+                compared += ours(SIZES[size], folder)
+                compared += [typed for one in compared if one.name == LLAMA_CPP for typed in llama_cpp(one)]
+                notes["stored_bytes"] = stored_bytes(compared)
             rows += compare(size, compared, MEASURES if size == "gpt2" else FEW, runs)
             if size == "gpt2":
-                rows += starts(size, compared, max(3, runs // 2))
+                rows += starts(size, compared, max(3, runs // 2), Path(temporary))
         if not arguments.peers:
             notes["first_compile_s"] = first_compile(Path(temporary) / "gpt2")
     name = "peers" if arguments.peers else "performance"

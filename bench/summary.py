@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.page import OURS, PRODUCTS, REFERENCE, Row, plot, read_json, updated
+from bench.measures import MEMORY, MEMORY_RATIO, START
+from bench.page import LLAMA_CPP, OURS, PRODUCTS, REFERENCE, Row, is_typed, plot, read_json, typed, updated
 
 DOCS = Path(__file__).parent.parent / "docs"
 LOG = DOCS / "log"
@@ -37,6 +38,26 @@ def summary(
     return "\n".join(lines)
 
 
+def stored_summary(rows: Sequence[Row]) -> str:
+    """Return the Markdown table of stored types: speed relative to float32, and in brackets to llama.cpp's type.
+
+    Times are as they are, and memory is a multiple of the weights.
+    """
+    names = [name for name in rows[0].figures if is_typed(name) and name.startswith(OURS)]
+    types = [name.rpartition(" ")[2] for name in names]
+    lines = [f"| | F32 | {' | '.join(types)} |", f"|---|---|{'---|' * len(types)}"]
+    for row in rows:
+        if row.measure.name == MEMORY.name:
+            continue
+        absolute = row.measure.name in (START.name, MEMORY_RATIO.name)
+        cells = []
+        for name, peer in zip([OURS, *names], [LLAMA_CPP, *(typed(LLAMA_CPP, type_) for type_ in types)], strict=True):
+            value = row.measure.text(row.median(name)) if absolute or name == OURS else f"{row.ratio(name, OURS):.2f}"
+            cells.append(f"{value} ({row.ratio(name, peer):.2f})" if peer in row.figures else value)
+        lines.append(f"| {row.measure.name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def scoring_summary(rows: Sequence[Row], notes: Mapping[str, Any]) -> str:
     """Return the Markdown table of scoring: tokens/s, ratios, and the time in units of the matrix products alone."""
     names = [name for name in rows[0].figures if name not in (OURS, PRODUCTS)]
@@ -55,7 +76,7 @@ def scoring_summary(rows: Sequence[Row], notes: Mapping[str, Any]) -> str:
 
 def _best_peer(row: Row) -> str:
     """Return the ratio of max-gpt2 to the best other implementation, with its name; empty if there is none."""
-    peers = [name for name in row.figures if name not in (OURS, REFERENCE)]
+    peers = [name for name in row.figures if name not in (OURS, REFERENCE) and not is_typed(name)]
     if not peers:
         return ""
     best = max(peers, key=lambda name: row.ratio(name, OURS))
@@ -68,6 +89,7 @@ def main() -> None:
     peer_rows, peer_notes = read_json(LOG / "peers.json")
     page = DOCS / "performance.md"
     text = updated(page.read_text(), summary(rows, notes, peer_rows, peer_notes))
+    text = updated(text, stored_summary(peer_rows), "stored")
     page.write_text(updated(text, scoring_summary(*read_json(LOG / "scoring.json")), "scoring"))
     plot(DOCS / "performance.png", rows)
 

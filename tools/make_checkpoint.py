@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from max_gpt2.checkpoint.convert import header
+from max_gpt2.checkpoint.formats.source import EXACT
 from max_gpt2.checkpoint.layout import canonical_shapes
 from max_gpt2.checkpoint.locate import DEMO
 from max_gpt2.config import SIZES, GPT2Config
@@ -43,18 +44,22 @@ def values(config: GPT2Config, seed: int) -> Iterator[np.ndarray]:
         yield noise + np.float32(1) if "ln_" in name and name.endswith("weight") else noise
 
 
-def unaligned_header(config: GPT2Config) -> bytes:
-    """Return the header of the file, with a length of 3 modulo 8 like that of the published file (14,291)."""
-    return header({name: ("F32", shape) for name, shape in stored_layout(config).items()}, start=3)
+def file_header(config: GPT2Config, dtype: str = "F32") -> bytes:
+    """Return the header of the file: in float32 with a length of 3 modulo 8 like the published one's, else aligned."""
+    layout = {name: (dtype, shape) for name, shape in stored_layout(config).items()}
+    return header(layout, start=3 if dtype == "F32" else 0)
 
 
-def write_checkpoint(config: GPT2Config, folder: Path, seed: int = 0) -> None:
-    """Write `config.json`, `model.safetensors` and the tokenizer of the demo, one tensor at a time."""
+def write_checkpoint(config: GPT2Config, folder: Path, seed: int = 0, dtype: str = "F32") -> None:
+    """Write `config.json`, `model.safetensors` and the tokenizer of the demo, one tensor at a time.
+
+    `dtype` is "F32", "F16" or "BF16".
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "model.safetensors").open("wb") as file:
-        file.write(unaligned_header(config))
+        file.write(file_header(config, dtype))
         for array in values(config, seed):
-            file.write(array.tobytes())
+            file.write(array.astype(EXACT[dtype], copy=False).tobytes())
     fields = asdict(config)
     (eos_token_id,) = fields.pop("eos_token_ids")
     kind = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_ctx": config.n_positions}

@@ -1,4 +1,4 @@
-"""llama.cpp, through the C API bound by llama-cpp-python: float32 weights, KV cache in float16 (its default)."""
+"""llama.cpp, through the C API bound by llama-cpp-python, with its default KV cache in float16."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ def convert(folder: str, target: Path) -> None:
 
 
 def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
-    """Load the GGUF file."""
+    """Load a GGUF file, or that of a folder, which is in float32."""
     import llama_cpp
     import numpy as np
 
@@ -113,5 +113,5 @@ def load_scorer(folder: str) -> Callable[[list[list[int]]], list[list[float]]]:
 def _load_model(folder: str) -> Any:
     import llama_cpp
 
-    path = f"{folder}/{CONVERTED}".encode()
-    return llama_cpp.llama_model_load_from_file(path, llama_cpp.llama_model_default_params())
+    path = folder if folder.endswith(".gguf") else f"{folder}/{CONVERTED}"
+    return llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())

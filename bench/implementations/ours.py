@@ -13,8 +13,8 @@ from max_gpt2.scoring import load_scorer as load_our_scorer
 
 
 def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
-    """Load a folder in Hugging Face's layout."""
-    engine = GPT2.from_pretrained(folder).engine
+    """Load a checkpoint in the types that its file stores."""
+    engine = GPT2.from_pretrained(folder, weights="auto").engine
     endless = replace(engine.model, config=replace(engine.model.config, eos_token_ids=()))
     gpt2 = GPT2(Engine(endless, engine.tokenizer))
 

@@ -8,7 +8,7 @@ import transformers
 
 from max_gpt2.checkpoint import load_checkpoint
 from max_gpt2.config import SIZES, GPT2Config
-from tools.make_checkpoint import stored_layout, unaligned_header, write_checkpoint
+from tools.make_checkpoint import file_header, stored_layout, write_checkpoint
 
 SMALL = GPT2Config(vocab_size=4096, n_positions=31, n_embd=24, n_layer=2, n_head=3)
 
@@ -23,7 +23,7 @@ def test_layout_matches_the_published_one(size: str) -> None:
     assert layout["h.0.attn.c_attn.weight"] == (config.n_embd, 3 * config.n_embd)
     assert layout["wte.weight"] == (50257, config.n_embd)
     assert not any(name.startswith(("transformer.", "lm_head")) for name in layout)
-    assert len(unaligned_header(config)) % 8 == 14291 % 8  # where the data of the published gpt2 starts
+    assert len(file_header(config)) % 8 == 14291 % 8  # where the data of the published gpt2 starts
 
 
 def test_transformers_loads_every_weight(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ verify-sizes: $(READY)  ## verify random checkpoints of the four sizes; write do
 zoo: $(READY)  ## compare MAX with PyTorch on a checkpoint of every kind; write docs/zoo.md (a quarter of an hour)
 	$(BIN)/python -m tools.zoo
 
-bench: $(READY)  ## benchmark max-gpt2 and transformers; update docs/performance.md (ten minutes)
+bench: $(READY)  ## benchmark max-gpt2 and transformers; update docs/performance.md (a quarter of an hour)
 	$(BIN)/python -m bench.speed
 
 bench-peers: $(READY)  ## the same with CTranslate2, OpenVINO, ONNX Runtime and llama.cpp, installed into .peers (an hour, 15 GB)

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.measures import MEMORY, MEMORY_RATIO, START
+from bench.measures import MEASURES, MEMORY_RATIO, START
 from bench.page import LLAMA_CPP, OURS, PRODUCTS, REFERENCE, Row, is_typed, plot, read_json, typed, updated
 
 DOCS = Path(__file__).parent.parent / "docs"
 LOG = DOCS / "log"
+#: The measures of stored types that the page shows.
+_STORED = (MEASURES[0].name, START.name, MEMORY_RATIO.name)
 _MEASURED = re.compile(r"(?P<date>[\d-]+): (?P<hardware>[^,]+), (?P<versions>.+)")
 
 
@@ -39,23 +41,33 @@ def summary(
 
 
 def stored_summary(rows: Sequence[Row]) -> str:
-    """Return the Markdown table of stored types: speed relative to float32, and in brackets to llama.cpp's type.
+    """Return the Markdown table of stored types: max-gpt2, and in brackets its ratio to llama.cpp with the same type.
 
-    Times are as they are, and memory is a multiple of the weights.
+    Other types than F32 have the speed relative to F32. The log has the other measures. Empty if no stored types were
+    measured.
     """
     names = [name for name in rows[0].figures if is_typed(name) and name.startswith(OURS)]
+    if not names:
+        return ""
     types = [name.rpartition(" ")[2] for name in names]
     lines = [f"| | F32 | {' | '.join(types)} |", f"|---|---|{'---|' * len(types)}"]
     for row in rows:
-        if row.measure.name == MEMORY.name:
+        if row.measure.name not in _STORED:
             continue
-        absolute = row.measure.name in (START.name, MEMORY_RATIO.name)
         cells = []
         for name, peer in zip([OURS, *names], [LLAMA_CPP, *(typed(LLAMA_CPP, type_) for type_ in types)], strict=True):
-            value = row.measure.text(row.median(name)) if absolute or name == OURS else f"{row.ratio(name, OURS):.2f}"
+            value = _stored_value(row, name)
             cells.append(f"{value} ({row.ratio(name, peer):.2f})" if peer in row.figures else value)
         lines.append(f"| {row.measure.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _stored_value(row: Row, name: str) -> str:
+    if row.measure.name == MEMORY_RATIO.name:
+        return f"{row.median(name):.2f}"
+    if row.measure.name == START.name or name == OURS:
+        return row.measure.text(row.median(name))
+    return f"{row.ratio(name, OURS):.2f}"
 
 
 def scoring_summary(rows: Sequence[Row], notes: Mapping[str, Any]) -> str:
@@ -89,7 +101,8 @@ def main() -> None:
     peer_rows, peer_notes = read_json(LOG / "peers.json")
     page = DOCS / "performance.md"
     text = updated(page.read_text(), summary(rows, notes, peer_rows, peer_notes))
-    text = updated(text, stored_summary(peer_rows), "stored")
+    if stored := stored_summary(peer_rows):
+        text = updated(text, stored, "stored")
     page.write_text(updated(text, scoring_summary(*read_json(LOG / "scoring.json")), "scoring"))
     plot(DOCS / "performance.png", rows)
 

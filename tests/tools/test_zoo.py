@@ -70,7 +70,7 @@ class FakeCompiledModel:
 
 @pytest.mark.parametrize(("error", "expected"), [(0, "equal: 0.0e+00"), (0.25, "NOT EQUAL: 2.5e-01")])
 def test_outcome_reports_the_largest_difference(monkeypatch: pytest.MonkeyPatch, error: float, expected: str) -> None:
-    monkeypatch.setattr(zoo, "compile_model", lambda _config, _state_dict: FakeCompiledModel(error))
+    monkeypatch.setattr(zoo, "load_or_compile", lambda _config, _weights: FakeCompiledModel(error))
     long = Fixture(Group.FLAGS, "", lambda folder: saved(folder, reference_model(n_positions=150)))
     assert zoo.outcome(long) == expected
 

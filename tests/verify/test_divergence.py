@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from max_gpt2.verify.divergence import ErrorSums, PredictionSums, log_softmax, weight_errors
+from max_gpt2.generation.logits import log_softmax
+from max_gpt2.verify.divergence import ErrorSums, PredictionSums, weight_errors
 
 
 def random_logits(rows: int, seed: int, spread: float = 4) -> np.ndarray:

@@ -15,7 +15,7 @@ from max.graph import BufferType, DeviceRef, Graph, TensorType, Value
 from max.graph import ops as max_ops
 
 from max_gpt2.model import ops_mojo as ops
-from max_gpt2.model.batch import int64_type
+from max_gpt2.model.batch import int64_type, token_types
 from max_gpt2.model.ops_mojo import Typed
 
 #: The kinds of graph: with a contiguous cache, with a server's paged cache, to score given tokens, or in stages.
@@ -38,7 +38,7 @@ def compile_module(graph: Graph) -> Artifact:
 
 def _generation() -> list[Graph]:
     """Build the graph of `CompiledModel`: model, the arrays of `RaggedBatch`, `KVCache.buffers` -> [rows, vocab]."""
-    types = [*_model_types(), *_token_types(), int64_type("rows"), *_cache_types()]
+    types = [*_model_types(), *token_types(), int64_type("rows"), *_cache_types()]
 
     def logits(*inputs: Any) -> Sequence[Value[Any]]:
         model, ln_f, head, ids, positions, row_offsets, cache_lengths, slots, logits_indices, *cache = inputs
@@ -55,7 +55,7 @@ def _scoring() -> list[Graph]:
     model, the arrays of `RaggedBatch`, `targets` [rows], `mask` [vocab], `best` [top], and the buffers of a cache with
     one layer -> the results of `ops_mojo.token_scores`.
     """
-    types = [*_model_types(), *_token_types(), int64_type("rows"), *_scoring_types("rows"), *_cache_types()]
+    types = [*_model_types(), *token_types(), int64_type("rows"), *_scoring_types("rows"), *_cache_types()]
 
     def scores(*inputs: Any) -> Sequence[Value[Any]]:
         model, ln_f, head, ids, positions, row_offsets, cache_lengths, slots, logits_indices, *rest = inputs
@@ -74,7 +74,7 @@ def _paged() -> list[Graph]:
     `logits_indices` and may be empty, `targets` [scored], `mask` [vocab], `best` [top], and blocks -> [sampled, vocab],
     and the results of `ops_mojo.token_scores`.
     """
-    tokens = [*_token_types()[:-1], int64_type("batch", "pages")]
+    tokens = [*token_types()[:-1], int64_type("batch", "pages")]
     rows = [int64_type(name) for name in ("rows", "sampled", "scored")]
     blocks = _buffer("blocks", 2, "n_layer", "page_size", "n_head", "head_dim")
     types = [*_model_types(), *tokens, *rows, *_scoring_types("scored"), blocks]
@@ -128,11 +128,6 @@ def build_graph(
 def _model_types() -> list[TensorType]:
     """Return the types of `ModelTable.buffers`."""
     return [int64_type("entries"), _floats("n_embd"), _bytes("vocab", "row_bytes")]
-
-
-def _token_types() -> list[TensorType]:
-    """Return the types of the arrays of `RaggedBatch` except `logits_indices`."""
-    return [int64_type(size) for size in ("tokens", "tokens", "row_offsets", "batch", "batch")]
 
 
 def _scoring_types(rows: str) -> list[TensorType]:

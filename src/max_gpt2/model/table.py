@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-import ml_dtypes
 import numpy as np
 from max.driver import Buffer
 
 from max_gpt2.config import ACTIVATIONS, Activation, GPT2Config
 from max_gpt2.weights import CONV1D, LM_HEAD, TYPES, WTE, Quantised, Weight, Weights
+from max_gpt2.weights.quantise import FLOATS
 
-_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
-_NUMBERS = {dtype: TYPES.index(name) for name, dtype in _DTYPES.items()}
+_NUMBERS = {dtype: TYPES.index(name) for name, dtype in FLOATS.items()}
 
 
 def type_number(weight: Weight) -> int:

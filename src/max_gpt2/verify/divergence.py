@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from max_gpt2.checkpoint.layout import CONV1D
+from max_gpt2.checkpoint.layout import CONV1D, LM_HEAD, WTE
+from max_gpt2.generation.logits import log_softmax
 from max_gpt2.weights.quantise import float32
 from max_gpt2.weights.types import Weight
 
@@ -55,12 +56,6 @@ class PredictionSums:
         return float(np.exp(self.nll / self.count))
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the log probabilities of logits, [rows, vocab_size], in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
 @dataclass
 class ErrorSums:
     """The sums of squares of a difference and of its reference."""
@@ -101,5 +96,4 @@ def weight_errors(
 
 def _tables(weights: Mapping[str, Weight]) -> Iterable[str]:
     """Return the names of the embeddings and of an untied head."""
-    wte, head = "transformer.wte.weight", "lm_head.weight"
-    return (wte,) if weights[wte] is weights[head] else (wte, head)
+    return (WTE,) if weights[WTE] is weights[LM_HEAD] else (WTE, LM_HEAD)

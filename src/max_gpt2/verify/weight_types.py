@@ -167,7 +167,7 @@ def _label(candidate: Candidate) -> str:
     return f"Measuring {candidate.name if candidate.weights == 'auto' else candidate.weights}"
 
 
-#: The fields that must agree: the shapes of all tensors, and what the compiled graphs contain.
+#: The fields that must agree: the sizes, and the flags that change the computation.
 _FIELDS = (
     "n_layer",
     "n_head",
@@ -224,7 +224,7 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _Measurement:
-    """What all candidates are measured with: compiled graphs, the windows, and the reference's outputs and weights."""
+    """Measures candidates with the same graphs and windows, against the outputs and weights of the reference."""
 
     source: ModelSource
     graphs: dict[str, Run]

@@ -21,7 +21,7 @@ from .linear import linear, linear_residual
 from .matrix import LinearWeights, Matrix, Workspace, gather_rows
 from .threads import ThreadTeam, run_team
 from .tuning import GEMV_MAX_ROWS, NR
-from .types import F32, I64, FloatBuffer5D, FloatBuffer6D, FloatTensor1D, IntTensor1D, IntTensor2D, ResultTensor2D
+from .types import F32, FloatBuffer5D, FloatBuffer6D, FloatTensor1D, IntTensor1D, IntTensor2D, ResultTensor2D
 from .types import UntrackedBytes, UntrackedFloats, UntrackedInts, untracked, untracked_ints
 from .weights import Table
 

@@ -29,7 +29,7 @@ multiplication and an addition would.
 from std.math import iota
 
 from .tuning import KC, NR, NR_VECTORS
-from .types import F32, Floats, MutFloats, U8, UntrackedBytes, UntrackedFloats, UntrackedInts, W
+from .types import F32, MutFloats, U8, UntrackedBytes, UntrackedFloats, W
 
 comptime F16 = DType.float16
 comptime BF16 = DType.bfloat16

@@ -172,7 +172,7 @@ def reference_attention(qkv: np.ndarray, scale: float) -> np.ndarray:
 
 #: More columns than one KC block; the block ends within a vector of the last head.
 UNEVEN = GPT2Config(100, n_positions=320, n_embd=273, n_head=3, n_layer=3, n_inner=530, layer_norm_epsilon=1e-2)
-#: Columns in whole vectors, so that queries can be computed apart from keys and values.
+#: Columns in whole vectors.
 EVEN = GPT2Config(100, n_positions=320, n_embd=96, n_head=2, n_layer=2, n_inner=160)
 #: New tokens of each sequence: GEMV, GEMM, and more rows than one block of MC.
 COUNTS = [[1], [1] * 8, [5, 1, 17], [33], [200, 1, 80]]

@@ -124,7 +124,11 @@ struct LinearWeights(TrivialRegisterPassable):
 
     @always_inline
     def columns(self, first: Int, last: Int) -> Self:
-        """Return the same layer restricted to the columns [first, last)."""
+        """Return the same layer restricted to the columns [first, last).
+
+        `first` of a quantised weight is a multiple of PANEL. It is for the queries, keys and values, since their K is a
+        whole number of blocks.
+        """
         return Self(self.weight, self.type, self.bias, self.K, self.N, first, last)
 
     def bytes(self) -> Int:

@@ -34,6 +34,7 @@ def multiply_row[
     add_residual: Bool
 ](mut team: ThreadTeam, x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix, activation: Int):
     """Compute the layer's columns of y, [1, N], from x, [1, K], in the blocked layout, in one phase."""
+    debug_assert[assert_mode="safe"](layer.first % PANEL == 0, "a layer starts within a panel")
     var first = layer.first // PANEL
     var panels = ceildiv(layer.last, PANEL) - first
     var threads = team.size
@@ -51,7 +52,7 @@ def multiply_row[
 def _multiply_panel[
     type: Int, add_residual: Bool
 ](x: Matrix, layer: LinearWeights, residual: Matrix, y: Matrix, panel: Int, activation: Int):
-    """Compute the columns of one panel that belong to the layer."""
+    """Compute the columns of one panel."""
     var values = Array[Vector, PANEL_VECTORS](fill=0)
     comptime for v in range(PANEL_VECTORS):
         var j = panel * PANEL + v * W
@@ -63,7 +64,7 @@ def _multiply_panel[
     comptime for v in range(PANEL_VECTORS):
         var j = panel * PANEL + v * W
         var count = min(W, layer.last - j)
-        if count > 0 and j >= layer.first:  # the first column of a layer is that of a vector
+        if count > 0:
             var value = activate(activation, values[v])
             comptime if add_residual:
                 value = load_masked(residual.ptr(0, j), count) + value

@@ -20,7 +20,7 @@ from .layer_norm import NormWeights, layer_norm
 from .linear import linear, linear_residual
 from .matrix import LinearWeights, Matrix, Workspace, gather_rows
 from .threads import ThreadTeam, run_team
-from .tuning import GEMV_MAX_ROWS, NR
+from .tuning import GEMV_MAX_ROWS
 from .types import F32, FloatBuffer5D, FloatBuffer6D, FloatTensor1D, IntTensor1D, IntTensor2D, ResultTensor2D
 from .types import UntrackedBytes, UntrackedFloats, UntrackedInts, untracked, untracked_ints
 from .weights import Table
@@ -309,13 +309,9 @@ def _attend_at(
 ):
     """Compute the attention of the R tokens `indices` only, to the keys and values of all M tokens."""
     var C = layer.ln_1.N
-    if C % NR == 0:
-        linear(team, buffers.normed, layer.c_attn.columns(C, 3 * C), buffers.qkv, M, buffers.sums)
-        gather_rows(team, buffers.normed, indices, buffers.attended, R, C)
-        linear(team, buffers.attended, layer.c_attn.columns(0, C), buffers.queries, R, buffers.sums)
-    else:  # the first key is in the same panel as the last query
-        linear(team, buffers.normed, layer.c_attn, buffers.qkv, M, buffers.sums)
-        gather_rows(team, buffers.qkv, indices, buffers.queries, R, C)
+    linear(team, buffers.normed, layer.c_attn.columns(C, 3 * C), buffers.qkv, M, buffers.sums)
+    gather_rows(team, buffers.normed, indices, buffers.attended, R, C)
+    linear(team, buffers.attended, layer.c_attn.columns(0, C), buffers.queries, R, buffers.sums)
     attention_at(team, buffers.qkv, buffers.queries, indices, R, cache, batch, buffers.attended, layer.scale)
 
 

@@ -84,7 +84,9 @@ def test_every_field_reaches_the_worker(shared: Api) -> None:
     shared.complete("ab", logit_bias={"007": -100, "5": 2.5}, user="somebody", **fields)
     seen = shared.last_seen()
     assert {name: seen[name] for name in fields} == fields
-    assert seen["dkv_cache_hint"] == {"max_gpt2": {"seed": 12345, "logit_bias": {"7": -100.0, "5": 2.5}}}
+    assert seen["dkv_cache_hint"] == {
+        "max_gpt2": {"seed": 12345, "logit_bias": {"7": -100.0, "5": 2.5}, "bursts": True}
+    }
 
 
 @pytest.mark.parametrize(("seed", "engine"), [(0, 0), (-1, 2**63 - 1), (2**63 - 1, 2**63 - 1), (7, 7)])

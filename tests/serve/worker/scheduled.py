@@ -82,17 +82,21 @@ class Scheduled:
         context: TextContext = asyncio.run(self.tokenizer.new_context(to_max))
         return context
 
+    def submit(self, request: Request) -> RequestID:
+        """Send a request to the scheduler and return its id."""
+        context = self.context(request)
+        self._requests.put_nowait(context)
+        return context.request_id
+
     def generate(self, *requests: Request) -> list[Output]:
         """Run requests that arrive at the same time; return their outputs in order."""
-        contexts = [self.context(request) for request in requests]
-        outputs = {context.request_id: Output() for context in contexts}
-        for context in contexts:
-            self._requests.put_nowait(context)
+        outputs = {self.submit(request): Output() for request in requests}
         while not all(output.status for output in outputs.values()):
             self.scheduler.run_iteration()
             while not self._responses.empty():
                 for request_id, response in self._responses.get_nowait().items():
-                    self._add(outputs[request_id], response.result)
+                    if request_id in outputs:
+                        self._add(outputs[request_id], response.result)
         return list(outputs.values())
 
     def _add(self, output: Output, result: Any) -> None:

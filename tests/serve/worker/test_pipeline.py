@@ -151,6 +151,81 @@ def test_end_of_text_token_ends_the_sequence_unless_ignored(server: Scheduled) -
     assert (forced.tokens, forced.status) == ([299] * 3, "MAXIMUM_LENGTH")
 
 
+#: The hint of a request whose tokens nobody reads as they are generated.
+BURSTS = {"max_gpt2": {"bursts": True}}
+
+
+@pytest.fixture
+def returned(server: Scheduled, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The numbers of tokens of the sequences of every batch that the pipeline returns, in order."""
+    found: list[list[int]] = []
+    execute = server.pipeline.execute
+
+    def execute_and_record(inputs: Any) -> Any:
+        outputs = execute(inputs)
+        found.append([len(output.tokens) for output in outputs.values()])
+        return outputs
+
+    monkeypatch.setattr(server.pipeline, "execute", execute_and_record)
+    monkeypatch.setattr("max_gpt2.serve.worker.pipeline._BURST_S", 3600)
+    return found
+
+
+def test_burst_returns_the_tokens_of_single_steps(server: Scheduled, returned: list[list[int]], model: Any) -> None:
+    """The first token of a prompt is returned at once, later ones as far as the page of the cache reaches."""
+    sampling, prompt = SamplingParams(temperature=1.0, presence_penalty=1.5), prompts(seed=11)[-1][:120]
+    fields = {"temperature": 1.0, "presence_penalty": 1.5, "seed": 5}
+    (output,) = server.generate(Request(prompt, 150, fields, BURSTS, logprobs=2))
+    assert output.tokens == reference(model, prompt, 150, sampling, 5)
+    assert_logprobs(model, prompt, output, echo=False, count=2)
+    assert returned == [[1], [8], [128], [13]]
+
+
+def test_burst_of_a_batch_ends_with_its_first_sequence(
+    server: Scheduled, returned: list[list[int]], model: Any
+) -> None:
+    chosen = [prompt[:40] for prompt in prompts(seed=12)[-2:]]
+    outputs = server.generate(Request(chosen[0], 5, hint=BURSTS), Request(chosen[1], 9, hint=BURSTS))
+    for prompt, output, new in zip(chosen, outputs, (5, 9), strict=True):
+        assert output.tokens == reference(model, prompt, new, SamplingParams(temperature=0))
+    assert returned == [[1, 1], [4, 4], [4]]
+
+
+def test_burst_ends_for_a_sequence_that_is_read_as_it_is_generated(
+    server: Scheduled, returned: list[list[int]]
+) -> None:
+    server.generate(Request([5, 6], 3), Request([7, 8], 6, hint=BURSTS))
+    assert returned == [[1, 1]] * 3 + [[3]]
+
+
+def test_burst_ends_for_an_arriving_request(
+    server: Scheduled, returned: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, steps = server.pipeline._step, iter(range(100))
+
+    def step_and_submit(*arguments: Any) -> None:
+        step(*arguments)
+        if next(steps) == 4:
+            server.submit(Request([9], 1))
+
+    monkeypatch.setattr(server.pipeline, "_step", step_and_submit)
+    server.generate(Request([5, 6], 12, hint=BURSTS))
+    assert returned == [[1], [4], [1], [7]]
+
+
+def test_burst_returns_after_its_time(
+    server: Scheduled, returned: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("max_gpt2.serve.worker.pipeline._BURST_S", 0)
+    server.generate(Request([5, 6], 3, hint=BURSTS))
+    assert returned == [[1]] * 3
+
+
+def test_bursts_in_a_small_cache_match_transformers(narrow: Scheduled, greedy: list[list[int]]) -> None:
+    requests = [Request(prompt, hint=BURSTS) for prompt in prompts()]
+    assert [output.tokens for output in narrow.generate(*requests)] == greedy
+
+
 def log_softmax(model: Any, tokens: list[int]) -> np.ndarray:
     return torch.log_softmax(torch.from_numpy(logits(model, tokens)).double(), -1).numpy()
 

@@ -161,8 +161,7 @@ class Job:
             "repetition_penalty": sampling.repetition_penalty,
             "seed": worker_seed(self.seed) or 2**63,  # MAX reads 0 as no seed
             "ignore_eos": sampling.ignore_eos,
-            # MAX has no fields for these two, but passes this one on unread.
-            "dkv_cache_hint": {"max_gpt2": {"seed": worker_seed(self.seed), "logit_bias": sampling.logit_bias}},
+            "dkv_cache_hint": {"max_gpt2": self._hint(stream)},
             "return_token_ids": True,
             "stream": stream,
         }
@@ -171,6 +170,10 @@ class Job:
         if self.scored:
             payload["echo"] = True
         return payload
+
+    def _hint(self, stream: bool) -> dict[str, Any]:
+        """Return the fields that MAX lacks; it passes `dkv_cache_hint` on unread."""
+        return {"seed": worker_seed(self.seed), "logit_bias": self.sampling.logit_bias, "bursts": not stream}
 
 
 def fresh_seed() -> int:

@@ -1,5 +1,6 @@
-"""The pipeline that MAX's scheduler calls: one token for each sequence of a batch."""
+"""The pipeline that MAX's scheduler calls: the next tokens of each sequence of a batch."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -14,17 +15,21 @@ from max.pipelines.kv_cache import PagedKVCacheManagerInterface, load_kv_manager
 from max.pipelines.lib import MemoryPlan, PipelineConfig
 from max.pipelines.lib.graph_specs import CompiledArtifacts
 from max.pipelines.lib.pipeline_variants.text_generation import TextGenerationPipelineInterface
-from max.pipelines.lib.pipeline_variants.utils import update_context_and_prepare_responses
 from max.pipelines.modeling.types import RequestID, TextGenerationInputs
 
 from max_gpt2.generation.logits import TokenLogprob
 from max_gpt2.model.compile_cache import load_or_compile_paged
 from max_gpt2.serve.worker.arch_config import ServedConfig
+from max_gpt2.serve.worker.scheduler import SchedulerView, share_scheduler
 from max_gpt2.serve.worker.sequence import PagedBatch, SequenceState
-from max_gpt2.serve.worker.settings import configured_cache_bytes, served_checkpoint
+from max_gpt2.serve.worker.settings import PAGE_SIZE, configured_cache_bytes, served_checkpoint
+
+share_scheduler()
 
 #: The number of released sequences to remember, in batches; at most one batch can be preempted at a time.
 _REMEMBERED_BATCHES = 4
+#: Seconds after which tokens are returned, if the scheduler would continue with the same batch.
+_BURST_S = 0.1
 
 
 class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
@@ -63,6 +68,11 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
         )
         self._running: dict[RequestID, SequenceState] = {}
         self._released: OrderedDict[RequestID, SequenceState] = OrderedDict()
+        self._scheduler: SchedulerView | None = None
+
+    def look_at(self, scheduler: SchedulerView) -> None:
+        """Ask `scheduler` before every step of a burst whether it would continue with the same batch."""
+        self._scheduler = scheduler
 
     @property
     def max_batch_size(self) -> int:
@@ -85,24 +95,22 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
         return self._tokenizer
 
     def execute(self, inputs: TextGenerationInputs[TextContext]) -> dict[RequestID, TextGenerationOutput]:
-        """Run the new tokens of each sequence and sample the next one, except after a partial prompt."""
+        """Run the new tokens of each sequence and sample the next one, except after a partial prompt.
+
+        If no client reads the tokens as they are generated, and the scheduler would only call again with the same
+        batch, return the tokens of several steps, since every return costs as much as a tenth of a step or more.
+        """
         contexts = inputs.flat_batch
         if not contexts:
             return {}
-        batch = PagedBatch.of(contexts)
-        logits, echoed = self._compute(batch, inputs.batches)
-        states = [self._state(context) for context in contexts]
-        rows = zip(states, contexts, logits, echoed, strict=True)
-        tokens = [state.step(context, row, logprobs) for state, context, row, logprobs in rows]
-        responses = update_context_and_prepare_responses(
-            np.array(tokens, dtype=np.int32)[:, None],
-            contexts,
-            batch_log_probabilities=[[state.logprobs for state in states]],
-            enable_log_probs=inputs.enable_log_probs,
-        )
+        deadline = time.monotonic() + _BURST_S
+        self._step(contexts, inputs.batches)
+        while time.monotonic() < deadline and self._continues(contexts):
+            self._step(contexts, inputs.batches)
         for context in contexts:
             self._kv_manager.step(context)
-        return responses
+        outputs = [context.to_generation_output() for context in contexts]
+        return {output.request_id: output for output in outputs if output.tokens}
 
     def release(self, request_id: RequestID) -> None:
         """Set aside the state of a sequence that has ended or is preempted; MAX does not distinguish the two.
@@ -113,6 +121,23 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
             self._released[request_id] = found
             if len(self._released) > _REMEMBERED_BATCHES * self._max_batch_size:
                 self._released.popitem(last=False)
+
+    def _step(self, contexts: Sequence[TextContext], batches: Sequence[Sequence[TextContext]]) -> None:
+        """Append the next token to each sequence."""
+        batch = PagedBatch.of(contexts)
+        logits, echoed = self._compute(batch, batches)
+        states = [self._state(context) for context in contexts]
+        for context, state, row, logprobs in zip(contexts, states, logits, echoed, strict=True):
+            context.update(state.step(context, row, logprobs), state.logprobs)
+
+    def _continues(self, contexts: Sequence[TextContext]) -> bool:
+        """Return True if the batch may continue without a return to the scheduler, which also allocates the pages."""
+        if self._scheduler is None:
+            return False
+        if any(context.is_done or not context.tokens.processed_length % PAGE_SIZE for context in contexts):
+            return False
+        bursts = all(self._running[context.request_id].bursts for context in contexts)
+        return bursts and self._scheduler.would_run_again(len(contexts))
 
     def _compute(
         self, batch: PagedBatch, batches: Sequence[Sequence[TextContext]]

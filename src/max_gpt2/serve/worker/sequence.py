@@ -77,7 +77,7 @@ def returns_prompt_logprobs(context: TextContext) -> bool:
     return bool(context.log_probabilities) and context.log_probabilities_echo and context.tokens.generated_length == 0
 
 
-#: The key of our own fields, `seed` and `logit_bias`, in a request's `dkv_cache_hint`, which MAX passes on unread.
+#: The key of our own fields in a request's `dkv_cache_hint`, which MAX passes on unread.
 HINT = "max_gpt2"
 
 
@@ -115,10 +115,14 @@ def _hint(content: bytes | None) -> dict[str, Any]:
 
 @dataclass
 class SequenceState:
-    """The state of one sequence; `logprobs` are those of the last step."""
+    """The state of one sequence; `logprobs` are those of the last step.
+
+    `bursts` is True if the tokens of several steps may be returned together.
+    """
 
     sample: Sampler
     prompt_length: int
+    bursts: bool = False
     echoed: list[TokenLogprob] = field(default_factory=list)
     logprobs: LogProbabilities | None = None
     started: bool = False
@@ -128,7 +132,7 @@ class SequenceState:
         """Create the state of a new sequence; `size` is the number of ids in the tokenizer."""
         sampling, seed = sampling_params(context)
         sample = make_sampler(sampling, seed, size, sorted(context.eos_tracker.eos_token_ids))
-        return cls(sample, context.tokens.prompt_length)
+        return cls(sample, context.tokens.prompt_length, _hint(context.dkv_cache_hint).get("bursts") is True)
 
     def step(self, context: TextContext, logits: np.ndarray, echoed: list[TokenLogprob]) -> int:
         """Sample the next token from logits [vocab]; return 0 after a chunk that does not end the prompt.

@@ -136,8 +136,8 @@ def _scoring_types(rows: str) -> list[TensorType]:
 
 
 def _cache_types() -> list[BufferType]:
-    """Return the types of `KVCache.buffers`."""
-    keys = _buffer("n_layer", "slots", "n_head", "head_dim", "capacity")
+    """Return the types of the buffers of a cache with keys in blocks."""
+    keys = _buffer("n_layer", "slots", "n_head", "blocks", "head_dim", "key_block")
     return [keys, _buffer("n_layer", "slots", "n_head", "capacity", "head_dim")]
 
 

@@ -12,7 +12,7 @@ from max.driver import Buffer
 
 from max_gpt2.config import GPT2Config
 from max_gpt2.model.batch import RaggedBatch, causal_mask
-from max_gpt2.model.kv_cache import KVCache
+from max_gpt2.model.kv_cache import KVCache, transposed_keys
 from max_gpt2.model.session import Run, state_names
 from max_gpt2.model.table import activation_number, as_bytes, type_number
 from max_gpt2.weights import LM_HEAD, WPE, WTE, Weight, Weights, float32
@@ -149,7 +149,7 @@ class StagedModel:
             start, stop = batch.row_offsets[number : number + 2]
             before = int(batch.cache_lengths[number])
             total = before + int(stop - start)
-            scores = queries[start:stop].transpose(1, 0, 2) @ keys[slot, :, :, :total] * np.float32(scale)
+            scores = queries[start:stop].transpose(1, 0, 2) @ transposed_keys(keys[slot], total) * np.float32(scale)
             scores += causal_mask(before, int(stop - start))
             if tap.wants(f"{name}.scores"):
                 tap.see_pattern(f"{name}.scores", number, scores)

@@ -9,10 +9,10 @@ import extensibility
 from max.gpu.host import DeviceContext
 from std.math import align_up, ceildiv, exp
 
-from .kv_cache import KEY_BLOCK, HeadCache, LayerCache, RaggedBatch, append
+from .kv_cache import HeadCache, LayerCache, RaggedBatch, append
 from .matrix import Matrix, Workspace
 from .threads import ThreadTeam, run_team
-from .tuning import ATTENTION_QUERIES, ATTENTION_TOKENS, ATTENTION_VECTORS
+from .tuning import ATTENTION_QUERIES, ATTENTION_TOKENS, ATTENTION_VECTORS, KEY_BLOCK
 from .types import F32, I64, FloatBuffer5D, FloatBuffer6D, FloatTensor2D, Floats, IntTensor1D, IntTensor2D
 from .types import MutFloats, ResultTensor2D, UntrackedFloats, UntrackedInts, Vector, W, prefetch_l2
 
@@ -21,8 +21,7 @@ from .types import MutFloats, ResultTensor2D, UntrackedFloats, UntrackedInts, Ve
 struct Attention:
     """Append new keys and values to a contiguous cache and attend: qkv [tokens, 3 * n_embd] -> [tokens, n_embd].
 
-    `kv_cache.mojo` has the shapes of the cache; the capacity is a multiple of 64. `row_offsets` is [batch + 1],
-    `cache_lengths` and `slots` are [batch].
+    `kv_cache.mojo` has the shapes of the cache. `row_offsets` is [batch + 1], `cache_lengths` and `slots` are [batch].
     """
 
     @staticmethod
@@ -31,7 +30,7 @@ struct Attention:
     ](
         y: ResultTensor2D,
         qkv: FloatTensor2D,
-        keys: FloatBuffer5D,
+        keys: FloatBuffer6D,
         values: FloatBuffer5D,
         row_offsets: IntTensor1D,
         cache_lengths: IntTensor1D,
@@ -50,7 +49,7 @@ struct Attention:
 struct PagedAttention:
     """Append new keys and values to a paged cache and attend: qkv [tokens, 3 * n_embd] -> [tokens, n_embd].
 
-    `kv_cache.mojo` has the shapes of the cache; the page size is a multiple of 64.
+    `kv_cache.mojo` has the shapes of the cache; the page size is a multiple of KEY_BLOCK.
     """
 
     @staticmethod
@@ -220,21 +219,25 @@ struct _Scores(TrivialRegisterPassable):
 @always_inline
 def _attend_queries[Q: Int](cache: HeadCache, q: Matrix, y: Matrix, scores: _Scores, scale: Scalar[F32], position: Int):
     """Compute y, [Q, head_dim], for the queries at `position` and the Q - 1 after it."""
+    # One query leaves enough registers for a whole block of keys, so that it reads memory in order.
+    comptime V = KEY_BLOCK // W if Q == 1 else ATTENTION_VECTORS
     var query = q.ptr(0, cache.query_column())
     var seen = position + Q  # tokens that the last query sees
     for t in range(0, seen, KEY_BLOCK):
         var keys = cache.key(t)
         var next_keys = cache.key(t + KEY_BLOCK) - keys if t + KEY_BLOCK < seen else 0
-        var row = _Scores(scores.data.unsafe_offset(t), scores.row_stride)
-        _compute_scores[Q](cache, query, q.row_stride, cache.keys.unsafe_offset(keys), next_keys, row, scale)
+        comptime for part in range(0, KEY_BLOCK, V * W):
+            var row = _Scores(scores.data.unsafe_offset(t + part), scores.row_stride)
+            var block = cache.keys.unsafe_offset(keys + part)
+            _compute_scores[Q, V](block, cache.head_dim, query, q.row_stride, next_keys, row, scale)
     var factors = Array[Scalar[F32], Q](fill=0)
     comptime for i in range(Q):
         var row = scores.data.unsafe_offset(i * scores.row_stride)
         factors[i] = 1 / _softmax(row, position + i + 1, align_up(seen, KEY_BLOCK))
     var d = 0
-    while d + ATTENTION_VECTORS * W <= cache.head_dim:
-        _mix_values[Q, ATTENTION_VECTORS, W](cache, scores, factors, y, d, seen)
-        d += ATTENTION_VECTORS * W
+    while d + V * W <= cache.head_dim:
+        _mix_values[Q, V, W](cache, scores, factors, y, d, seen)
+        d += V * W
     while d + W <= cache.head_dim:
         _mix_values[Q, 1, W](cache, scores, factors, y, d, seen)
         d += W
@@ -245,24 +248,15 @@ def _attend_queries[Q: Int](cache: HeadCache, q: Matrix, y: Matrix, scores: _Sco
 
 @always_inline
 def _compute_scores[
-    Q: Int
-](
-    cache: HeadCache,
-    query: Floats,
-    query_stride: Int,
-    keys: Floats,
-    next_keys: Int,
-    scores: _Scores,
-    scale: Scalar[F32],
-):
-    """Compute the scores, [Q, KEY_BLOCK], of Q queries and a block of keys; prefetch the keys `next_keys` further."""
-    comptime V = ATTENTION_VECTORS
-    var sums = Array[Vector, Q * V](fill=0)  # [Q, KEY_BLOCK]
-    for d in range(cache.head_dim):
+    Q: Int, V: Int
+](keys: Floats, head_dim: Int, query: Floats, query_stride: Int, next_keys: Int, scores: _Scores, scale: Scalar[F32],):
+    """Compute the scores, [Q, V * W], of Q queries and keys of a block; prefetch the keys `next_keys` further."""
+    var sums = Array[Vector, Q * V](fill=0)  # [Q, V * W]
+    for d in range(head_dim):
         comptime for v in range(V):
-            var key = keys.unsafe_load[width=W](d * cache.page_size + v * W)
+            var key = keys.unsafe_load[width=W](d * KEY_BLOCK + v * W)
             comptime if Q == 1:  # several queries reuse the keys while they are in the CPU cache
-                prefetch_l2(keys.unsafe_offset(next_keys + d * cache.page_size + v * W))
+                prefetch_l2(keys.unsafe_offset(next_keys + d * KEY_BLOCK + v * W))
             comptime for i in range(Q):
                 var factor = Vector(query.unsafe_load(i * query_stride + d))
                 sums[i * V + v] = key.fma(factor, sums[i * V + v])

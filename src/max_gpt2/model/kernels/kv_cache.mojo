@@ -3,24 +3,22 @@
 Both forms are pages of `page_size` tokens, found through a lookup table, so one attention kernel serves both:
 
 contiguous   each sequence has one slot, a page of the whole capacity; its lookup table is [batch, 1], the slots
-             keys   [n_layer, slots, n_head, head_dim, capacity]
+             keys   [n_layer, slots, n_head, capacity / KEY_BLOCK, head_dim, KEY_BLOCK]
              values [n_layer, slots, n_head, capacity, head_dim]
 
 paged        a sequence takes pages as it grows; its lookup table is [batch, pages_per_sequence]
              blocks [pages, 2, n_layer, page_size, n_head, head_dim] by shape, which is that of MAX's paged cache
 
-In both, the keys of a page are [n_head, head_dim, page_size] and the values [n_head, page_size, head_dim]. Keys are
-transposed so that a vector holds the same element of W keys. Nothing but these kernels reads the paged blocks, so their
-content need not have the order that their shape suggests.
+In both, the values of a page are [n_head, page_size, head_dim], and the keys are blocks of KEY_BLOCK tokens, each
+transposed so that a vector holds the same element of W keys: [n_head, page_size / KEY_BLOCK, head_dim, KEY_BLOCK]. So
+attention reads both from memory in order. Nothing but these kernels reads the paged blocks, so their content need not
+have the order that their shape suggests.
 """
 
 from .matrix import Matrix, transpose_square
-from .tuning import ATTENTION_VECTORS
+from .tuning import KEY_BLOCK
 from .types import FloatBuffer5D, FloatBuffer6D, IntTensor1D, IntTensor2D, UntrackedFloats, UntrackedInts, W
 from .types import load_masked, store_masked, untracked, untracked_ints
-
-#: Keys that attention reads together; a divisor of every page size.
-comptime KEY_BLOCK = ATTENTION_VECTORS * W
 
 
 struct RaggedBatch(TrivialRegisterPassable):
@@ -69,7 +67,7 @@ struct RaggedBatch(TrivialRegisterPassable):
 struct HeadCache(TrivialRegisterPassable):
     """The cache of one head of one sequence, with the columns of this head in a row of queries, keys and values."""
 
-    var keys: UntrackedFloats  # pages [head_dim, page_size], page_stride apart
+    var keys: UntrackedFloats  # pages [page_size / KEY_BLOCK, head_dim, KEY_BLOCK], page_stride apart
     var values: UntrackedFloats  # pages [page_size, head_dim], page_stride apart
     var pages: UntrackedInts  # [pages_per_sequence]
     var page_size: Int
@@ -85,8 +83,9 @@ struct HeadCache(TrivialRegisterPassable):
 
     @always_inline
     def key(self, token: Int) -> Int:
-        """Return the offset of element 0 of a token's key; the next element is `page_size` further."""
-        return self.page(token) + token % self.page_size
+        """Return the offset of element 0 of a token's key; the next element is KEY_BLOCK further."""
+        var block = token % self.page_size // KEY_BLOCK
+        return self.page(token) + block * KEY_BLOCK * self.head_dim + token % KEY_BLOCK
 
     @always_inline
     def value(self, token: Int) -> Int:
@@ -113,8 +112,9 @@ struct HeadCache(TrivialRegisterPassable):
 struct LayerCache(TrivialRegisterPassable):
     """The cache of one layer for all sequences of a batch."""
 
-    var keys: UntrackedFloats  # pages [n_head, head_dim, page_size], page_stride apart; layers layer_stride apart
-    var values: UntrackedFloats  # pages [n_head, page_size, head_dim], page_stride apart; layers layer_stride apart
+    # Keys and values have the order of the pages above, page_stride apart; layers are layer_stride apart.
+    var keys: UntrackedFloats
+    var values: UntrackedFloats
     var n_layer: Int  # from this layer on
     var layer_stride: Int
     var lookup_table: UntrackedInts  # [batch, pages_per_sequence]
@@ -126,14 +126,15 @@ struct LayerCache(TrivialRegisterPassable):
 
     @staticmethod
     @always_inline
-    def contiguous(keys: FloatBuffer5D, values: FloatBuffer5D, slots: IntTensor1D) -> Self:
+    def contiguous(keys: FloatBuffer6D, values: FloatBuffer5D, slots: IntTensor1D) -> Self:
         """Return the first layer of a contiguous cache; its shapes are at the top of this file."""
         var n_head = keys.dim_size(2)
-        var head_dim = keys.dim_size(3)
-        var capacity = keys.dim_size(4)
+        var head_dim = keys.dim_size(4)
+        var capacity = values.dim_size(3)
         comptime for axis in range(3):
             debug_assert[assert_mode="safe"](keys.dim_size(axis) == values.dim_size(axis), "keys and values differ")
-        debug_assert[assert_mode="safe"](values.dim_size(3) == capacity, "values have another capacity than keys")
+        debug_assert[assert_mode="safe"](keys.dim_size(5) == KEY_BLOCK, "keys are not in blocks of ", KEY_BLOCK)
+        debug_assert[assert_mode="safe"](keys.dim_size(3) * KEY_BLOCK == capacity, "keys and values differ in capacity")
         debug_assert[assert_mode="safe"](values.dim_size(4) == head_dim, "values have another head_dim than keys")
         var slot = n_head * head_dim * capacity
         return Self(
@@ -223,13 +224,12 @@ def append(cache: HeadCache, qkv: Matrix, cached: Int, first: Int, last: Int):
     while s < last:
         var key = qkv.ptr(s, cache.key_column())
         var target = cache.keys.unsafe_offset(cache.key(cached + s))
-        # W keys at a time, if all of them are new and in the same page.
-        if s + W <= last and (cached + s) % cache.page_size + W <= cache.page_size and dim % W == 0:
+        # W keys at a time, if all of them are new and in the same block.
+        if s + W <= last and (cached + s) % KEY_BLOCK + W <= KEY_BLOCK and dim % W == 0:
             for d in range(0, dim, W):
-                var columns = target.unsafe_offset(d * cache.page_size)
-                transpose_square(key.unsafe_offset(d), qkv.row_stride, columns, cache.page_size)
+                transpose_square(key.unsafe_offset(d), qkv.row_stride, target.unsafe_offset(d * KEY_BLOCK), KEY_BLOCK)
             s += W
         else:
             for d in range(dim):
-                target.unsafe_store(d * cache.page_size, key.unsafe_load(d))
+                target.unsafe_store(d * KEY_BLOCK, key.unsafe_load(d))
             s += 1

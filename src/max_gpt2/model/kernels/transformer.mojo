@@ -45,7 +45,7 @@ struct Transformer:
         logits_indices: IntTensor1D,
         model: IntTensor1D,
         ln_f: FloatTensor1D,
-        keys: FloatBuffer5D,
+        keys: FloatBuffer6D,
         values: FloatBuffer5D,
         row_offsets: IntTensor1D,
         cache_lengths: IntTensor1D,

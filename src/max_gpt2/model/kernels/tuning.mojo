@@ -69,8 +69,10 @@ comptime PANEL_PREFETCH_BYTES = 2048
 
 #: Queries computed together, and vectors of keys or values combined with them: 24 and 8 accumulators.
 comptime ATTENTION_QUERIES = 6 if LARGE_REGISTER_FILE else 2
-#: Keys are read in blocks of ATTENTION_VECTORS * W, which must divide the page size of the KV cache, a multiple of 64.
 comptime ATTENTION_VECTORS = 4
+#: Keys of a block of the KV cache, which one query reads at once. A divisor of every page size and a multiple of
+#: ATTENTION_VECTORS * W. `max_gpt2.model.kv_cache` has the same number.
+comptime KEY_BLOCK = 64
 #: Tokens of one sequence in one work item, for one head. A multiple of ATTENTION_QUERIES wastes no query.
 comptime ATTENTION_TOKENS = 48
 

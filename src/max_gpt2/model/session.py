@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -31,7 +32,7 @@ class Session:
     def __init__(self, config: GPT2Config, kernels: Kernels, run: Run, slots: int, capacity: int) -> None:
         """Start with empty slots of `capacity` tokens; use `CompiledModel.session` to create one."""
         self.lengths = np.zeros(slots, dtype=np.int64)
-        self._cache = KVCache(config, slots, capacity)
+        self._cache = KVCache(config, slots, capacity, kernels)
         self._kernels: Kernels = kernels
         self._run = run
 
@@ -52,10 +53,11 @@ class Session:
         inputs = [Buffer.from_numpy(array) for array in batch.arrays]
         extra = [Buffer.from_numpy(array) for array in extra_inputs(self._kernels, batch)]
         (logits,) = self._run(*inputs, *self._cache.buffers, *extra)
-        counts = np.diff(batch.row_offsets)
+        counts = list(map(len, new_tokens.values()))
         self.lengths[batch.slots] += counts
-        rows = counts if num_logits is None else np.minimum(counts, num_logits)
-        return np.split(logits.to_numpy(), np.cumsum(rows)[:-1])
+        rows = counts if num_logits is None else [min(count, num_logits) for count in counts]
+        found = logits.to_numpy()
+        return [found[end - count : end] for count, end in zip(rows, accumulate(rows), strict=True)]
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Set slot `target` to the first `length` tokens of slot `source`, which may have been cleared."""
@@ -129,6 +131,6 @@ class HiddenStatesModel:
         batch = RaggedBatch.of({0: tokens}, np.zeros(1, dtype=np.int64), num_logits=1)
         arrays = (rows, *batch.arrays[:-1])
         extra = extra_inputs("builtin", batch)
-        cache = KVCache(self.config, 1, len(tokens))
+        cache = KVCache(self.config, 1, len(tokens), "builtin")
         outputs = self.run(*map(Buffer.from_numpy, arrays), *cache.buffers, *map(Buffer.from_numpy, extra))
         return [output.to_numpy() for output in outputs]

@@ -23,13 +23,15 @@ from max_gpt2.serve.worker.arch_config import ServedConfig
 from max_gpt2.serve.worker.scheduler import SchedulerView, share_scheduler
 from max_gpt2.serve.worker.sequence import PagedBatch, SequenceState
 from max_gpt2.serve.worker.settings import PAGE_SIZE, configured_cache_bytes, served_checkpoint
+from max_gpt2.weights.memory import copy_mapped
 
 share_scheduler()
 
 #: The number of released sequences to remember, in batches; at most one batch can be preempted at a time.
 _REMEMBERED_BATCHES = 4
-#: Seconds after which tokens are returned, if the scheduler would continue with the same batch.
-_BURST_S = 0.1
+#: Seconds after which tokens are returned, if the scheduler would continue with the same batch. A client that
+#: disconnects is noticed afterwards.
+_BURST_S = 0.25
 
 
 class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
@@ -51,9 +53,9 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
         self._max_batch_size = memory_plan.planned_max_batch_size
         self.compiled_artifacts = CompiledArtifacts()
         checkpoint = served_checkpoint(pipeline_config.model.model_path)
-        self._run = load_or_compile_paged(checkpoint.config, checkpoint.weights)
+        self._run = load_or_compile_paged(checkpoint.config, copy_mapped(checkpoint.weights))
         self._config, self._tokens = checkpoint.config, checkpoint.tokenizer.size
-        self._no_mask = np.zeros(checkpoint.config.vocab_size, dtype=np.float32)
+        self._no_mask = Buffer.from_numpy(np.zeros(checkpoint.config.vocab_size, dtype=np.float32))
         length = memory_plan.planned_max_length or checkpoint.config.n_positions
         cache_bytes = configured_cache_bytes(checkpoint.config, self._max_batch_size)
         self._kv_manager = load_kv_manager(
@@ -104,9 +106,10 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
         if not contexts:
             return {}
         deadline = time.monotonic() + _BURST_S
-        self._step(contexts, inputs.batches)
+        pages = self._pages(inputs.batches)
+        self._step(contexts, pages)
         while time.monotonic() < deadline and self._continues(contexts):
-            self._step(contexts, inputs.batches)
+            self._step(contexts, pages)
         for context in contexts:
             self._kv_manager.step(context)
         outputs = [context.to_generation_output() for context in contexts]
@@ -122,10 +125,15 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
             if len(self._released) > _REMEMBERED_BATCHES * self._max_batch_size:
                 self._released.popitem(last=False)
 
-    def _step(self, contexts: Sequence[TextContext], batches: Sequence[Sequence[TextContext]]) -> None:
+    def _pages(self, batches: Sequence[Sequence[TextContext]]) -> list[Buffer]:
+        """Return the table of the pages of each sequence, [batch, pages] of int64, and the memory of all pages."""
+        (cache,) = tree.leaves(self._kv_manager.runtime_inputs(batches), leaf=KVCacheInputsPerDevice)
+        return [Buffer.from_numpy(cache.lookup_table.to_numpy().astype(np.int64)), cache.kv_blocks]
+
+    def _step(self, contexts: Sequence[TextContext], pages: list[Buffer]) -> None:
         """Append the next token to each sequence."""
         batch = PagedBatch.of(contexts)
-        logits, echoed = self._compute(batch, batches)
+        logits, echoed = self._compute(batch, pages)
         states = [self._state(context) for context in contexts]
         for context, state, row, logprobs in zip(contexts, states, logits, echoed, strict=True):
             context.update(state.step(context, row, logprobs), state.logprobs)
@@ -139,16 +147,13 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
         bursts = all(self._running[context.request_id].bursts for context in contexts)
         return bursts and self._scheduler.would_run_again(len(contexts))
 
-    def _compute(
-        self, batch: PagedBatch, batches: Sequence[Sequence[TextContext]]
-    ) -> tuple[np.ndarray, list[list[TokenLogprob]]]:
+    def _compute(self, batch: PagedBatch, pages: list[Buffer]) -> tuple[np.ndarray, list[list[TokenLogprob]]]:
         """Return the logits [batch, vocab] to sample from, and the logprobs of prompt tokens of each sequence."""
-        (cache,) = tree.leaves(self._kv_manager.runtime_inputs(batches), leaf=KVCacheInputsPerDevice)
-        table = cache.lookup_table.to_numpy().astype(np.int64)
-        best = np.zeros(max(1, min(batch.top, len(self._no_mask))), dtype=np.int64)
-        tokens = [batch.ids, batch.positions, batch.row_offsets, batch.cache_lengths, table, batch.logits_indices]
-        arrays = [*tokens, batch.sampled, batch.scored, batch.targets, self._no_mask, best]
-        outputs = self._run(*map(Buffer.from_numpy, arrays), cache.kv_blocks)
+        table, blocks = pages
+        best = np.zeros(max(1, min(batch.top, self._config.vocab_size)), dtype=np.int64)
+        tokens = map(Buffer.from_numpy, [batch.ids, batch.positions, batch.row_offsets, batch.cache_lengths])
+        rows = map(Buffer.from_numpy, [batch.logits_indices, batch.sampled, batch.scored, batch.targets])
+        outputs = self._run(*tokens, table, *rows, self._no_mask, Buffer.from_numpy(best), blocks)
         logits, sums, _, top_ids, top_logprobs = (output.to_numpy() for output in outputs)
         scores = [
             TokenLogprob(token, logprob, dict(zip(ids, logprobs, strict=True)))

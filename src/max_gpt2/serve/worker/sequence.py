@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import accumulate, chain, islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from max.pipelines.context import LogProbabilities, TextContext
 from max_gpt2.errors import RequestError
 from max_gpt2.generation.logits import History, Sampler, TokenLogprob, make_sampler, token_logprob
 from max_gpt2.generation.params import SamplingParams
+from max_gpt2.model.batch import int64_arrays
 
 logger = logging.getLogger("max_gpt2.serve")
 
@@ -38,38 +39,36 @@ class PagedBatch:
     @classmethod
     def of(cls, contexts: Sequence[TextContext]) -> "PagedBatch":
         """Select the last new token of each sequence to sample from, and prompt tokens with requested logprobs."""
-        counts = np.array([context.tokens.active_length for context in contexts], dtype=np.int64)
-        lengths = np.array([context.tokens.processed_length for context in contexts], dtype=np.int64)
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        ids = np.concatenate([context.tokens.active for context in contexts]).astype(np.int64, copy=False)
-        positions = np.arange(offsets[-1]) + np.repeat(lengths - offsets[:-1], counts)
+        counts = [context.tokens.active_length for context in contexts]
+        lengths = [context.tokens.processed_length for context in contexts]
+        offsets = [0, *accumulate(counts)]
         targets = [prompt_targets(context) for context in contexts]
-        scored = np.array([len(one) for one in targets])
-        rows = np.where(scored > 0, counts, 1)
-        starts = np.concatenate([[0], np.cumsum(rows)])
-        indices = [np.arange(end - count, end) for end, count in zip(offsets[1:], rows, strict=True)]
-        scored_rows = [np.arange(start, start + count) for start, count in zip(starts, scored, strict=False)]
-        return cls(
-            ids,
-            positions,
+        scored = [len(one) for one in targets]
+        rows = [count if one else 1 for count, one in zip(counts, scored, strict=True)]
+        starts = [0, *accumulate(rows)]
+        arrays = int64_arrays(
+            chain.from_iterable(context.tokens.active.tolist() for context in contexts),
+            chain.from_iterable(range(length, length + count) for length, count in zip(lengths, counts, strict=True)),
             offsets,
             lengths,
-            np.concatenate(indices),
-            starts[1:] - 1,
-            np.concatenate(scored_rows),
-            np.concatenate(targets),
+            chain.from_iterable(range(end - count, end) for end, count in zip(offsets[1:], rows, strict=True)),
+            (start - 1 for start in starts[1:]),
+            chain.from_iterable(range(start, start + count) for start, count in zip(starts, scored, strict=False)),
+            chain.from_iterable(targets),
             scored,
-            max((context.log_probabilities for context in contexts if len(prompt_targets(context))), default=0),
         )
+        wanted = (context.log_probabilities for context, count in zip(contexts, scored, strict=True) if count)
+        fields: Any = [*arrays, max(wanted, default=0)]
+        return cls(*fields)
 
 
-def prompt_targets(context: TextContext) -> np.ndarray:
-    """Return the prompt tokens that follow the new tokens and have requested logprobs: [targets] of int64."""
+def prompt_targets(context: TextContext) -> list[int]:
+    """Return the prompt tokens that follow the new tokens and have requested logprobs."""
     if not returns_prompt_logprobs(context):
-        return np.zeros(0, dtype=np.int64)
+        return []
     start = context.tokens.processed_length + 1
     end = min(start + context.tokens.active_length, context.tokens.prompt_length)
-    return context.tokens.all[start:end].astype(np.int64)
+    return list(context.tokens.all[start:end].tolist())
 
 
 def returns_prompt_logprobs(context: TextContext) -> bool:

@@ -1,4 +1,4 @@
-"""max-gpt2, through its Python API."""
+"""max-gpt2, through its Python API. Scoring and tracing are imported when they are measured, as `GPT2` does."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,9 +7,6 @@ import numpy as np
 
 from max_gpt2 import GPT2
 from max_gpt2.generation import Engine, open_model
-from max_gpt2.inspect import probe_names
-from max_gpt2.model.scoring import Window
-from max_gpt2.scoring import load_scorer as load_our_scorer
 
 
 def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
@@ -27,6 +24,9 @@ def load(folder: str) -> Callable[[list[list[int]], int], list[list[int]]]:
 
 def load_scorer(folder: str) -> Callable[[list[list[int]]], list[list[float]]]:
     """Load the scoring graph, which computes logprobs, ranks and entropies."""
+    from max_gpt2.model.scoring import Window
+    from max_gpt2.scoring import load_scorer as load_our_scorer
+
     scorer = load_our_scorer(open_model(folder))
 
     def score(texts: list[list[int]]) -> list[list[float]]:
@@ -37,6 +37,8 @@ def load_scorer(folder: str) -> Callable[[list[list[int]]], list[list[float]]]:
 
 def load_tracer(folder: str) -> Callable[..., None]:
     """Load a folder; everything is everything but the output of each head after `c_proj`, as in TransformerLens."""
+    from max_gpt2.inspect import probe_names
+
     gpt2 = GPT2.from_pretrained(folder)
     names = [name for name in probe_names(gpt2.config) if not name.endswith(".attn.heads")]
     at = {"blocks": ["h.*"], "logits": ["h.*", "logits"], "everything": names}

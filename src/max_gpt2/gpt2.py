@@ -1,10 +1,15 @@
-"""The Python interface: `from max_gpt2 import GPT2`."""
+"""The Python interface: `from max_gpt2 import GPT2`.
+
+Scoring and tracing are imported when they are first used, since a process that generates starts sooner without.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
 from max_gpt2._progress import Runner, silently
 from max_gpt2.checkpoint import LoadOptions
@@ -32,13 +37,12 @@ from max_gpt2.generation.speculation import (
     check_draft,
     check_kernels,
 )
-from max_gpt2.inspect import Edit, Trace, Tracer
-from max_gpt2.model.compile_cache import load_or_compile_scoring, load_or_compile_stages
-from max_gpt2.model.scoring import LogitsScoringModel
-from max_gpt2.model.stages import Stages
-from max_gpt2.scoring import Score, ScoreKeywords, ScoreOptions, Scorer, score_texts
 from max_gpt2.system.machine import import_pyarrow
 from max_gpt2.tokenizer import GPT2Tokenizer
+
+if TYPE_CHECKING:
+    from max_gpt2.inspect import Edit, Trace, Tracer
+    from max_gpt2.scoring import Score, ScoreKeywords, Scorer
 
 Prompt = str | Sequence[int]
 _SAMPLING_ONLY = ("temperature", "top_k", "top_p", "min_p", "seed")
@@ -64,7 +68,7 @@ class GPT2:
         model: str | Path = "gpt2",
         run: Runner = silently,
         **options: Unpack[LoadKeywords],
-    ) -> "GPT2":
+    ) -> GPT2:
         """Load "demo", a hub id, a folder or a file of weights, and compile it.
 
         `run` may show the progress. The keyword options are described in `max_gpt2.checkpoint.LoadOptions`. Raises
@@ -172,6 +176,8 @@ class GPT2:
         for the first text without a score; use `max_gpt2.scoring.score_texts` to score the others as well, or to read
         the texts lazily.
         """
+        from max_gpt2.scoring import ScoreOptions, score_texts
+
         prompts, is_one = _prompts(texts) if texts or isinstance(texts, str) else ([], False)
         found: list[Score] = []
         scorer = self.with_edits(edits)._scorer
@@ -209,19 +215,21 @@ class GPT2:
         found = self.with_edits(edits)._tracer.trace([[*start, *one] for one in ids], at)
         return found[0] if is_one else found
 
-    def with_edits(self, edits: Sequence[Edit]) -> "GPT2":
+    def with_edits(self, edits: Sequence[Edit]) -> GPT2:
         """Return this model with edits, after those that it has, for all that it does: trace, score and generate.
 
         Raises RequestError for an invalid edit.
         """
+        if isinstance(edits, Sequence) and not edits:
+            return self
+        from max_gpt2.inspect import Edit
+
         if isinstance(edits, Edit):
             raise RequestError("The edits are not a list. Give edits=[...].")
-        if not edits:
-            return self
         tracer = replace(self._tracer, edits=(*self._tracer.edits, *edits))
         return GPT2(Engine(tracer.model(), self.tokenizer), tracer)
 
-    def with_speculation(self, draft: "Literal['ngram'] | GPT2") -> "GPT2":
+    def with_speculation(self, draft: Literal["ngram"] | GPT2) -> GPT2:
         """Return this model with a way to draft tokens for `generate` and `stream`, whose results do not change.
 
         "ngram" drafts what followed the last tokens when they occurred before; a smaller model with the same tokenizer
@@ -240,6 +248,10 @@ class GPT2:
 
     @cached_property
     def _tracer(self) -> Tracer:
+        from max_gpt2.inspect import Tracer
+        from max_gpt2.model.compile_cache import load_or_compile_stages
+        from max_gpt2.model.stages import Stages
+
         model = self.engine.model
         if self._edited is not None:
             return self._edited
@@ -247,6 +259,10 @@ class GPT2:
 
     @cached_property
     def _scorer(self) -> Scorer:
+        from max_gpt2.model.compile_cache import load_or_compile_scoring
+        from max_gpt2.model.scoring import LogitsScoringModel
+        from max_gpt2.scoring import Scorer
+
         model = self.engine.model
         if self._edited is not None:
             return Scorer(model.config, self.tokenizer, LogitsScoringModel(model))

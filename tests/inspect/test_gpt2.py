@@ -148,7 +148,7 @@ def test_beams_of_an_edited_model_have_the_probabilities_of_pytorch(
 def test_other_edits_compile_nothing(gpt2: GPT2, monkeypatch: pytest.MonkeyPatch, vector: np.ndarray) -> None:
     gpt2.trace("it was")
     for name in ("load_or_compile_stages", "load_or_compile_scoring"):
-        monkeypatch.setattr(f"max_gpt2.gpt2.{name}", lambda *_: pytest.fail("a graph is loaded"))
+        monkeypatch.setattr(f"max_gpt2.model.compile_cache.{name}", lambda *_: pytest.fail("a graph is loaded"))
     for edit in (steer("h.0", vector), ablate_head(0, 1), zero("h.*.mlp", positions=[3])):
         gpt2.score(TEXT, edits=[edit])
         gpt2.generate(TEXT, edits=[edit], max_new_tokens=2)

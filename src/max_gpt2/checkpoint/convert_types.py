@@ -47,7 +47,8 @@ def as_floats(values: np.ndarray, dtype: "np.dtype[Any]", *, transpose: bool) ->
     finite = True
     with np.errstate(all="ignore"):  # converting a signalling NaN, overflow, and summing to infinity would warn
         for part in _strips(values):
-            strip = values[part].copy().astype(dtype, copy=False)  # mapped values may be unaligned, which is slow
+            # Mapped values may be unaligned, which is slow.
+            strip = (values[part] if values.flags.aligned else values[part].copy()).astype(dtype, copy=False)
             finite = finite and _is_finite(strip)
             if transpose:
                 result[:, part] = strip.T

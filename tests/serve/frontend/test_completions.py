@@ -89,6 +89,15 @@ def test_every_field_reaches_the_worker(shared: Api) -> None:
     }
 
 
+@pytest.mark.parametrize("fields", [{"stream": True}, {"stop": "x"}, {"stop_ids": [3]}], ids=str)
+def test_tokens_that_are_read_at_once_do_not_come_in_bursts(shared: Api, fields: dict[str, Any]) -> None:
+    if "stream" in fields:
+        stream(shared, max_tokens=1)
+    else:
+        shared.complete("ab", max_tokens=1, **fields)
+    assert shared.last_seen()["dkv_cache_hint"]["max_gpt2"]["bursts"] is False
+
+
 @pytest.mark.parametrize(("seed", "engine"), [(0, 0), (-1, 2**63 - 1), (2**63 - 1, 2**63 - 1), (7, 7)])
 def test_any_64_bit_seed_is_valid(shared: Api, seed: int, engine: int) -> None:
     shared.complete("ab", seed=seed, max_tokens=1)

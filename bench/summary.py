@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.measures import MEASURES, MEMORY_RATIO, START
+from bench.measures import MEASURES, MEMORY_RATIO
 from bench.page import LLAMA_CPP, OURS, PRODUCTS, REFERENCE, Row, is_typed, plot, read_json, typed, updated
 
 DOCS = Path(__file__).parent.parent / "docs"
 LOG = DOCS / "log"
 #: The measures of stored types that the page shows.
-_STORED = (MEASURES[0].name, START.name, MEMORY_RATIO.name)
+_STORED = (MEASURES[0].name, MEMORY_RATIO.name)
 _MEASURED = re.compile(r"(?P<date>[\d-]+): (?P<hardware>[^,]+), (?P<versions>.+)")
 
 
@@ -65,7 +65,7 @@ def stored_summary(rows: Sequence[Row]) -> str:
 def _stored_value(row: Row, name: str) -> str:
     if row.measure.name == MEMORY_RATIO.name:
         return f"{row.median(name):.2f}"
-    if row.measure.name == START.name or name == OURS:
+    if name == OURS:
         return row.measure.text(row.median(name))
     return f"{row.ratio(name, OURS):.2f}"
 

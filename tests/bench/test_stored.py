@@ -107,7 +107,6 @@ def test_summary_compares_types_with_float32_and_with_llama_cpp() -> None:
     assert lines[0] == "| | F32 | F16 | Q8_0 |"
     assert lines[2:] == [
         "| decode, batch 1 | 40.0 tokens/s (0.80) | 1.75 | 2.25 (0.75) |",
-        "| process start to first token | 0.40 s (0.62) | 0.30 s | 0.50 s |",
         "| memory above the process's base | 1.10 | 1.20 | 1.30 (0.80) |",
     ]
     assert summary.stored_summary(page.float32_rows(rows())) == ""

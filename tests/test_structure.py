@@ -25,6 +25,7 @@ UPWARD = {
 SHORT = {
     "__main__": "Python runs it for `python -m max_gpt2`",
     "_progress": "the protocol by which every layer reports progress",
+    "serve/worker/scheduler": "the only code that looks into MAX's scheduler",
     "system/listen": "both servers, of the API and of the x-ray page, listen with it",
     "system/locks": "the one lock that is not the claim of an output file",
 }

@@ -220,7 +220,7 @@ class GPT2:
 
         Raises RequestError for an invalid edit.
         """
-        if isinstance(edits, Sequence) and not edits:
+        if not edits:
             return self
         from max_gpt2.inspect import Edit
 

@@ -66,8 +66,7 @@ def test_copied_slot_has_the_same_tokens(kernels: Kernels, length: int) -> None:
     cache, rng = KVCache(CONFIG, 3, 150, kernels), np.random.default_rng(length)
     for buffer in cache.buffers:
         buffer.to_numpy()[:] = rng.standard_normal(buffer.shape, np.float32)
-    source, untouched = tokens(cache, 2, kernels), [part.copy() for part in tokens(cache, 1, kernels)]
-    source = source[0].copy(), source[1].copy()
+    source, untouched = ([part.copy() for part in tokens(cache, slot, kernels)] for slot in (2, 1))
     cache.copy(2, 0, length)
     for slot in (0, 2):
         keys, values = tokens(cache, slot, kernels)

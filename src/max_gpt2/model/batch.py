@@ -50,8 +50,9 @@ class RaggedBatch:
         most = [num_logits] * len(counts) if num_logits is None or isinstance(num_logits, int) else num_logits
         rows = [count if one is None else min(one, count) for one, count in zip(most, counts, strict=True)]
         indices = [range(end - count, end) for end, count in zip(offsets[1:], rows, strict=True)]
-        ids, flat = chain.from_iterable(new_tokens.values()), chain.from_iterable
-        return cls(*int64_arrays(ids, flat(positions), offsets, lengths, new_tokens, flat(indices)))
+        nested = new_tokens.values(), positions, indices
+        ids, flat_positions, flat_indices = map(chain.from_iterable, nested)
+        return cls(*int64_arrays(ids, flat_positions, offsets, lengths, new_tokens, flat_indices))
 
     @property
     def arrays(self) -> list[np.ndarray]:

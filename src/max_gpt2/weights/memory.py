@@ -1,4 +1,4 @@
-"""Copies of weights in the memory of the process, in the place of a mapped file."""
+"""Copy mapped weights into the memory of the process."""
 
 from dataclasses import replace
 

@@ -221,6 +221,7 @@ def _attend_queries[Q: Int](cache: HeadCache, q: Matrix, y: Matrix, scores: _Sco
     """Compute y, [Q, head_dim], for the queries at `position` and the Q - 1 after it."""
     # One query leaves enough registers for a whole block of keys, so that it reads memory in order.
     comptime V = KEY_BLOCK // W if Q == 1 else ATTENTION_VECTORS
+    comptime assert KEY_BLOCK % (V * W) == 0, "ATTENTION_VECTORS * W must divide KEY_BLOCK"
     var query = q.ptr(0, cache.query_column())
     var seen = position + Q  # tokens that the last query sees
     for t in range(0, seen, KEY_BLOCK):
@@ -249,7 +250,7 @@ def _attend_queries[Q: Int](cache: HeadCache, q: Matrix, y: Matrix, scores: _Sco
 @always_inline
 def _compute_scores[
     Q: Int, V: Int
-](keys: Floats, head_dim: Int, query: Floats, query_stride: Int, next_keys: Int, scores: _Scores, scale: Scalar[F32],):
+](keys: Floats, head_dim: Int, query: Floats, query_stride: Int, next_keys: Int, scores: _Scores, scale: Scalar[F32]):
     """Compute the scores, [Q, V * W], of Q queries and keys of a block; prefetch the keys `next_keys` further."""
     var sums = Array[Vector, Q * V](fill=0)  # [Q, V * W]
     for d in range(head_dim):

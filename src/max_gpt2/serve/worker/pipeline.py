@@ -72,8 +72,8 @@ class GPT2Pipeline(TextGenerationPipelineInterface[TextContext]):
         self._released: OrderedDict[RequestID, SequenceState] = OrderedDict()
         self._scheduler: SchedulerView | None = None
 
-    def look_at(self, scheduler: SchedulerView) -> None:
-        """Ask `scheduler` before every step of a burst whether it would continue with the same batch."""
+    def set_scheduler(self, scheduler: SchedulerView) -> None:
+        """Set the scheduler, without which every call runs a single step."""
         self._scheduler = scheduler
 
     @property

@@ -1,4 +1,4 @@
-"""Lets the pipeline see whether MAX's scheduler has anything else to do before the next step."""
+"""A view of MAX's scheduler, with which the pipeline decides how many steps to run at once."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from max.serve.scheduler.text_generation_scheduler import TokenGenerationSchedul
 
 
 class SchedulerView:
-    """What the scheduler of a pipeline would do next."""
+    """A scheduler, as its pipeline sees it."""
 
     def __init__(self, scheduler: TokenGenerationScheduler) -> None:
-        """Look at `scheduler`."""
+        """Wrap a scheduler."""
         self._scheduler = scheduler
 
     def would_run_again(self, sequences: int) -> bool:
@@ -23,12 +23,12 @@ class SchedulerView:
 
 
 def share_scheduler() -> None:
-    """Make every scheduler pass a view of itself to the method `look_at` of its pipeline; MAX passes it nothing."""
+    """Make every scheduler pass a view of itself to `set_scheduler` of its pipeline; MAX passes nothing."""
     initialize = TokenGenerationScheduler.__init__
 
     def initialize_and_share(self: TokenGenerationScheduler, *arguments: Any, **keywords: Any) -> None:
         initialize(self, *arguments, **keywords)
         pipeline: Any = self.pipeline
-        pipeline.look_at(SchedulerView(self))
+        pipeline.set_scheduler(SchedulerView(self))
 
     TokenGenerationScheduler.__init__ = initialize_and_share  # type: ignore[method-assign]

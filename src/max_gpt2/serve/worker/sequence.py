@@ -34,7 +34,7 @@ class PagedBatch:
     scored: np.ndarray
     targets: np.ndarray
     counts: np.ndarray
-    top: int
+    top: int = field(kw_only=True)
 
     @classmethod
     def of(cls, contexts: Sequence[TextContext]) -> "PagedBatch":
@@ -58,8 +58,7 @@ class PagedBatch:
             scored,
         )
         wanted = (context.log_probabilities for context, count in zip(contexts, scored, strict=True) if count)
-        fields: Any = [*arrays, max(wanted, default=0)]
-        return cls(*fields)
+        return cls(*arrays, top=max(wanted, default=0))
 
 
 def prompt_targets(context: TextContext) -> list[int]:

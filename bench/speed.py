@@ -18,6 +18,7 @@ from bench.bandwidth import bandwidth
 from bench.implementation import Implementation
 from bench.measures import FEW, MEASURES, MEMORY, MEMORY_RATIO, START, Measure, start
 from bench.page import LLAMA_CPP, OURS, REFERENCE, Row, machine, plot, results, updated, write_json
+from bench.page_cache import evict
 from bench.stored import base_memory, llama_cpp, ours, stored_bytes
 from max_gpt2.config import SIZES
 from tools.make_checkpoint import write_checkpoint
@@ -96,6 +97,7 @@ def main() -> None:
                 compared += ours(SIZES[size], folder)
                 compared += [typed for one in compared if one.name == LLAMA_CPP for typed in llama_cpp(one)]
                 notes["stored_bytes"] = stored_bytes(compared)
+            evict(Path(temporary))
             rows += compare(size, compared, MEASURES if size == "gpt2" else FEW, runs)
             if size == "gpt2":
                 rows += starts(size, compared, max(3, runs // 2), Path(temporary))

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.page_cache import evict
 from bench.serve.load import Load, Shape, closed, opened
 from bench.serve.plot import plot
 from bench.serve.server import NAME, serving, serving_llama_cpp, write_gguf
@@ -82,6 +83,10 @@ def main() -> None:
         folder = arguments.folder or Path(temporary) / arguments.size
         if not arguments.folder:
             write_checkpoint(SIZES[arguments.size], folder)
+        file = Path(temporary) / "gpt2.gguf"
+        if arguments.llama_server:
+            write_gguf(folder, file)
+        evict(Path(temporary))
         empty = Path(temporary) / "cache"
         with serving(folder, arguments.batch, {"MODULAR_MAX_CACHE_DIR": str(empty)}) as cold:
             starts = {"cold_s": cold.ready_s}
@@ -90,8 +95,6 @@ def main() -> None:
         with ExitStack() as running:
             servers = {OURS: running.enter_context(serving(folder, arguments.batch))}
             if arguments.llama_server:
-                file = Path(temporary) / "gpt2.gguf"
-                write_gguf(folder, file)
                 servers[LLAMA_CPP] = running.enter_context(
                     serving_llama_cpp(arguments.llama_server, file, arguments.batch, CONTEXT)
                 )

@@ -1,6 +1,8 @@
 """The benchmarks give every implementation the same work and report it correctly; no test depends on speed."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +14,7 @@ from bench.implementation import Implementation, Process
 from bench.load import measure
 from bench.measures import Measure, decode, prefill, start
 from bench.page import Row
+from bench.page_cache import evict
 from bench.speed import compare, implementations
 from max_gpt2.config import SIZES
 from max_gpt2.model import CompiledModel
@@ -155,3 +158,27 @@ def test_summary_names_the_best_peer() -> None:
     assert f"| {fast.name} | 40.0 tokens/s | 2.00 | 0.50 (b) |" in lines
     assert f"| {slow.name} | 40.0 ms | 1.50 | 1.25 (a) |" in lines
     assert not any("gpt2-medium" in line for line in lines)
+
+
+def is_cached(path: Path) -> bool:
+    """Return True if the start of a file can be read without waiting for the disk."""
+    with path.open("rb", buffering=0) as file:
+        try:
+            return os.preadv(file.fileno(), [bytearray(512)], 0, os.RWF_NOWAIT) == 512
+        except BlockingIOError:
+            return False
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="needs Linux")
+def test_evicted_files_come_from_the_disk(tmp_path: Path) -> None:
+    files = [tmp_path / "first", tmp_path / "folder" / "second"]
+    files[1].parent.mkdir()
+    for file in files:
+        file.write_bytes(bytes(2**16))
+    assert all(map(is_cached, files))
+    if "tmpfs" in subprocess.check_output(["stat", "-f", "-c", "%T", tmp_path], text=True):
+        pytest.skip("files in memory cannot be removed from it")
+    evict(tmp_path / "folder")
+    assert list(map(is_cached, files)) == [True, False]
+    evict(tmp_path)
+    assert not any(map(is_cached, files))

@@ -1,5 +1,6 @@
 """Weights in the types of the file, and converted to a requested type."""
 
+from mmap import mmap
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,8 +39,8 @@ def load(path: Path, weights: WeightsOption) -> dict[str, Weight]:
 
 def is_mapped(array: np.ndarray) -> bool:
     base: Any = array
-    while base is not None and not isinstance(base, np.memmap):
-        base = base.base
+    while base is not None and not isinstance(base, mmap):
+        base = getattr(base, "base", None)
     return base is not None
 
 

@@ -1,6 +1,7 @@
 """Copy mapped weights into the memory of the process."""
 
 from dataclasses import replace
+from mmap import mmap
 
 import numpy as np
 
@@ -35,10 +36,8 @@ def is_mapped(array: np.ndarray) -> bool:
     """Return True if an array is a view of a mapped file."""
     base: object = array
     while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap):
-            return True
         base = base.base
-    return False
+    return isinstance(base, mmap)
 
 
 def _array(weight: Weight) -> np.ndarray:

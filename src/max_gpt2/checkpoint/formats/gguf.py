@@ -14,7 +14,7 @@ import numpy as np
 
 from max_gpt2.checkpoint.formats.detect import AGAIN
 from max_gpt2.checkpoint.formats.gguf_header import Header, TensorInfo, check_offsets, elements, read_header
-from max_gpt2.checkpoint.formats.huggingface import map_values
+from max_gpt2.checkpoint.formats.mapping import MappedFile
 from max_gpt2.checkpoint.formats.source import EXACT, Source, StoredTensor
 from max_gpt2.checkpoint.layout import LM_HEAD, WTE
 from max_gpt2.config import GPT2Config
@@ -89,6 +89,7 @@ def _config(header: Header, file: Path) -> GPT2Config:
 
 
 def _tensors(header: Header, file: Path) -> list[StoredTensor]:
+    mapped = MappedFile(file)
     tensors = []
     problems = []
     sizes = {}
@@ -100,10 +101,10 @@ def _tensors(header: Header, file: Path) -> list[StoredTensor]:
         else:
             name, size = _canonical_name(info.name), sizes[info.name]
             if exact := EXACT.get(dtype):
-                read = partial(map_values, file, exact, info.offset, info.shape)
+                read = partial(mapped.values, exact, info.offset, info.shape)
                 tensors.append(StoredTensor(info.name, dtype, info.shape, file, read, name))
             else:
-                blocks = partial(_blocks, file, info, size)
+                blocks = partial(_blocks, mapped, info, size)
                 read = partial(_dequantised, blocks, dtype)
                 tensors.append(StoredTensor(info.name, dtype, info.shape, file, read, name, True, blocks, size))
     if problems:
@@ -143,9 +144,9 @@ def _canonical_name(name: str) -> str:
     return _NAMES.get(name, name)
 
 
-def _blocks(file: Path, info: TensorInfo, size: int) -> np.ndarray:
+def _blocks(mapped: MappedFile, info: TensorInfo, size: int) -> np.ndarray:
     """Map the blocks of a quantised tensor: [*shape[:-1], row_bytes] of uint8."""
-    return map_values(file, np.dtype(np.uint8), info.offset, (size,)).reshape(*info.shape[:-1], -1)
+    return mapped.values(np.dtype(np.uint8), info.offset, (size,)).reshape(*info.shape[:-1], -1)
 
 
 def _dequantised(read_blocks: Callable[[], np.ndarray], type_: str) -> np.ndarray:

@@ -11,22 +11,11 @@ from safetensors import SafetensorError, safe_open
 
 from max_gpt2._files import first_duplicate
 from max_gpt2.checkpoint.formats.detect import AGAIN, Kind, detect
+from max_gpt2.checkpoint.formats.mapping import MappedFile
 from max_gpt2.checkpoint.formats.pytorch import load_pickle, pickled_tensors
 from max_gpt2.checkpoint.formats.source import EXACT, Source, StoredTensor
 from max_gpt2.config import read_config, read_json
 from max_gpt2.errors import CheckpointError, listed
-
-
-def map_values(file: Path, dtype: np.dtype, offset: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Memory-map the values that start at byte `offset`: [*shape]; raises CheckpointError when the file cannot be read.
-
-    The mapping is copy-on-write: changing the array never changes the file.
-    """
-    try:
-        return np.memmap(file, dtype, "c", offset, shape)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} can no longer be read ({error}). {AGAIN}") from error
-
 
 #: The safetensors library's own limit.
 LARGEST_HEADER = 100_000_000
@@ -41,15 +30,16 @@ def safetensors_tensors(path: Path) -> list[StoredTensor]:
             kinds = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is truncated or damaged ({error}). {AGAIN}") from error
+    mapped = MappedFile(path)
     tensors = []
     for name, (dtype, shape) in kinds.items():
         offset = start + header[name]["data_offsets"][0]
-        tensors.append(StoredTensor(name, dtype, shape, path, partial(_read, path, dtype, offset, shape)))
+        tensors.append(StoredTensor(name, dtype, shape, path, partial(_read, mapped, dtype, offset, shape)))
     return tensors
 
 
-def _read(path: Path, dtype: str, offset: int, shape: tuple[int, ...]) -> np.ndarray:
-    return map_values(path, EXACT[dtype], offset, shape)
+def _read(mapped: MappedFile, dtype: str, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+    return mapped.values(EXACT[dtype], offset, shape)
 
 
 def _header(path: Path) -> tuple[int, dict[str, Any]]:

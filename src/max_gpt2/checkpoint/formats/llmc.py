@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from max_gpt2.checkpoint.formats.detect import AGAIN
-from max_gpt2.checkpoint.formats.huggingface import map_values
+from max_gpt2.checkpoint.formats.mapping import MappedFile
 from max_gpt2.checkpoint.formats.source import EXACT, Source, StoredTensor
 from max_gpt2.config import GPT2Config
 from max_gpt2.errors import CheckpointError
@@ -52,6 +52,7 @@ def read_llmc(path: Path, file: Path) -> Source:
     config = GPT2Config.from_dict(
         values | fixed | {"bos_token_id": None}, f"The header of {file}", "Use another checkpoint."
     )
+    mapped = MappedFile(file)
     tensors = []
     offset = 4 * _HEADER
     for kind in _kinds(sizes):
@@ -61,7 +62,7 @@ def read_llmc(path: Path, file: Path) -> Source:
             canonical_name = kind.canonical_name.format(layer)
             # The padding rows come last in wte.
             shape = (sizes.vocab_size, sizes.n_embd) if canonical_name == WTE else kind.shape
-            read = partial(map_values, file, dtype, offset, shape)
+            read = partial(mapped.values, dtype, offset, shape)
             tensors.append(StoredTensor(name, dtype_name, shape, file, read, canonical_name))
             offset += prod(kind.shape) * dtype.itemsize
     padding = {f"wte[{sizes.vocab_size}:{padded}]": "rows that pad the vocabulary"}

@@ -1,71 +1,113 @@
-"""The mapping of a checkpoint's file."""
+"""The mappings of a checkpoint's file."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-import gguf
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType
 
+from fixtures.checkpoints import write_checkpoint
 from fixtures.formats import linear_state, write_gguf
-from max_gpt2.checkpoint import load_checkpoint
+from max_gpt2.checkpoint import inspect_checkpoint, load_weights
 from max_gpt2.checkpoint.formats.mapping import MappedFile
 from max_gpt2.errors import CheckpointError
+from max_gpt2.weights.quantise import weight_bytes
 
-FLOAT32 = np.dtype(np.float32)
+INT32 = np.dtype(np.int32)
 SMAPS = Path("/proc/self/smaps")
+#: More than a huge page, and no multiple of one.
+LARGE = 2**21 + 4
+WAYS: list[Callable[..., np.ndarray]] = [MappedFile.values, MappedFile.kept_values]
+
+only_linux = pytest.mark.skipif(not SMAPS.exists(), reason="only Linux lists the mappings of a process")
+both_ways = pytest.mark.parametrize("values", WAYS)
 
 
-def mappings(path: Path) -> list[set[str]]:
-    """Return the flags of all mappings of a file in this process."""
+def mappings(path: Path) -> list[dict[str, list[str]]]:
+    """Return the properties of all mappings of a file in this process."""
     entries = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", SMAPS.read_text(), flags=re.MULTILINE)
-    own = [entry for entry in entries if entry.partition("\n")[0].endswith(f" {path}")]
-    return [set(re.findall(r"^VmFlags:(.*)$", entry, re.MULTILINE)[0].split()) for entry in own]
+    own = [entry for entry in entries if entry.partition("\n")[0].endswith(f" {path.resolve()}")]
+    return [{name: value.split() for name, value in re.findall(r"^(\w+):(.*)$", entry, re.MULTILINE)} for entry in own]
 
 
-def test_values_are_those_of_the_file(tmp_path: Path) -> None:
-    content = np.random.default_rng(0).integers(0, 256, 1001).astype(np.uint8).tobytes()
+@both_ways
+def test_values_are_those_of_the_file(tmp_path: Path, values: Callable[..., np.ndarray]) -> None:
+    content = np.random.default_rng(0).integers(0, 256, 2 * LARGE + 1).astype(np.uint8).tobytes()
     (tmp_path / "file").write_bytes(content)
     mapped = MappedFile(tmp_path / "file")
-    for offset, shape in ((0, (3, 5)), (1, (50, 5)), (13, (2, 1, 9)), (1001, (0, 7)), (997, ()), (1, (250,))):
-        expected = np.frombuffer(content, FLOAT32, np.prod(shape, dtype=int), offset).reshape(shape)
-        found = mapped.values(FLOAT32, offset, shape)
+    for offset, shape in ((0, (3, 5)), (1, (50, 5)), (13, (2, 1, 9)), (997, ()), (LARGE, (LARGE // 4,)), (5, (2**19,))):
+        found = values(mapped, INT32, offset, shape)
         assert found.shape == shape
-        assert found.tobytes() == expected.tobytes()
+        assert found.tobytes() == np.frombuffer(content, INT32, np.prod(shape, dtype=int), offset).tobytes()
 
 
-def test_changing_an_array_does_not_change_the_file(tmp_path: Path) -> None:
+@both_ways
+@pytest.mark.parametrize("count", [3, LARGE // 4])
+def test_changing_an_array_does_not_change_the_file(
+    tmp_path: Path, values: Callable[..., np.ndarray], count: int
+) -> None:
     file = tmp_path / "file"
-    file.write_bytes(bytes(64))
-    MappedFile(file).values(FLOAT32, 4, (3,))[:] = 7
-    assert file.read_bytes() == bytes(64)
+    file.write_bytes(bytes(2 * LARGE))
+    values(MappedFile(file), INT32, 4, (count,))[:] = 7
+    assert file.read_bytes() == bytes(2 * LARGE)
 
 
-@pytest.mark.parametrize(("offset", "shape"), [(0, (17,)), (2, (16,)), (64, (1,)), (0, (2**40, 2**40))])
-def test_values_beyond_the_end_are_refused(tmp_path: Path, offset: int, shape: tuple[int, ...]) -> None:
-    (tmp_path / "file").write_bytes(bytes(64))
-    with pytest.raises(CheckpointError, match=r"file has been truncated to 64 bytes\. "):
-        MappedFile(tmp_path / "file").values(FLOAT32, offset, shape)
+@both_ways
+@pytest.mark.parametrize(("offset", "count"), [(0, LARGE // 4 + 1), (2, LARGE // 4), (LARGE, 1), (0, 2**60)])
+def test_values_beyond_the_end_are_refused(
+    tmp_path: Path, values: Callable[..., np.ndarray], offset: int, count: int
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(LARGE))
+    with pytest.raises(CheckpointError, match=r"file can no longer be read \("):
+        values(MappedFile(tmp_path / "file"), INT32, offset, (count,))
 
 
+@both_ways
 @pytest.mark.parametrize("content", [None, b""])
-def test_a_file_that_cannot_be_mapped_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_cannot_be_mapped_is_refused(
+    tmp_path: Path, values: Callable[..., np.ndarray], content: bytes | None
+) -> None:
     if content is not None:
         (tmp_path / "file").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"file can no longer be read \("):
-        MappedFile(tmp_path / "file").values(FLOAT32, 0, (0,))
+        values(MappedFile(tmp_path / "file"), INT32, 0, (LARGE,))
 
 
-@pytest.mark.skipif(not SMAPS.exists(), reason="only Linux lists the mappings of a process")
-@pytest.mark.parametrize("format_", ["safetensors", "gguf"])
-def test_all_tensors_share_a_mapping_that_may_have_huge_pages(tiny: Path, tmp_path: Path, format_: str) -> None:
-    quantised = gguf.GGMLQuantizationType.Q8_0
-    is_gguf = format_ == "gguf"
-    path = write_gguf(tmp_path / "gpt2.gguf", linear_state(n_embd=96), quantised=quantised) if is_gguf else tiny
-    checkpoint = load_checkpoint(path)
-    file = path if is_gguf else path / "model.safetensors"
-    flags = mappings(file.resolve())
-    assert len(flags) == 1
-    assert ("hg" in flags[0]) == Path("/sys/kernel/mm/transparent_hugepage").exists()
-    del checkpoint
-    assert mappings(file.resolve()) == []
+@only_linux
+def test_large_arrays_that_are_kept_share_a_mapping(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(4 * LARGE))
+    mapped = MappedFile(file)
+    kept = [mapped.kept_values(INT32, index * LARGE, (LARGE // 4,)) for index in range(4)]
+    (found,) = mappings(file)
+    assert ("hg" in found["VmFlags"]) == Path("/sys/kernel/mm/transparent_hugepage").exists()
+    others = [mapped.kept_values(INT32, 0, (9,)), mapped.values(INT32, 0, (LARGE // 4,))]
+    assert len(mappings(file)) == 3
+    del others
+    assert len(mappings(file)) == 1
+    del kept, mapped
+    assert mappings(file) == []
+
+
+@only_linux
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0"])
+def test_only_weights_in_place_stay_mapped(tmp_path: Path, kind: str) -> None:
+    quantised = GGMLQuantizationType[kind]
+    file = write_gguf(tmp_path / "gpt2.gguf", linear_state(n_embd=768), quantised=quantised)
+    plan = inspect_checkpoint(file)[2]
+    weights = load_weights(plan, "auto")
+    resident = sum(1024 * int(mapping["Rss"][0]) for mapping in mappings(file))
+    in_place = weight_bytes(weights["transformer.wte.weight"])
+    assert in_place <= resident < in_place + 2**20 < file.stat().st_size
+
+
+@only_linux
+def test_large_weights_of_safetensors_share_a_mapping(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, n_embd=384)
+    weights = load_weights(inspect_checkpoint(path)[2], "auto")
+    large = {name for name, weight in weights.items() if weight_bytes(weight) > LARGE}
+    small = {id(weight) for name, weight in weights.items() if name not in large}
+    assert len(large) == 2 * 3
+    assert len(mappings(path / "model.safetensors")) == 1 + len(small)

@@ -25,11 +25,12 @@ def read_weight(stored: StoredTensor, type_: str, *, transpose: bool, conv1d: bo
     rows of a quantised weight are always those of [out, in].
     """
     if dtype := FLOATS.get(type_):
-        values = stored.read()
+        in_place = type_ == stored.dtype and not transpose
+        values = stored.read_kept() if in_place and stored.read_kept else stored.read()
         result, finite = as_floats(values, dtype, transpose=transpose)
         return result, 0 if finite else count_nonfinite(result)
     if type_ == stored.dtype and stored.read_blocks:
-        rows = stored.read_blocks()
+        rows = stored.read_blocks() if conv1d or not stored.read_kept else stored.read_kept()
     else:
         rows = _quantise(stored.read(), type_, in_out=conv1d and not transpose)
     nonfinite = count_nonfinite_blocks(type_, rows)

@@ -90,6 +90,7 @@ def _config(header: Header, file: Path) -> GPT2Config:
 
 def _tensors(header: Header, file: Path) -> list[StoredTensor]:
     mapped = MappedFile(file)
+    ways = mapped.values, mapped.kept_values
     tensors = []
     problems = []
     sizes = {}
@@ -101,12 +102,12 @@ def _tensors(header: Header, file: Path) -> list[StoredTensor]:
         else:
             name, size = _canonical_name(info.name), sizes[info.name]
             if exact := EXACT.get(dtype):
-                read = partial(mapped.values, exact, info.offset, info.shape)
-                tensors.append(StoredTensor(info.name, dtype, info.shape, file, read, name))
+                read, kept = (partial(one, exact, info.offset, info.shape) for one in ways)
+                tensors.append(StoredTensor(info.name, dtype, info.shape, file, read, name, read_kept=kept))
             else:
-                blocks = partial(_blocks, mapped, info, size)
+                blocks, kept = (partial(_blocks, one, info, size) for one in ways)
                 read = partial(_dequantised, blocks, dtype)
-                tensors.append(StoredTensor(info.name, dtype, info.shape, file, read, name, True, blocks, size))
+                tensors.append(StoredTensor(info.name, dtype, info.shape, file, read, name, True, blocks, size, kept))
     if problems:
         raise CheckpointError(listed(f"{file} cannot be read exactly", problems, _REMEDY))
     check_offsets(file, header, sizes)
@@ -144,9 +145,9 @@ def _canonical_name(name: str) -> str:
     return _NAMES.get(name, name)
 
 
-def _blocks(mapped: MappedFile, info: TensorInfo, size: int) -> np.ndarray:
+def _blocks(values: Callable[..., np.ndarray], info: TensorInfo, size: int) -> np.ndarray:
     """Map the blocks of a quantised tensor: [*shape[:-1], row_bytes] of uint8."""
-    return mapped.values(np.dtype(np.uint8), info.offset, (size,)).reshape(*info.shape[:-1], -1)
+    return values(np.dtype(np.uint8), info.offset, (size,)).reshape(*info.shape[:-1], -1)
 
 
 def _dequantised(read_blocks: Callable[[], np.ndarray], type_: str) -> np.ndarray:

@@ -34,12 +34,13 @@ def safetensors_tensors(path: Path) -> list[StoredTensor]:
     tensors = []
     for name, (dtype, shape) in kinds.items():
         offset = start + header[name]["data_offsets"][0]
-        tensors.append(StoredTensor(name, dtype, shape, path, partial(_read, mapped, dtype, offset, shape)))
+        read, kept = (partial(_read, method, dtype, offset, shape) for method in (mapped.values, mapped.kept_values))
+        tensors.append(StoredTensor(name, dtype, shape, path, read, read_kept=kept))
     return tensors
 
 
-def _read(mapped: MappedFile, dtype: str, offset: int, shape: tuple[int, ...]) -> np.ndarray:
-    return mapped.values(EXACT[dtype], offset, shape)
+def _read(values: Callable[..., np.ndarray], dtype: str, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+    return values(EXACT[dtype], offset, shape)  # other tensors may have dtypes that are not in EXACT
 
 
 def _header(path: Path) -> tuple[int, dict[str, Any]]:

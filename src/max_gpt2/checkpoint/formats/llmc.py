@@ -62,8 +62,8 @@ def read_llmc(path: Path, file: Path) -> Source:
             canonical_name = kind.canonical_name.format(layer)
             # The padding rows come last in wte.
             shape = (sizes.vocab_size, sizes.n_embd) if canonical_name == WTE else kind.shape
-            read = partial(mapped.values, dtype, offset, shape)
-            tensors.append(StoredTensor(name, dtype_name, shape, file, read, canonical_name))
+            read, kept = (partial(one, dtype, offset, shape) for one in (mapped.values, mapped.kept_values))
+            tensors.append(StoredTensor(name, dtype_name, shape, file, read, canonical_name, read_kept=kept))
             offset += prod(kind.shape) * dtype.itemsize
     padding = {f"wte[{sizes.vocab_size}:{padded}]": "rows that pad the vocabulary"}
     return Source("llm.c", path, tensors, config, skipped=padding if padded > sizes.vocab_size else {})

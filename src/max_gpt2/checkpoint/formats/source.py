@@ -32,6 +32,8 @@ class StoredTensor:
         read_blocks: Return the blocks of a quantised tensor as they are stored, [*shape[:-1], row_bytes] of uint8,
             memory-mapped.
         size: The bytes of a quantised tensor.
+        read_kept: Return what `read`, or for a quantised tensor `read_blocks`, returns, for weights that are used in
+            place; None if the tensor is not mapped.
 
     """
 
@@ -44,6 +46,7 @@ class StoredTensor:
     quantised: bool = False
     read_blocks: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
     size: int = 0
+    read_kept: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
 
     @property
     def nbytes(self) -> int:

@@ -14,6 +14,7 @@ from max_gpt2.checkpoint.formats.detect import AGAIN, Kind, detect
 from max_gpt2.checkpoint.formats.mapping import MappedFile
 from max_gpt2.checkpoint.formats.pytorch import load_pickle, pickled_tensors
 from max_gpt2.checkpoint.formats.source import EXACT, Source, StoredTensor
+from max_gpt2.checkpoint.layout import canonical_name, why_skipped
 from max_gpt2.config import read_config, read_json
 from max_gpt2.errors import CheckpointError, listed
 
@@ -30,10 +31,11 @@ def safetensors_tensors(path: Path) -> list[StoredTensor]:
             kinds = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is truncated or damaged ({error}). {AGAIN}") from error
-    mapped = MappedFile(path)
+    ranges = {name: [start + end for end in header[name]["data_offsets"]] for name in kinds}
+    mapped = MappedFile(path, [ranges[name] for name in kinds if not why_skipped(canonical_name(name))])
     tensors = []
     for name, (dtype, shape) in kinds.items():
-        offset = start + header[name]["data_offsets"][0]
+        offset = ranges[name][0]
         read, kept = (partial(_read, method, dtype, offset, shape) for method in (mapped.values, mapped.kept_values))
         tensors.append(StoredTensor(name, dtype, shape, path, read, read_kept=kept))
     return tensors

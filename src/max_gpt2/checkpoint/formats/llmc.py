@@ -52,7 +52,7 @@ def read_llmc(path: Path, file: Path) -> Source:
     config = GPT2Config.from_dict(
         values | fixed | {"bos_token_id": None}, f"The header of {file}", "Use another checkpoint."
     )
-    mapped = MappedFile(file)
+    mapped = MappedFile(file, [(0, file.stat().st_size)])
     tensors = []
     offset = 4 * _HEADER
     for kind in _kinds(sizes):

@@ -1,10 +1,11 @@
 """Map the file of a checkpoint into memory: parts of it, or the whole file."""
 
 import mmap
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import cached_property
 from math import prod
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from max_gpt2.errors import CheckpointError
 #: Bytes of a huge page on x86-64 and on arm64.
 _HUGE_PAGE = 2**21
 
+#: The first byte of a range, and the byte after its last.
+Range = tuple[int, int]
+
 
 class MappedFile:
     """A file whose values are arrays in place. It is opened when they are needed.
@@ -21,9 +25,12 @@ class MappedFile:
     The mappings are copy-on-write: changing an array never changes the file.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Remember the path."""
+    def __init__(self, path: Path, used: Iterable[Sequence[int]]) -> None:
+        """Remember the path and the ranges of bytes, [start, end), that the model may use in place."""
         self.path = path
+        self._used = _joined(used)
+        self._mapped: dict[Range, np.ndarray] = {}
+        self._lock = Lock()
 
     def values(self, dtype: np.dtype, offset: int, shape: tuple[int, ...]) -> np.ndarray:
         """Return the values that start at byte `offset`: [*shape]; raises CheckpointError if they cannot be read.
@@ -33,33 +40,41 @@ class MappedFile:
         try:
             return np.memmap(self.path, dtype, "c", offset, shape)
         except (OSError, ValueError) as error:
-            raise self._error(str(error)) from error
+            raise CheckpointError(f"{self.path} can no longer be read ({error}). {AGAIN}") from error
 
     def kept_values(self, dtype: np.dtype, offset: int, shape: tuple[int, ...]) -> np.ndarray:
-        """Return the same for an array that stays in use: all large arrays share one mapping of the whole file.
+        """Return the same for an array that stays in use: large arrays share a mapping with those beside them.
 
         So Linux can use huge pages for everything that its page cache holds in such pages, which a processor reads
-        faster: it has to translate fewer addresses. Arrays of the same values share their memory.
+        faster: it has to translate fewer addresses. A huge page that is partly unused would take memory, so the
+        mappings end at unused ranges. Arrays of the same values share their memory.
         """
         end = offset + prod(shape) * dtype.itemsize
-        if end - offset < _HUGE_PAGE:  # it would take a huge page in which there may be nothing else that is in use
+        ranges = [one for one in self._used if one[0] <= offset and end <= one[1]]
+        if end - offset < _HUGE_PAGE or not ranges:
             return self.values(dtype, offset, shape)
-        try:
-            content = self._content
-        except (OSError, ValueError) as error:
-            raise self._error(str(error)) from error
-        if end > len(content):
-            raise self._error(f"it ends at byte {len(content):,}")
-        return np.ndarray(shape, dtype, content, offset)
+        (whole,) = ranges
+        with self._lock:  # tensors are read by several threads
+            if whole not in self._mapped:
+                self._mapped[whole] = self.values(np.dtype(np.uint8), whole[0], (whole[1] - whole[0],))
+                _advise_huge_pages(self._mapped[whole])
+        return np.ndarray(shape, dtype, self._mapped[whole], offset - whole[0])
 
-    @cached_property
-    def _content(self) -> mmap.mmap:
-        with self.path.open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        if hasattr(mmap, "MADV_HUGEPAGE"):  # only on Linux
-            with suppress(OSError):  # a kernel without huge pages
-                content.madvise(mmap.MADV_HUGEPAGE)
-        return content
 
-    def _error(self, reason: str) -> CheckpointError:
-        return CheckpointError(f"{self.path} can no longer be read ({reason}). {AGAIN}")
+def _joined(ranges: Iterable[Sequence[int]]) -> list[Range]:
+    """Return ascending ranges; those with less than a page between them become one."""
+    joined: list[Range] = []
+    for start, end in sorted(map(tuple, ranges)):
+        if joined and start < joined[-1][1] + mmap.PAGESIZE:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _advise_huge_pages(array: np.ndarray) -> None:
+    """Tell Linux that a mapped array may have huge pages, also where its file has yet to be read."""
+    mapping = array.base
+    if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):  # only on Linux
+        with suppress(OSError):  # a kernel without huge pages
+            mapping.madvise(mmap.MADV_HUGEPAGE)

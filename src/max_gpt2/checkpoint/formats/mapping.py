@@ -1,9 +1,11 @@
-"""Map the file of a checkpoint into memory: parts of it, or the whole file."""
+"""Map the values of a checkpoint's file into memory."""
 
 import mmap
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from math import prod
+from operator import itemgetter
 from pathlib import Path
 from threading import Lock
 
@@ -50,10 +52,10 @@ class MappedFile:
         mappings end at unused ranges. Arrays of the same values share their memory.
         """
         end = offset + prod(shape) * dtype.itemsize
-        ranges = [one for one in self._used if one[0] <= offset and end <= one[1]]
-        if end - offset < _HUGE_PAGE or not ranges:
+        before = bisect_right(self._used, offset, key=itemgetter(0))
+        whole = self._used[before - 1] if before else (0, 0)
+        if end - offset < _HUGE_PAGE or end > whole[1]:
             return self.values(dtype, offset, shape)
-        (whole,) = ranges
         with self._lock:  # tensors are read by several threads
             if whole not in self._mapped:
                 self._mapped[whole] = self.values(np.dtype(np.uint8), whole[0], (whole[1] - whole[0],))

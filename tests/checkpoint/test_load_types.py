@@ -1,6 +1,5 @@
 """Weights in the types of the file, and converted to a requested type."""
 
-from mmap import mmap
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from max_gpt2.checkpoint.layout import is_conv1d
 from max_gpt2.checkpoint.weight_types import is_matrix, type_bytes
 from max_gpt2.errors import CheckpointError, RequestError
 from max_gpt2.weights import Quantised, Weight
+from max_gpt2.weights.memory import is_mapped
 from max_gpt2.weights.quantise import float32, type_of, weight_bytes
 from max_gpt2.weights.types import WeightsOption
 from tests.weights.test_panels import K_QUANTS, LEGACY, random_blocks
@@ -35,13 +35,6 @@ def wide() -> Tensors:
 
 def load(path: Path, weights: WeightsOption) -> dict[str, Weight]:
     return load_weights(inspect_checkpoint(path)[2], weights)
-
-
-def is_mapped(array: np.ndarray) -> bool:
-    base: Any = array
-    while base is not None and not isinstance(base, mmap):
-        base = getattr(base, "base", None)
-    return base is not None
 
 
 def in_dtype(folder: Path, dtype: Any) -> Tensors:

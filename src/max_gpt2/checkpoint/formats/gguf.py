@@ -89,7 +89,7 @@ def _config(header: Header, file: Path) -> GPT2Config:
 
 
 def _tensors(header: Header, file: Path) -> list[StoredTensor]:
-    mapped = MappedFile(file, [(0, file.stat().st_size)])
+    mapped = MappedFile(file, [(0, header.size)])
     ways = mapped.values, mapped.kept_values
     tensors = []
     problems = []

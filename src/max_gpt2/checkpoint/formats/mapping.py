@@ -18,7 +18,7 @@ from max_gpt2.errors import CheckpointError
 _HUGE_PAGE = 2**21
 
 #: The first byte of a range, and the byte after its last.
-Range = tuple[int, int]
+_Range = tuple[int, int]
 
 
 class MappedFile:
@@ -31,7 +31,7 @@ class MappedFile:
         """Remember the path and the ranges of bytes, [start, end), that the model may use in place."""
         self.path = path
         self._used = _joined(used)
-        self._mapped: dict[Range, np.ndarray] = {}
+        self._mapped: dict[_Range, np.ndarray] = {}
         self._lock = Lock()
 
     def values(self, dtype: np.dtype, offset: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -63,9 +63,9 @@ class MappedFile:
         return np.ndarray(shape, dtype, self._mapped[whole], offset - whole[0])
 
 
-def _joined(ranges: Iterable[Sequence[int]]) -> list[Range]:
+def _joined(ranges: Iterable[Sequence[int]]) -> list[_Range]:
     """Return ascending ranges; those with less than a page between them become one."""
-    joined: list[Range] = []
+    joined: list[_Range] = []
     for start, end in sorted(map(tuple, ranges)):
         if joined and start < joined[-1][1] + mmap.PAGESIZE:
             joined[-1] = joined[-1][0], max(end, joined[-1][1])
